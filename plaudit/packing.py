@@ -1,0 +1,123 @@
+"""Plans batches of token-id sequences. Pure: ids in, positions out; no torch.
+
+A *packed* batch is the prefix tree of its sequences laid end to end in one row: a prompt shared by
+many responses stands there once. A *padded* batch is rows of similar length.
+"""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+Ids = Sequence[int]
+
+# A shared prefix shorter than this costs more in attention calls than it saves in tokens.
+MIN_SHARED = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """Tokens ``start:stop`` of the row; they follow their ``parent`` node (-1: none)."""
+
+    start: int
+    stop: int
+    parent: int
+    first_position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """One row. ``ends[i]`` is where in the row the last token of sequence i stands."""
+
+    ids: list[int]
+    nodes: list[Node]
+    ends: list[int]
+
+    def positions(self) -> list[int]:
+        """The position of each token of the row in its own sequence."""
+        found: list[int] = []
+        for node in self.nodes:
+            found.extend(range(node.first_position, node.first_position + node.stop - node.start))
+        return found
+
+    def ancestors(self, index: int) -> list[int]:
+        """Indices of the nodes above a node, root first."""
+        found: list[int] = []
+        while (index := self.nodes[index].parent) >= 0:
+            found.append(index)
+        return found[::-1]
+
+
+def shared(a: Ids, b: Ids) -> int:
+    """Length of the common prefix."""
+    count = 0
+    for x, y in zip(a, b, strict=False):
+        if x != y:
+            break
+        count += 1
+    return count
+
+
+def pack(sequences: Sequence[Ids], min_shared: int = MIN_SHARED) -> Packed:
+    """Lay the prefix tree of ``sequences`` end to end. Every sequence has at least one token."""
+    order = sorted(range(len(sequences)), key=lambda i: tuple(sequences[i]))
+    ordered = [sequences[i] for i in order]
+    lcp = [shared(a, b) for a, b in itertools.pairwise(ordered)]
+    packed = Packed([], [], [0] * len(sequences))
+    # Each entry: sorted sequences lo:hi hang under node `parent`, which holds their first tokens.
+    pending = [(0, len(ordered), -1, 0)]
+    while pending:
+        lo, hi, parent, depth = pending.pop()
+        while lo < hi:
+            if len(ordered[lo]) == depth:  # ends on its parent's last token
+                packed.ends[order[lo]] = packed.nodes[parent].stop - 1
+                lo += 1
+                continue
+            stop = lo + 1
+            while stop < hi and lcp[stop - 1] >= depth + min_shared:
+                stop += 1
+            # Alone, a sequence is a leaf; together, they share a node down to where they part.
+            common = min(lcp[lo : stop - 1], default=len(ordered[lo]))
+            start = len(packed.ids)
+            packed.ids.extend(ordered[lo][depth:common])
+            packed.nodes.append(Node(start, len(packed.ids), parent, depth))
+            pending.append((lo, stop, len(packed.nodes) - 1, common))
+            lo = stop
+    return packed
+
+
+def packed_batches(sequences: Sequence[Ids], max_tokens: int) -> list[list[int]]:
+    """Group sequences so that the distinct tokens of each group stay within ``max_tokens``.
+
+    Sequences with a common prefix stand beside each other. Returns positions, each exactly once; a
+    sequence longer than ``max_tokens`` is a batch of its own.
+    """
+    batches: list[list[int]] = []
+    used = 0
+    for position in sorted(range(len(sequences)), key=lambda i: tuple(sequences[i])):
+        sequence = sequences[position]
+        new = len(sequence)
+        if batches:
+            new -= shared(sequences[batches[-1][-1]], sequence)
+        if batches and used + new <= max_tokens:
+            batches[-1].append(position)
+            used += new
+        else:
+            batches.append([position])
+            used = len(sequence)
+    return batches
+
+
+def padded_batches(sequences: Sequence[Ids], max_tokens: int) -> list[list[int]]:
+    """Group sequences by length so that ``widest * count <= max_tokens`` in each batch.
+
+    Returns positions, each exactly once, shortest first. A sequence longer than ``max_tokens`` is a
+    batch of its own.
+    """
+    batches: list[list[int]] = []
+    for position in sorted(range(len(sequences)), key=lambda i: len(sequences[i])):
+        # Ascending order: the newcomer is the widest of the batch it joins.
+        if batches and len(sequences[position]) * (len(batches[-1]) + 1) <= max_tokens:
+            batches[-1].append(position)
+        else:
+            batches.append([position])
+    return batches

@@ -1,0 +1,127 @@
+"""From a client's options and one call to HTTP requests, and from HTTP failures to ours."""
+
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import httpx2
+import msgspec
+
+from plaudit.answers import Answer, raise_for_status
+from plaudit.batches import Batch, fill
+from plaudit.errors import DeadlineExceeded, Unreachable
+from plaudit.retry import DEADLINE_HEADER, Clock, Deadline, Retry
+from plaudit.wire import EnsembleRequest, ScoreRequest
+
+CONNECT_SECONDS = 5.0
+# Below the 5 s after which uvicorn closes an idle connection, lest a request meets the closing.
+KEEP_SECONDS = 4.0
+
+
+@dataclass(frozen=True)
+class Call:
+    """One HTTP request, before its deadline and key."""
+
+    method: str
+    path: str
+    body: msgspec.Struct | None = None
+
+
+MODELS = Call("GET", "/models")
+READY = Call("GET", "/readyz")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a client was made with. Raises ValueError for what no call could work with."""
+
+    base_url: str
+    api_key: str | None = field(repr=False)
+    model: str | None
+    timeout_seconds: float
+    batch_items: int
+    concurrency: int
+    retry: Retry
+    clock: Clock
+
+    def __post_init__(self) -> None:
+        url = httpx2.URL(self.base_url)
+        if url.scheme not in ("http", "https") or not url.host:
+            raise ValueError("base_url starts with http:// or https:// and a host")
+        key = self.api_key
+        if key is not None and not (key.isascii() and key.isprintable() and " " not in key):
+            raise ValueError("api_key holds white space or other characters no key has: strip it")
+        if self.timeout_seconds <= 0 or self.batch_items < 1 or self.concurrency < 1:
+            raise ValueError("timeout_seconds, batch_items and concurrency must be above zero")
+        if self.retry.max_retries < 0:
+            raise ValueError("max_retries must not be negative")
+
+    def deadline(self, timeout_seconds: float) -> Deadline:
+        return Deadline(timeout_seconds, self.clock.now() + timeout_seconds, self.clock.now)
+
+    def patient(self) -> Retry:
+        """For a service that is expected not to be there yet."""
+        return replace(
+            self.retry, max_retries=sys.maxsize, longest_seconds=1.0, log_level=logging.DEBUG
+        )
+
+    def limits(self) -> httpx2.Limits:
+        return httpx2.Limits(
+            max_keepalive_connections=self.concurrency, keepalive_expiry=KEEP_SECONDS
+        )
+
+    def score_calls(self, template: ScoreRequest, batches: Sequence[Batch]) -> list[Call]:
+        if template.model is None:
+            template = msgspec.structs.replace(template, model=self.model)
+        return [Call("POST", "/score", body) for body in fill(template, batches)]
+
+    def ensemble_calls(self, template: EnsembleRequest, batches: Sequence[Batch]) -> list[Call]:
+        return [Call("POST", "/ensemble_score", body) for body in fill(template, batches)]
+
+    def http_request(self, call: Call, left: float) -> httpx2.Request:
+        """``left``: seconds until the deadline, which the service is told and sockets keep to."""
+        headers = {
+            "Accept": "application/json",
+            "User-Agent": "plaudit",
+            DEADLINE_HEADER: str(max(1, int(left * 1000))),
+        }
+        if self.api_key is not None:
+            headers["Authorization"] = f"Bearer {self.api_key}"
+        content = None
+        if call.body is not None:
+            headers["Content-Type"] = "application/json"
+            content = msgspec.json.encode(call.body)
+        timeout = httpx2.Timeout(left, connect=min(left, CONNECT_SECONDS))
+        return httpx2.Request(
+            call.method,
+            self.base_url.rstrip("/") + call.path,
+            headers=headers,
+            content=content,
+            extensions={"timeout": timeout.as_dict()},
+        )
+
+    def answer(self, response: httpx2.Response, body: bytes) -> Answer:
+        """Raises ProblemError unless the response is a 200."""
+        answer = Answer(_shown(response.url), response.status_code, response.headers, body)
+        raise_for_status(answer, self.clock.date())
+        return answer
+
+
+def lost(error: httpx2.RequestError, deadline: Deadline) -> Unreachable | DeadlineExceeded:
+    """What a failed connection means; sockets time out at the deadline, except in connecting."""
+    if isinstance(error, httpx2.TimeoutException) and not isinstance(error, httpx2.ConnectTimeout):
+        return deadline.exceeded()
+    passing = (
+        httpx2.NetworkError,
+        httpx2.RemoteProtocolError,
+        httpx2.ConnectTimeout,
+        httpx2.ProxyError,
+    )
+    detail = f"no answer from {_shown(error.request.url)} ({type(error).__name__}: {error})."
+    return Unreachable(detail, retryable=isinstance(error, passing))
+
+
+def _shown(url: httpx2.URL) -> str:
+    """Without the credentials that a URL may carry."""
+    return str(url.copy_with(userinfo=b""))

@@ -1,0 +1,208 @@
+"""A reward model in torch: one forward, a pooled state, a head in fp32.
+
+Letters: N sequences, T the longest of them in tokens, D the width.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
+
+from plaudit import attention, checkpoint
+from plaudit.checkpoint import CheckpointError, Manifest
+from plaudit.conversation import Encoder
+from plaudit.packing import pack, packed_batches, padded_batches
+
+Scores = np.ndarray[Any, np.dtype[np.float32]]
+Device = Literal["auto", "cpu", "cuda"]
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def is_decoder(model: PreTrainedModel) -> bool:
+    """Decoder classifiers of Transformers name their head ``score`` and read the last token."""
+    return isinstance(getattr(model, "score", None), nn.Linear)
+
+
+def can_pack(model: PreTrainedModel) -> bool:
+    return is_decoder(model) and model.config.model_type in attention.PROVEN
+
+
+@dataclass(frozen=True)
+class PackedBatch:
+    """One row (1, T) of ids with its positions, where each sequence ends (N,), and its plan."""
+
+    ids: Tensor
+    positions: Tensor
+    ends: Tensor
+    plan: attention.Plan
+
+    @classmethod
+    def of(cls, sequences: Sequence[Sequence[int]], device: torch.device) -> "PackedBatch":
+        packed = pack(sequences)
+        ids, positions, ends = (
+            torch.tensor(x, device=device) for x in (packed.ids, packed.positions(), packed.ends)
+        )
+        return cls(ids[None], positions[None], ends, attention.Plan.of(packed, device))
+
+
+@dataclass(frozen=True)
+class PaddedBatch:
+    """Right-padded ids (N, T) and lengths (N,)."""
+
+    ids: Tensor
+    lengths: Tensor
+
+    @classmethod
+    def of(
+        cls, sequences: Sequence[Sequence[int]], pad_token_id: int, device: torch.device
+    ) -> "PaddedBatch":
+        lengths = torch.tensor([len(s) for s in sequences], device=device)
+        ids = torch.full((len(sequences), int(lengths.max())), pad_token_id, device=device)
+        for row, sequence in enumerate(sequences):
+            ids[row, : len(sequence)] = torch.tensor(sequence, device=device)
+        return cls(ids, lengths)
+
+
+Batch = PackedBatch | PaddedBatch
+
+
+def batch_for(model: PreTrainedModel, sequences: Sequence[Sequence[int]]) -> Batch:
+    """Sequences as the batch that ``model`` is scored with, on its device."""
+    if can_pack(model):
+        return PackedBatch.of(sequences, model.device)
+    return PaddedBatch.of(sequences, model.config.pad_token_id, model.device)
+
+
+def scores(model: PreTrainedModel, batch: Batch) -> Tensor:
+    """Raw scores (N,), fp32, of a batch's sequences in their order. Differentiable."""
+    if isinstance(batch, PackedBatch):
+        return apply_head(model, packed_states(model, batch))
+    mask = torch.arange(batch.ids.shape[1], device=batch.ids.device) < batch.lengths[:, None]
+    if not is_decoder(model):
+        logits: Tensor = model(input_ids=batch.ids, attention_mask=mask.long()).logits
+        return logits[:, 0].float()
+    hidden = model.base_model(
+        input_ids=batch.ids, attention_mask=mask.long(), use_cache=False
+    ).last_hidden_state
+    return apply_head(model, hidden[torch.arange(len(hidden)), batch.lengths - 1])
+
+
+def packed_states(model: PreTrainedModel, batch: PackedBatch) -> Tensor:
+    """Last hidden state (N, D) of each sequence of a packed row."""
+    if model.config._attn_implementation != attention.NAME:
+        model.set_attn_implementation(attention.NAME)
+    hidden: Tensor = model.base_model(
+        input_ids=batch.ids, position_ids=batch.positions, use_cache=False, plan=batch.plan
+    ).last_hidden_state
+    return hidden[0, batch.ends]
+
+
+def apply_head(model: PreTrainedModel, states: Tensor) -> Tensor:
+    """Pooled states (N, D) to scores (N,), both in fp32 also under autocast."""
+    with torch.autocast(states.device.type, enabled=False):
+        return nn.functional.linear(states.float(), head(model).weight.float())[:, 0]
+
+
+def head(model: PreTrainedModel) -> nn.Linear:
+    """The scalar head: ``score`` of a decoder, the last linear layer of an encoder's classifier."""
+    if is_decoder(model):
+        found: nn.Linear = model.score
+        return found
+    linear = [m for m in model.classifier.modules() if isinstance(m, nn.Linear)]
+    return linear[-1]
+
+
+def keep_head_fp32(model: PreTrainedModel) -> None:
+    """Hold the head in fp32 whatever the body's dtype: scores that differ by little tie in bf16."""
+    found = head(model).float()
+    found.register_forward_pre_hook(lambda _, args: (args[0].float(), *args[1:]))
+
+
+def load_classifier(directory: Path, dtype: torch.dtype) -> PreTrainedModel:
+    """The one-label classifier in ``directory``; a head that is not in the file is refused."""
+    checkpoint.check_config(directory)
+    checkpoint.weight_files(directory)
+    model, info = AutoModelForSequenceClassification.from_pretrained(
+        directory,
+        dtype=dtype,
+        use_safetensors=True,
+        trust_remote_code=False,
+        output_loading_info=True,
+    )
+    if info["missing_keys"]:
+        raise CheckpointError(
+            f"{directory}: {sorted(info['missing_keys'])} not in the weights, so they would be "
+            "random; train this model first: plaudit train"
+        )
+    return model
+
+
+def pick_device(device: Device) -> torch.device:
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(device)
+
+
+class RewardModel:
+    """A loaded member: its manifest, its revision, its encoder and its forward."""
+
+    def __init__(self, model: PreTrainedModel, encoder: Encoder, manifest: Manifest, revision: str):
+        self._model = model.eval()
+        self.encoder = encoder
+        self.manifest = manifest
+        self.revision = revision
+
+    @classmethod
+    def load(
+        cls,
+        directory: str | Path,
+        device: Device = "auto",
+        dtype: str = "float32",
+        max_tokens: int = 4096,
+    ) -> "RewardModel":
+        """Load a checkpoint (or a plain Hugging Face reward model, cut at ``max_tokens``)."""
+        path = Path(directory)
+        if not path.is_dir():
+            raise CheckpointError(f"{path}: no such directory")
+        complete = checkpoint.is_complete(path)
+        manifest, revision = (
+            checkpoint.read(path) if complete else checkpoint.describe_plain(path, max_tokens)
+        )
+        model = load_classifier(path, DTYPES[dtype]).to(pick_device(device))
+        keep_head_fp32(model)
+        encoder = Encoder.load(path, manifest.max_tokens)
+        return cls(model, encoder, manifest, revision)
+
+    @property
+    def packs(self) -> bool:
+        """Whether sequences of a batch share the computation of their common prefixes."""
+        return can_pack(self._model)
+
+    @torch.inference_mode()
+    def score(self, sequences: Sequence[Sequence[int]]) -> Scores:
+        """Raw scores (N,) of one batch, in order."""
+        return scores(self._model, batch_for(self._model, sequences)).cpu().numpy()
+
+    def computed_tokens(self, sequences: Sequence[Sequence[int]]) -> tuple[int, int]:
+        """Tokens that one batch sends through the model, and padding beside them."""
+        if self.packs:
+            return len(pack(sequences).ids), 0
+        real = sum(len(s) for s in sequences)
+        return real, max(len(s) for s in sequences) * len(sequences) - real
+
+    def batches(self, sequences: Sequence[Sequence[int]], max_tokens: int) -> list[list[int]]:
+        """Positions of the sequences that go into each forward of at most ``max_tokens``."""
+        plan = packed_batches if self.packs else padded_batches
+        return plan(sequences, max_tokens)
+
+    def score_all(self, sequences: Sequence[Sequence[int]], max_tokens: int = 4096) -> Scores:
+        """Raw scores (N,) of any number of sequences, in order."""
+        found = np.empty(len(sequences), np.float32)
+        for batch in self.batches(sequences, max_tokens):
+            found[batch] = self.score([sequences[i] for i in batch])
+        return found

@@ -1,0 +1,146 @@
+"""What the client returns: the answers to the batches of one call, joined in order.
+
+Letters: N items of a call, M members of an ensemble.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import TypeVar
+
+from msgspec import UNSET
+
+from plaudit.answers import Answer, decode
+from plaudit.batches import Batch
+from plaudit.errors import ItemsFailed, RevisionChanged, UnexpectedAnswer
+from plaudit.wire import (
+    Aggregate,
+    EnsembleResponse,
+    ItemResult,
+    MemberInfo,
+    ScoreResponse,
+    Usage,
+)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class _Rewards:
+    rewards: list[float | None]
+    items: list[ItemResult]
+    revision: str
+    usage: Usage
+
+    def raise_for_errors(self) -> None:
+        """Raises ItemsFailed if any item has no reward."""
+        errors = {n: item.error for n, item in enumerate(self.items) if item.error is not UNSET}
+        if errors:
+            raise ItemsFailed(errors, len(self.items))
+
+
+@dataclass(frozen=True)
+class Scores(_Rewards):
+    """``rewards`` (N,), for RL; None, never 0.0, where ``items`` has an error."""
+
+    model: str
+
+
+@dataclass(frozen=True)
+class EnsembleScores(_Rewards):
+    """``rewards`` (N,), aggregated; None, never 0.0, where ``items`` has an error.
+
+    ``mean`` and ``variance`` (N,) are over members' calibrated rewards, ddof 1; the variance of a
+    single member is None. ``member_scores`` (N, M) are raw: their scales differ.
+    """
+
+    ensemble: str
+    aggregate: Aggregate
+    coefficient: float
+    mean: list[float | None]
+    variance: list[float | None]
+    members: list[MemberInfo]
+    member_scores: list[list[float] | None]
+
+
+def read_scores(answers: Sequence[Answer], batches: Sequence[Batch]) -> Scores:
+    """Raises RevisionChanged and UnexpectedAnswer."""
+    decoded = [decode(answer, ScoreResponse) for answer in answers]
+    return merge_scores(decoded, [batch.size for batch in batches])
+
+
+def read_ensemble(answers: Sequence[Answer], batches: Sequence[Batch]) -> EnsembleScores:
+    """Raises RevisionChanged and UnexpectedAnswer."""
+    decoded = [decode(answer, EnsembleResponse) for answer in answers]
+    return merge_ensemble(decoded, [batch.size for batch in batches])
+
+
+def merge_scores(answers: Sequence[ScoreResponse], sizes: Sequence[int]) -> Scores:
+    """Join at least one answer; ``sizes`` are the items asked for in each.
+
+    Raises RevisionChanged, and UnexpectedAnswer where an answer does not fit its request.
+    """
+    for answer, size in zip(answers, sizes, strict=True):
+        _check(size, answer.rewards, answer.items)
+    _check_same_model([(answer.model, answer.revision) for answer in answers])
+    return Scores(
+        rewards=_joined(answer.rewards for answer in answers),
+        items=_joined(answer.items for answer in answers),
+        revision=answers[0].revision,
+        usage=_total(answer.usage for answer in answers),
+        model=answers[0].model,
+    )
+
+
+def merge_ensemble(answers: Sequence[EnsembleResponse], sizes: Sequence[int]) -> EnsembleScores:
+    """As ``merge_scores``."""
+    for answer, size in zip(answers, sizes, strict=True):
+        _check(size, answer.rewards, answer.items)
+        _check_lengths(size, answer.mean, answer.variance, answer.member_scores)
+    _check_same_model([(answer.ensemble, answer.revision) for answer in answers])
+    first = answers[0]
+    return EnsembleScores(
+        rewards=_joined(answer.rewards for answer in answers),
+        items=_joined(answer.items for answer in answers),
+        revision=first.revision,
+        usage=_total(answer.usage for answer in answers),
+        ensemble=first.ensemble,
+        aggregate=first.aggregate,
+        coefficient=first.coefficient,
+        mean=_joined(answer.mean for answer in answers),
+        variance=_joined(answer.variance for answer in answers),
+        members=first.members,
+        member_scores=_joined(answer.member_scores for answer in answers),
+    )
+
+
+def _check(size: int, rewards: list[float | None], items: list[ItemResult]) -> None:
+    _check_lengths(size, rewards, items)
+    for reward, item in zip(rewards, items, strict=True):
+        if (reward is None) != (item.error is not UNSET):
+            raise UnexpectedAnswer("an item has both a reward and an error, or neither")
+
+
+def _check_lengths(size: int, *columns: Sequence[object]) -> None:
+    for column in columns:
+        if len(column) != size:
+            raise UnexpectedAnswer(f"{size} items were sent, and {len(column)} came back")
+
+
+def _check_same_model(named: Sequence[tuple[str, str]]) -> None:
+    seen = dict.fromkeys(named)
+    if len(seen) > 1:
+        raise RevisionChanged([f"{name} {revision}" for name, revision in seen])
+
+
+def _joined(columns: Iterable[list[T]]) -> list[T]:
+    return list(chain.from_iterable(columns))
+
+
+def _total(usages: Iterable[Usage]) -> Usage:
+    parts = list(usages)
+    return Usage(
+        tokens=sum(part.tokens for part in parts),
+        computed_tokens=sum(part.computed_tokens for part in parts),
+        cached=sum(part.cached for part in parts),
+    )

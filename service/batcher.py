@@ -1,0 +1,160 @@
+"""Gathers sequences of concurrent requests into forwards under a token budget.
+
+One loop per model owns its queue and settles every sequence exactly once, with a score or an error.
+While a forward runs the queue grows by itself; an idle engine lingers a moment for company.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from service.metrics import Metrics
+
+# Budgets of tokens planned together: wide enough for like lengths and shared prefixes to meet,
+# narrow enough that nobody at the queue's head waits for more forwards than this.
+WINDOW = 4
+
+
+class EngineFault(RuntimeError):
+    """A forward failed; the cause is chained."""
+
+
+class Forward(Protocol):
+    """What the batcher needs of a model. Called in the engine's thread only."""
+
+    def batches(self, sequences: Sequence[Sequence[int]], max_tokens: int) -> list[list[int]]: ...
+
+    def score(self, sequences: Sequence[Sequence[int]]) -> np.ndarray[Any, Any]: ...
+
+    def computed_tokens(self, sequences: Sequence[Sequence[int]]) -> tuple[int, int]: ...
+
+
+@dataclass(eq=False)
+class Work:
+    """One sequence on its way through the engine, wanted by ``waiters`` callers."""
+
+    ids: Sequence[int]
+    done: asyncio.Future[float]
+    waiters: int = 1
+    since: float = field(default_factory=time.perf_counter)
+
+
+class Batcher:
+    """Scores single sequences in batches. ``thread`` is the engine's, shared by its models."""
+
+    def __init__(
+        self,
+        forward: Forward,
+        thread: ThreadPoolExecutor,
+        metrics: Metrics,
+        max_batch_tokens: int,
+        linger_seconds: float,
+    ):
+        self._forward, self._thread, self._metrics = forward, thread, metrics
+        self._max_tokens, self._linger = max_batch_tokens, linger_seconds
+        self._queue: deque[Work] = deque()
+        self._arrived = asyncio.Event()
+        self._loop: asyncio.Task[None] | None = None
+
+    def submit(self, ids: Sequence[int]) -> Work:
+        """Queue a sequence. Its ``done`` is settled with a score or EngineFault."""
+        work = Work(ids, asyncio.get_running_loop().create_future())
+        self._queue.append(work)
+        self._metrics.queue_items.inc()
+        self._arrived.set()
+        if self._loop is None:
+            self._loop = asyncio.create_task(self._run())
+        return work
+
+    async def close(self) -> None:
+        """Stop the loop; sequences still queued get an EngineFault."""
+        if self._loop is not None:
+            self._loop.cancel()
+            await asyncio.gather(self._loop, return_exceptions=True)
+        settle(self._queue, error=EngineFault("the server is stopping"))
+        self._queue.clear()
+
+    async def _run(self) -> None:
+        while True:
+            if not self._queue:
+                self._arrived.clear()
+                await self._arrived.wait()
+                await asyncio.sleep(self._linger)
+            window = self._take()
+            if not window:
+                continue
+            self._metrics.queue_oldest.set(time.perf_counter() - window[0].since)
+            plan = self._forward.batches([work.ids for work in window], self._max_tokens)
+            try:
+                for batch in plan:
+                    await self._compute([window[i] for i in batch])
+            finally:
+                # Nothing is left here unless the loop is cancelled between or during forwards.
+                settle(window, error=EngineFault("the server is stopping"))
+
+    def _take(self) -> list[Work]:
+        """The queue's head, up to WINDOW budgets of tokens, less what nobody waits for now."""
+        window: list[Work] = []
+        tokens = 0
+        while self._queue and (not window or tokens < WINDOW * self._max_tokens):
+            work = self._queue.popleft()
+            self._metrics.queue_items.dec()
+            if work.waiters == 0:
+                work.done.cancel()
+                continue
+            window.append(work)
+            tokens += len(work.ids)
+        return window
+
+    async def _compute(self, batch: list[Work]) -> None:
+        now = time.perf_counter()
+        for work in batch:
+            self._metrics.stage_seconds.labels("queue").observe(now - work.since)
+        sequences = [work.ids for work in batch]
+        loop = asyncio.get_running_loop()
+        try:
+            with self._metrics.stage("compute"):
+                scores = await loop.run_in_executor(self._thread, self._forward.score, sequences)
+            if len(scores) != len(batch):
+                raise ValueError(f"{len(scores)} scores for {len(batch)} sequences")
+        except Exception as error:  # noqa: BLE001  the one place where an engine's failure ends
+            fault = EngineFault(f"{type(error).__name__} in a batch of {len(batch)}")
+            fault.__cause__ = error
+            settle(batch, error=fault)
+        else:
+            settle(batch, scores=scores)
+            self._count(sequences)
+
+    def _count(self, sequences: Sequence[Sequence[int]]) -> None:
+        metrics = self._metrics
+        real = sum(len(s) for s in sequences)
+        computed, padded = self._forward.computed_tokens(sequences)
+        metrics.batch_items.observe(len(sequences))
+        metrics.batch_tokens.observe(computed + padded)
+        metrics.batch_fill.observe((computed + padded) / self._max_tokens)
+        metrics.padding_waste.observe(padded / (computed + padded))
+        for kind, count in (("real", real), ("computed", computed), ("padded", padded)):
+            metrics.tokens.labels(kind).inc(count)
+
+
+def settle(
+    works: Sequence[Work] | deque[Work],
+    scores: np.ndarray[Any, Any] | None = None,
+    error: EngineFault | None = None,
+) -> None:
+    """Give each its score, or all the error."""
+    for i, work in enumerate(works):
+        if work.done.done():
+            continue
+        if scores is None:
+            assert error is not None
+            work.done.set_exception(error)
+            work.done.exception()  # marked as seen: a caller that left must not leave a warning
+        else:
+            work.done.set_result(float(scores[i]))

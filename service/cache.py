@@ -1,0 +1,192 @@
+"""The score cache: raw fp32 scores of one member, keyed on everything that changes the number.
+
+Two tiers: in-process always, Redis when a URL is given. The cache never fails a request: a Redis
+that is lost, slow or lying is a miss, counted, and after a few failures it is left alone a while.
+"""
+
+import asyncio
+import hashlib
+import struct
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Protocol, TypeVar
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from plaudit.checkpoint import ids_digest, sha256
+from service.metrics import Metrics
+
+KEY_PREFIX = b"plaudit:1:"
+VALUE = struct.Struct("<4sf16s")  # magic with layout version, score, checksum over key and score
+MAGIC = b"PLD1"
+ENTRY_BYTES = 200  # of a key, a float and their places in an OrderedDict
+
+T = TypeVar("T")
+
+
+def key_of(revision: str, numerics: str, ids: Sequence[int]) -> bytes:
+    """Digest of the model's revision, how it computes (engine, dtype) and the token ids."""
+    parts = (revision.encode(), numerics.encode(), ids_digest(ids).encode())
+    return bytes.fromhex(sha256(*parts).removeprefix("sha256:"))
+
+
+class Cache(Protocol):
+    """What the scorer needs: many keys at once, never an exception."""
+
+    async def get(self, keys: Sequence[bytes]) -> dict[bytes, float]: ...
+
+    async def put(self, scores: Mapping[bytes, float]) -> None: ...
+
+
+class MemoryCache:
+    """Least recently used entries leave when ``megabytes`` are reached."""
+
+    def __init__(self, megabytes: float, metrics: Metrics):
+        self._max_entries = int(megabytes * 1e6 / ENTRY_BYTES)
+        self._entries: OrderedDict[bytes, float] = OrderedDict()
+        self._lookups = metrics.cache_lookups
+
+    async def get(self, keys: Sequence[bytes]) -> dict[bytes, float]:
+        found = {key: self._entries[key] for key in keys if key in self._entries}
+        for key in found:
+            self._entries.move_to_end(key)
+        self._lookups.labels("l1", "hit").inc(len(found))
+        self._lookups.labels("l1", "miss").inc(len(keys) - len(found))
+        return found
+
+    async def put(self, scores: Mapping[bytes, float]) -> None:
+        self._entries.update(scores)
+        while len(self._entries) > self._max_entries:
+            self._entries.popitem(last=False)
+
+
+class Breaker:
+    """Open after ``failures`` in a row, for ``rest_seconds``; then one try decides."""
+
+    def __init__(
+        self,
+        failures: int = 3,
+        rest_seconds: float = 2.0,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self._limit, self._rest, self._clock = failures, rest_seconds, clock
+        self._failed = 0
+        self._until = 0.0
+
+    @property
+    def open(self) -> bool:
+        return self._clock() < self._until
+
+    def record(self, succeeded: bool) -> None:
+        self._failed = 0 if succeeded else self._failed + 1
+        if self._failed >= self._limit:
+            self._until = self._clock() + self._rest
+
+
+class RedisCache:
+    """Scores in Redis: one MGET to read, one pipeline to write."""
+
+    def __init__(
+        self,
+        url: str,
+        metrics: Metrics,
+        *,
+        timeout_seconds: float,
+        ttl_seconds: int,
+        secret: str,
+        breaker: Breaker | None = None,
+    ):
+        # Without retries: a second try would double the time a request waits for a lost Redis.
+        self._redis = Redis.from_url(url, socket_connect_timeout=timeout_seconds, retry=None)
+        self._timeout, self._ttl = timeout_seconds, ttl_seconds
+        self._secret = hashlib.sha256(secret.encode()).digest()
+        self._metrics = metrics
+        self._breaker = breaker or Breaker()
+
+    async def get(self, keys: Sequence[bytes]) -> dict[bytes, float]:
+        if not keys:
+            return {}
+        values = await self._attempt("mget", lambda: self._redis.mget(self._names(keys)))
+        if values is None:
+            self._count("error", len(keys))
+            return {}
+        found = {}
+        for key, value in zip(keys, values, strict=True):
+            score = None if value is None else self._decode(key, value)
+            if score is not None:
+                found[key] = score
+            elif value is not None:
+                self._count("corrupt", 1)
+        self._count("hit", len(found))
+        self._count("miss", values.count(None))
+        return found
+
+    async def put(self, scores: Mapping[bytes, float]) -> None:
+        if not scores:
+            return
+        pipeline = self._redis.pipeline(transaction=False)
+        for key, score in scores.items():
+            pipeline.set(KEY_PREFIX + key, self._encode(key, score), ex=self._ttl)
+        await self._attempt("set", pipeline.execute)
+
+    async def close(self) -> None:
+        await self._redis.aclose()
+
+    async def _attempt(self, op: str, call: Callable[[], Awaitable[T]]) -> T | None:
+        """The call's result, or None when Redis is left alone, late or gone."""
+        if self._breaker.open:
+            return None
+        began = time.perf_counter()
+        try:
+            async with asyncio.timeout(self._timeout):
+                result = await call()
+        except (RedisError, OSError, TimeoutError):
+            self._breaker.record(succeeded=False)
+            return None
+        else:
+            self._breaker.record(succeeded=True)
+            return result
+        finally:
+            self._metrics.cache_seconds.labels(op).observe(time.perf_counter() - began)
+            self._metrics.cache_breaker.set(self._breaker.open)
+
+    def _names(self, keys: Sequence[bytes]) -> list[bytes]:
+        return [KEY_PREFIX + key for key in keys]
+
+    def _count(self, result: str, count: int) -> None:
+        self._metrics.cache_lookups.labels("redis", result).inc(count)
+
+    def _checksum(self, key: bytes, score: bytes) -> bytes:
+        # Over the key too, so that a reply shifted by one is a miss and not another item's score.
+        return hashlib.blake2b(key + score, key=self._secret, digest_size=16).digest()
+
+    def _encode(self, key: bytes, score: float) -> bytes:
+        return VALUE.pack(MAGIC, score, self._checksum(key, struct.pack("<f", score)))
+
+    def _decode(self, key: bytes, value: bytes | str) -> float | None:
+        if not isinstance(value, bytes) or len(value) != VALUE.size:
+            return None
+        magic, score, checksum = VALUE.unpack(value)
+        if magic != MAGIC or checksum != self._checksum(key, struct.pack("<f", score)):
+            return None
+        return float(score)
+
+
+class TieredCache:
+    """Memory first, then Redis; what Redis knew is kept in memory."""
+
+    def __init__(self, memory: MemoryCache, redis: RedisCache):
+        self._memory, self._redis = memory, redis
+
+    async def get(self, keys: Sequence[bytes]) -> dict[bytes, float]:
+        found = await self._memory.get(keys)
+        missing = [key for key in keys if key not in found]
+        known = await self._redis.get(missing)
+        await self._memory.put(known)
+        return found | known
+
+    async def put(self, scores: Mapping[bytes, float]) -> None:
+        await self._memory.put(scores)
+        await self._redis.put(scores)

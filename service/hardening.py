@@ -1,0 +1,61 @@
+"""What stands before the scorer: keys, body caps, deadlines, request ids."""
+
+import hashlib
+import hmac
+import re
+import uuid
+from collections.abc import Mapping, Sequence
+
+from starlette.requests import Request
+
+from service.problems import Failure
+
+REQUEST_ID = re.compile(r"^[A-Za-z0-9-]{1,64}$")
+
+
+class Keys:
+    """Accepted API keys, held as digests. No keys: every caller is let in."""
+
+    def __init__(self, keys: Sequence[str]):
+        self._digests = [hashlib.sha256(key.encode()).digest() for key in keys]
+
+    def __len__(self) -> int:
+        return len(self._digests)
+
+    def check(self, authorization: str | None) -> None:
+        """Failure "unauthenticated" unless the header carries an accepted key."""
+        if not self._digests:
+            return
+        scheme, _, key = (authorization or "").partition(" ")
+        given = hashlib.sha256(key.strip().encode()).digest()
+        # All keys are compared, so that the time taken tells nothing of which one is near.
+        matches = [hmac.compare_digest(given, known) for known in self._digests]
+        if scheme.lower() != "bearer" or not any(matches):
+            raise Failure("unauthenticated", "no accepted key in the Authorization header")
+
+
+async def read_body(request: Request, max_bytes: int) -> bytes:
+    """The body, counted while it streams; Failure "too-large" at the first byte too many."""
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > max_bytes:
+            raise Failure("too-large", f"the body is over {max_bytes} bytes")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def deadline_seconds(headers: Mapping[str, str], limit: float) -> float:
+    """What the caller allows (X-Request-Deadline-Ms), at most the server's limit."""
+    value = headers.get("x-request-deadline-ms")
+    if value is None:
+        return limit
+    if not value.isdecimal() or int(value) == 0:
+        raise Failure("malformed", "X-Request-Deadline-Ms is not a positive number of milliseconds")
+    return min(limit, int(value) / 1000)
+
+
+def request_id(headers: Mapping[str, str]) -> str:
+    """The caller's X-Request-Id if it is harmless, else a new one."""
+    given = headers.get("x-request-id", "")
+    return given if REQUEST_ID.match(given) else uuid.uuid4().hex

@@ -1,0 +1,52 @@
+"""From wire items to token ids: one error per bad item, never one for its neighbours."""
+
+from collections.abc import Sequence
+
+from plaudit.conversation import ConversationError, Encoder, TokenSequence
+from plaudit.wire import Group, Item, ItemError, Prompt, Truncation
+from service.problems import Failure
+
+Encoded = TokenSequence | ItemError
+
+
+def items_of(items: list[Item] | None, groups: list[Group] | None) -> list[Item]:
+    """The items of a request; groups are laid flat, in order."""
+    if items is not None and groups is None:
+        return items
+    if groups is not None and items is None:
+        return [Item(prompt=g.prompt, response=r) for g in groups for r in g.responses]
+    raise Failure("malformed", "a request has either items or groups")
+
+
+def encode(encoder: Encoder, item: Item, truncation: Truncation) -> Encoded:
+    """An item's token ids, or its error."""
+    try:
+        return encoder.fit(ids_of(encoder, item), truncation)
+    except ConversationError as error:
+        return ItemError(error.kind, str(error))
+
+
+def ids_of(encoder: Encoder, item: Item) -> list[int]:
+    match item:
+        case Item(prompt=None, response=None, messages=None, text=None, token_ids=list(ids)):
+            return encoder.check_ids(ids)
+        case Item(prompt=None, response=None, messages=None, text=str(text), token_ids=None):
+            return encoder.text(text)
+        case Item(prompt=None, response=None, messages=list(messages), text=None, token_ids=None):
+            return encoder.messages(turns(messages))
+        case Item(prompt=str() | list() as prompt, response=str(response), messages=None,
+                  text=None, token_ids=None):  # fmt: skip
+            return encoder.pair(turns(prompt), response)
+    raise ConversationError(
+        "malformed", "an item is prompt and response, or messages, or text, or token_ids"
+    )
+
+
+def turns(prompt: Prompt) -> list[dict[str, str]]:
+    if isinstance(prompt, str):
+        return [{"role": "user", "content": prompt}]
+    return [{"role": message.role, "content": message.content} for message in prompt]
+
+
+def count_tokens(encoded: Sequence[Encoded]) -> int:
+    return sum(len(e.ids) for e in encoded if isinstance(e, TokenSequence))

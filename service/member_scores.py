@@ -1,0 +1,90 @@
+"""Raw scores of one member: from the cache, from identical work already running, or computed."""
+
+import asyncio
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from plaudit.conversation import TokenSequence
+from plaudit.wire import ItemError
+from service.batcher import EngineFault, Work
+from service.cache import Cache, key_of
+from service.items import Encoded
+from service.metrics import Metrics
+from service.registry import Member
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A raw score of one member."""
+
+    score: float
+    cached: bool
+
+
+Outcome = Scored | ItemError
+
+
+class MemberScores:
+    """Looks up, joins or computes. Work that runs is known by its cache key until it is done."""
+
+    def __init__(self, cache: Cache, numerics: str, metrics: Metrics):
+        self._cache, self._numerics, self._metrics = cache, numerics, metrics
+        self._running: dict[bytes, Work] = {}
+
+    async def of(self, member: Member, encoded: Sequence[Encoded]) -> list[Outcome]:
+        """A score or an error for each item, in order; identical items are computed once."""
+        revision = member.model.revision
+        keyed = [
+            e if isinstance(e, ItemError) else key_of(revision, self._numerics, e.ids)
+            for e in encoded
+        ]
+        ids = {
+            key: e.ids
+            for key, e in zip(keyed, encoded, strict=True)
+            if isinstance(key, bytes) and isinstance(e, TokenSequence)
+        }
+        with self._metrics.stage("cache_get"):
+            known = await self._cache.get(list(ids))
+        found: dict[bytes, Outcome] = {k: Scored(v, cached=True) for k, v in known.items()}
+        found |= await self._compute(member, {k: v for k, v in ids.items() if k not in known})
+        return [key if isinstance(key, ItemError) else found[key] for key in keyed]
+
+    async def _compute(
+        self, member: Member, missing: Mapping[bytes, Sequence[int]]
+    ) -> dict[bytes, Outcome]:
+        if not missing:
+            return {}
+        works = {key: self._join(member, key, ids) for key, ids in missing.items()}
+        try:
+            await asyncio.wait([work.done for work in works.values()])
+        finally:
+            for work in works.values():
+                work.waiters -= 1
+        outcomes = {key: self._outcome(member, work) for key, work in works.items()}
+        fresh = {key: o.score for key, o in outcomes.items() if isinstance(o, Scored)}
+        with self._metrics.stage("cache_set"):
+            await self._cache.put(fresh)
+        return outcomes
+
+    def _join(self, member: Member, key: bytes, ids: Sequence[int]) -> Work:
+        """The work already running for ``key``, or new work."""
+        running = self._running.get(key)
+        if running is not None:
+            running.waiters += 1
+            self._metrics.joined.inc()
+            return running
+        work = self._running[key] = member.batcher.submit(ids)
+        work.done.add_done_callback(lambda _: self._running.pop(key))
+        return work
+
+    def _outcome(self, member: Member, work: Work) -> Outcome:
+        fault = work.done.exception()
+        if isinstance(fault, EngineFault):
+            return ItemError("engine-fault", str(fault))
+        score = work.done.result()
+        if not math.isfinite(score):
+            self._metrics.nonfinite.labels(member.name).inc()
+            return ItemError("non-finite", f"the model's score is {score}")
+        self._metrics.score.labels(member.name).observe(score)
+        return Scored(score, cached=False)

@@ -1,0 +1,70 @@
+"""The failures of the service: each with its status, its type and what mends it."""
+
+import re
+from dataclasses import dataclass
+
+from plaudit.wire import Problem
+
+DOCS = "https://github.com/plaudit/plaudit/blob/main/docs/problems.md"
+
+
+@dataclass(frozen=True)
+class Kind:
+    status: int
+    title: str
+    remedy: str
+    retryable: bool = False
+
+
+# The closed set of types: the label of plaudit_errors_total and the anchors of docs/problems.md.
+KINDS = {
+    "malformed": Kind(422, "The body does not fit the schema", "compare it with /openapi.json"),
+    "unauthenticated": Kind(
+        401, "A key is needed", "send Authorization: Bearer KEY with a key of the server"
+    ),
+    "unknown-model": Kind(404, "No such model is loaded", "GET /models lists the names"),
+    "not-found": Kind(404, "No such route", "see /docs for the routes"),
+    "method-not-allowed": Kind(405, "The route has other methods", "see /docs for the methods"),
+    "too-large": Kind(413, "The request is too large", "split it, or raise the server's limit"),
+    "not-ready": Kind(503, "The server is starting or stopping", "retry later", retryable=True),
+    "overloaded": Kind(
+        503, "The queue stayed full", "retry after the time in Retry-After", retryable=True
+    ),
+    "deadline": Kind(
+        504, "Not done within the deadline", "retry, or allow more time", retryable=True
+    ),
+    "engine-fault": Kind(500, "The engine failed", "see the server's log for this instance"),
+    "internal": Kind(500, "The server failed", "see the server's log for this instance"),
+}
+
+
+class Failure(Exception):
+    """Ends a request; ``kind`` is a key of KINDS."""
+
+    def __init__(self, kind: str, detail: str, retry_after_seconds: int | None = None):
+        super().__init__(detail)
+        self.kind = kind
+        self.detail = detail
+        self.retry_after_seconds = retry_after_seconds
+
+    @property
+    def status(self) -> int:
+        return KINDS[self.kind].status
+
+
+def quote(value: str) -> str:
+    """A short caller-supplied *name* as it may stand in an error: printable and bounded."""
+    return re.sub(r"[^\x20-\x7e]", "?", value[:64])
+
+
+def problem(failure: Failure, instance: str) -> Problem:
+    kind = KINDS[failure.kind]
+    return Problem(
+        type=f"{DOCS}#{failure.kind}",
+        title=kind.title,
+        status=kind.status,
+        detail=failure.detail,
+        remedy=kind.remedy,
+        retryable=kind.retryable,
+        instance=instance,
+    )

@@ -1,0 +1,171 @@
+"""What is loaded: members by name, ensembles over them."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+import yaml
+
+from plaudit.aggregate import DEFAULT_COEFFICIENT
+from plaudit.checkpoint import CheckpointError, sha256
+from plaudit.reward_model import RewardModel
+from plaudit.wire import Aggregate, ModelInfo
+from service.batcher import Batcher
+from service.engines.torch_engine import NAME, TorchEngine
+from service.metrics import Metrics
+from service.problems import Failure, quote
+from service.settings import Settings, SettingsError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Member:
+    """A loaded model under the name that requests use."""
+
+    name: str
+    model: RewardModel
+    batcher: Batcher
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Members scored together and how their rewards become one."""
+
+    name: str
+    members: tuple[Member, ...]
+    aggregate: Aggregate
+    coefficient: float
+
+    @property
+    def revision(self) -> str:
+        return sha256(*(member.model.revision.encode() for member in self.members))
+
+
+class EnsembleEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An ensemble file, or one entry under ``ensembles`` of ``--config``."""
+
+    members: list[str]
+    aggregate: Aggregate = "mean"
+    coefficient: float = DEFAULT_COEFFICIENT
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The file of ``--config``: names to checkpoint directories, names to ensembles of them."""
+
+    models: dict[str, str]
+    ensembles: dict[str, EnsembleEntry] = {}
+
+
+@dataclass
+class Sources:
+    """What the settings ask for, before anything is loaded."""
+
+    models: dict[str, Path] = field(default_factory=dict)
+    ensembles: dict[str, EnsembleEntry] = field(default_factory=dict)
+
+    def add_model(self, name: str, path: Path) -> None:
+        if self.models.setdefault(name, path).resolve() != path.resolve():
+            raise SettingsError(
+                f"two models are named {name!r}: {self.models[name]} and {path}; name them apart "
+                "in a file for --config"
+            )
+
+
+def sources(settings: Settings) -> Sources:
+    """Models and ensembles named by the arguments and by ``--config``."""
+    found = Sources()
+    for path in settings.models:
+        if path.is_dir():
+            found.add_model(path.resolve().name, path)
+        elif path.is_file():
+            entry = _decode(path, EnsembleEntry)
+            for member in entry.members:
+                found.add_model(Path(member).name, path.parent / member)
+            names = [Path(member).name for member in entry.members]
+            found.ensembles[path.stem] = msgspec.structs.replace(entry, members=names)
+        else:
+            raise SettingsError(f"{path}: neither a checkpoint directory nor an ensemble file")
+    if settings.config is not None:
+        config = _decode(settings.config, Config)
+        for name, directory in config.models.items():
+            found.add_model(name, settings.config.parent / directory)
+        found.ensembles.update(config.ensembles)
+    return found
+
+
+def _decode(path: Path, kind: type[T]) -> T:
+    try:
+        return msgspec.convert(yaml.safe_load(path.read_text()), kind)
+    except (msgspec.ValidationError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: {error}") from None
+    except FileNotFoundError:
+        raise SettingsError(f"{path}: no such file") from None
+
+
+class Registry:
+    """The loaded members and ensembles. Names in requests are looked up here and nowhere else."""
+
+    def __init__(self, engine: TorchEngine, wanted: Sources, metrics: Metrics):
+        self.engine = engine
+        self.members: dict[str, Member] = {}
+        for name, path in wanted.models.items():
+            model = engine.load(path)
+            self.members[name] = Member(name, model, engine.batcher(model))
+            metrics.model_info.labels(name, model.revision, engine.dtype, NAME).set(1)
+        self.ensembles = {
+            name: self._ensemble(name, entry) for name, entry in wanted.ensembles.items()
+        }
+
+    def _ensemble(self, name: str, entry: EnsembleEntry) -> Ensemble:
+        unknown = [member for member in entry.members if member not in self.members]
+        if unknown or not entry.members:
+            raise SettingsError(f"ensemble {name}: unknown or no members {unknown}")
+        members = tuple(self.members[member] for member in entry.members)
+        kinds = {member.model.manifest.calibration.kind for member in members}
+        if kinds == {"none"} and len(members) > 1:
+            raise CheckpointError(
+                f"ensemble {name}: its members are not calibrated, so their variance would measure "
+                "scales; make full checkpoints of them first"
+            )
+        return Ensemble(name, members, entry.aggregate, entry.coefficient)
+
+    def member(self, name: str | None) -> Member:
+        """The named member; without a name, the only one. Failure "unknown-model"."""
+        return _pick(self.members, name, "model")
+
+    def ensemble(self, name: str | None) -> Ensemble:
+        return _pick(self.ensembles, name, "ensemble")
+
+    def infos(self) -> Iterator[ModelInfo]:
+        for member in self.members.values():
+            manifest = member.model.manifest
+            yield ModelInfo(
+                member.name, manifest.kind, member.model.revision, manifest.max_tokens,
+                self.engine.dtype, [],
+            )  # fmt: skip
+        for ensemble in self.ensembles.values():
+            yield ModelInfo(
+                ensemble.name, "ensemble", ensemble.revision,
+                min(member.model.manifest.max_tokens for member in ensemble.members),
+                self.engine.dtype, [member.name for member in ensemble.members],
+            )  # fmt: skip
+
+    async def close(self) -> None:
+        for member in self.members.values():
+            await member.batcher.close()
+        self.engine.close()
+
+
+def _pick(loaded: Mapping[str, T], name: str | None, what: str) -> T:
+    if name is None:
+        if len(loaded) == 1:
+            return next(iter(loaded.values()))
+        raise Failure(
+            "unknown-model", f"{len(loaded)} {what}s are loaded; name one of {sorted(loaded)}"
+        )
+    if name not in loaded:
+        raise Failure("unknown-model", f"no {what} {quote(name)!r}; loaded: {sorted(loaded)}")
+    return loaded[name]

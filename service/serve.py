@@ -1,0 +1,65 @@
+"""``plaudit serve``: load, verify, say what is served, listen."""
+
+import json
+import sys
+from collections.abc import Sequence
+
+import uvicorn
+
+from plaudit.checkpoint import CheckpointError
+from service import logs
+from service.app import create_app
+from service.engines.torch_engine import TorchEngine
+from service.metrics import Metrics
+from service.registry import Registry, sources
+from service.settings import Settings, SettingsError, load
+
+# Accepted work is finished for this long after SIGTERM; k8s/base allows more.
+DRAIN_SECONDS = 45
+
+
+def main(argv: Sequence[str]) -> int:
+    try:
+        settings = load(argv)
+        metrics = Metrics()
+        print("loading …", file=sys.stderr, flush=True)
+        registry = Registry(TorchEngine(settings, metrics), sources(settings), metrics)
+    except (SettingsError, CheckpointError) as error:
+        print(f"plaudit serve: {error}", file=sys.stderr)
+        return 2
+    logs.configure(settings.log_level)
+    app = create_app(settings, registry, metrics)
+    print(banner(settings, registry), file=sys.stderr, flush=True)
+    uvicorn.run(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        loop="uvloop",
+        http="httptools",
+        server_header=False,
+        timeout_graceful_shutdown=DRAIN_SECONDS,
+    )
+    return 0
+
+
+def banner(settings: Settings, registry: Registry) -> str:
+    """What an operator wants to know at start, and a curl to copy."""
+    url = f"http://{settings.host}:{settings.port}"
+    cache = "memory and Redis" if settings.redis_url else "memory"
+    lines = [f"Plaudit at {url} (docs at {url}/docs)"]
+    lines += [
+        f"  {info.kind:9} {info.name}  {info.revision[:19]}  {info.max_tokens} tokens, {info.dtype}"
+        for info in registry.infos()
+    ]
+    lines.append(f"  cache: {cache}; API key: {'required' if settings.keys() else 'none needed'}")
+    lines.append(curl(settings, registry, url))
+    return "\n".join(lines)
+
+
+def curl(settings: Settings, registry: Registry, url: str) -> str:
+    item = {"prompt": "How do I boil an egg?", "response": "Eight minutes in boiling water."}
+    body = json.dumps({"model": next(iter(registry.members)), "items": [item]})
+    key = " -H 'Authorization: Bearer KEY'" if settings.keys() else ""
+    return f"  curl -s {url}/score{key} -d '{body}'"

@@ -1,0 +1,130 @@
+"""Settings of the server: each is a flag, an environment variable and a line of ``--help``."""
+
+import difflib
+import ipaddress
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, CliApp, CliPositionalArg, SettingsConfigDict
+
+PREFIX = "PLAUDIT_"
+
+
+class SettingsError(ValueError):
+    """Settings the server will not start with; the text ends with what mends it."""
+
+
+class Settings(BaseSettings):
+    """Serve reward models: POST /score, POST /ensemble_score."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        extra="forbid",
+        frozen=True,
+        cli_prog_name="plaudit serve",
+        cli_kebab_case=True,
+        cli_implicit_flags=True,
+        cli_hide_none_type=True,
+    )
+
+    models: CliPositionalArg[list[Path]] = Field(
+        [], description="checkpoint directories and ensemble files; a name is the last path part"
+    )
+    config: Path | None = Field(None, description="YAML file naming models and ensembles")
+
+    host: str = Field("127.0.0.1", description="address to bind; any but loopback needs a key")
+    port: int = Field(8000, ge=0, le=65535, description="port to bind")
+    api_keys: SecretStr | None = Field(None, description="accepted keys, comma separated")
+    api_keys_file: Path | None = Field(None, description="file of accepted keys, one a line")
+
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the models run")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="of the body; the head is always fp32; auto: bf16 on GPUs, else fp32"
+    )
+    threads: int = Field(0, ge=0, description="compute threads on a CPU; 0: torch's choice")
+    max_tokens: int = Field(4096, ge=1, description="limit for models without reward.json")
+    max_batch_tokens: int = Field(8192, ge=1, description="tokens in one forward")
+    linger_ms: float = Field(2.0, ge=0, description="how long an idle engine waits for company")
+
+    max_queued_tokens: int = Field(
+        1_000_000, ge=1, description="tokens admitted at a time; callers beyond that are held"
+    )
+    deadline_seconds: float = Field(
+        90.0, gt=0, description="time to answer, unless X-Request-Deadline-Ms says less"
+    )
+    max_body_megabytes: float = Field(32.0, gt=0, description="largest request body")
+    max_items: int = Field(4096, ge=1, description="items in one request")
+
+    redis_url: SecretStr | None = Field(None, description="redis://… of the shared cache")
+    redis_timeout_ms: float = Field(50.0, gt=0, description="patience with Redis, per operation")
+    cache_ttl_seconds: int = Field(604_800, ge=1, description="life of a score in Redis")
+    cache_megabytes: float = Field(256.0, ge=0, description="in-process cache; 0: none")
+    cache_secret: SecretStr = Field(
+        SecretStr(""), description="key of the checksum on values in Redis"
+    )
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="of logs")
+
+    def keys(self) -> list[str]:
+        """The accepted API keys, from both places."""
+        keys = self.api_keys.get_secret_value().split(",") if self.api_keys else []
+        if self.api_keys_file is not None:
+            if not self.api_keys_file.is_file():
+                raise SettingsError(f"no file {self.api_keys_file}: correct --api-keys-file")
+            keys += self.api_keys_file.read_text().splitlines()
+        return [key.strip() for key in keys if key.strip()]
+
+
+for _name, _field in Settings.model_fields.items():
+    _field.description = f"{_field.description} [{PREFIX}{_name.upper()}]"
+Settings.model_rebuild(force=True)
+
+
+def load(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Settings:
+    """Settings from flags, then the environment; refused together with what mends them."""
+    check_environment(environ)
+    try:
+        settings = CliApp.run(Settings, cli_args=list(argv))
+    except ValidationError as error:
+        raise SettingsError("\n".join(_explain(e) for e in error.errors())) from None
+    check(settings)
+    return settings
+
+
+def _explain(error: object) -> str:
+    assert isinstance(error, dict)
+    name = ".".join(str(part) for part in error["loc"])
+    flag = "--" + name.replace("_", "-")
+    return f"{flag} (or {PREFIX}{name.upper()}): {error['msg']}"
+
+
+def check_environment(environ: Mapping[str, str]) -> None:
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    for name in sorted(environ):
+        if name.startswith(PREFIX) and name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else "see plaudit serve --help"
+            raise SettingsError(f"unknown environment variable {name}; {hint}")
+
+
+def check(settings: Settings) -> None:
+    """Refuse what would surprise: nothing to serve, or an open port without a key."""
+    if not settings.models and settings.config is None:
+        raise SettingsError("nothing to serve: plaudit serve RUN_DIRECTORY, or --config FILE")
+    if not is_loopback(settings.host) and not settings.keys():
+        raise SettingsError(
+            f"--host {settings.host} is open to the network and no key is set: "
+            f"export {PREFIX}API_KEYS=$(openssl rand -hex 24)"
+        )
+
+
+def is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,129 @@
+"""Tiny real models: two layers, width 32, random weights from a seed, saved as real checkpoints."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import (
+    AutoModelForSequenceClassification,
+    LlamaConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+
+from plaudit import checkpoint
+from plaudit.checkpoint import Base, Calibration, Manifest
+from plaudit.probes import make
+from plaudit.reward_model import RewardModel
+
+CHATML = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
+    "{{ message['content'] }}<|im_end|>{% if not loop.last %}\n{% endif %}{% endfor %}"
+)
+SPECIAL = ["<|pad|>", "<|im_start|>", "<|im_end|>"]
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> PreTrainedTokenizerFast:
+    """Bytes as tokens, three specials, a ChatML template."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocab = {token: i for i, token in enumerate([*SPECIAL, *alphabet])}
+    backend = Tokenizer(models.BPE(vocab, []))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        pad_token="<|pad|>",
+        eos_token="<|im_end|>",
+        additional_special_tokens=["<|im_start|>"],
+        chat_template=CHATML,
+    )
+
+
+def tiny_llama(vocab_size: int, seed: int) -> PreTrainedModel:
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=vocab_size,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=1024,
+        initializer_range=0.2,  # scores that differ well beyond rounding
+        pad_token_id=0,
+        eos_token_id=2,
+        num_labels=1,
+        id2label={0: "reward"},
+        label2id={"reward": 0},
+        problem_type="regression",
+    )
+    return AutoModelForSequenceClassification.from_config(config)
+
+
+def _save_plain(directory: Path, tokenizer: PreTrainedTokenizerFast, seed: int) -> Path:
+    """A reward model as any other tool would save it: no reward.json."""
+    tiny_llama(len(tokenizer), seed).save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    return directory
+
+
+def complete(directory: Path, max_tokens: int = 512, **changes: object) -> Path:
+    """Turn a plain directory into a full checkpoint."""
+    model = RewardModel.load(directory, max_tokens=max_tokens)
+    manifest = Manifest(
+        kind="single",
+        base=Base("tiny", "sha256:base"),
+        head_init="sha256:head",
+        digests=checkpoint.digests(directory),
+        max_tokens=max_tokens,
+        dtype="float32",
+        calibration=Calibration("standardise", mean=0.5, std=2.0),
+        probes=make(model),
+    )
+    checkpoint.write(directory, manifest.__class__(**{**_fields(manifest), **changes}))
+    return directory
+
+
+def _fields(manifest: Manifest) -> dict[str, object]:
+    return {name: getattr(manifest, name) for name in manifest.__struct_fields__}
+
+
+@pytest.fixture(scope="session")
+def members(
+    tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTokenizerFast
+) -> list[Path]:
+    """Three full checkpoints of one made-up ensemble. Read only: copy before changing."""
+    root = tmp_path_factory.mktemp("members")
+    return [complete(_save_plain(root / f"m{i}", tokenizer, seed=i)) for i in range(3)]
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(members: list[Path]) -> Path:
+    return members[0]
+
+
+@pytest.fixture
+def pairs_file(tmp_path: Path) -> Path:
+    """60 pairs in the plaudit shape: 30 prompts, two pairs each; good answers say why."""
+    path = tmp_path / "pairs.jsonl"
+    rows = [
+        {
+            "prompt": [{"role": "user", "content": f"Question number {i // 2}?"}],
+            "chosen": f"Answer {i} because it is so.",
+            "rejected": f"No {i}." + " Or so." * (i % 3),
+            "category": "even" if i % 2 == 0 else "odd",
+        }
+        for i in range(60)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture(scope="session")
+def save_plain() -> Callable[..., Path]:
+    """``save_plain(directory, tokenizer, seed)``: a reward model without reward.json."""
+    return _save_plain

@@ -1,0 +1,196 @@
+import json
+import os
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+SECRETS = {"PLAUDIT_API_KEYS": "a-key", "GRAFANA_PASSWORD": "a-password"}
+Compose = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def compose(root: Path, tool: Callable[[str], str]) -> Compose:
+    """Runs `docker-compose config`, which needs no daemon; a developer's .env is left out."""
+
+    def run(env: dict[str, str], *files: str) -> subprocess.CompletedProcess[str]:
+        chosen = [word for file in ("docker-compose.yml", *files) for word in ("-f", file)]
+        command = [tool("docker-compose"), "--env-file", os.devnull, *chosen]
+        return subprocess.run(
+            [*command, "config", "--format", "json"],
+            cwd=root,
+            env={"PATH": os.environ["PATH"], **env},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def services(compose: Compose) -> dict[str, Any]:
+    done = compose(SECRETS)
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr, "compose warns"
+    made: dict[str, Any] = json.loads(done.stdout)["services"]
+    return made
+
+
+@pytest.fixture(scope="module")
+def source(root: Path) -> dict[str, Any]:
+    made: dict[str, Any] = yaml.safe_load((root / "docker-compose.yml").read_text())
+    return made
+
+
+def mounts(service: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {volume["target"]: volume for volume in service.get("volumes", [])}
+
+
+def option(command: list[str], name: str) -> str:
+    return command[command.index(name) + 1]
+
+
+def test_every_published_port_is_on_loopback(services: dict[str, Any]) -> None:
+    ports = [port for service in services.values() for port in service.get("ports", [])]
+    assert {port["host_ip"] for port in ports} == {"127.0.0.1"}
+    assert {port["published"] for port in ports} == {"8000", "9090", "3000"}
+
+
+@pytest.mark.parametrize("missing", SECRETS)
+@pytest.mark.parametrize("value", [None, ""])
+def test_a_missing_secret_is_named(compose: Compose, missing: str, value: str | None) -> None:
+    env = {k: v for k, v in SECRETS.items() if k != missing}
+    done = compose(env if value is None else env | {missing: value})
+    assert done.returncode != 0
+    assert missing in done.stderr
+
+
+def test_no_secret_is_written_down(source: dict[str, Any]) -> None:
+    secrets = [
+        value
+        for service in source["services"].values()
+        for name, value in service.get("environment", {}).items()
+        if re.search("PASSWORD|KEY|SECRET|TOKEN", name)
+    ]
+    assert len(secrets) == len(SECRETS)
+    assert all(re.fullmatch(r"\$\{\w+:\?.+\}", secret) for secret in secrets)
+
+
+def test_every_container_is_locked_down(services: dict[str, Any]) -> None:
+    for name, service in services.items():
+        assert service["read_only"], name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert not service.get("privileged"), name
+        assert not service.get("cap_add"), name
+
+
+def test_no_container_runs_as_root(services: dict[str, Any]) -> None:
+    # Plaudit's user is the image's; test_dockerfile looks at it.
+    users = {name: service["user"] for name, service in services.items() if name != "plaudit"}
+    assert all(re.fullmatch(r"[1-9]\d*:\d+", user) for user in users.values()), users
+
+
+def test_images_are_pinned_to_a_version(services: dict[str, Any]) -> None:
+    images = [service["image"] for service in services.values() if "build" not in service]
+    assert all(re.search(r":v?\d+\.\d+", image) for image in images), images
+
+
+def test_models_are_mounted_read_only(services: dict[str, Any]) -> None:
+    models = mounts(services["plaudit"])["/models"]
+    assert models["read_only"]
+    assert not models["bind"].get("create_host_path", False)
+
+
+def test_configuration_is_mounted_read_only_and_exists(
+    root: Path, services: dict[str, Any]
+) -> None:
+    for service in services.values():
+        binds = [m for m in mounts(service).values() if m["type"] == "bind"]
+        assert all(bind["read_only"] for bind in binds)
+        ours = [Path(bind["source"]) for bind in binds if bind["target"] != "/models"]
+        assert all(path.is_relative_to(root / "docker") and path.exists() for path in ours)
+
+
+def test_redis_is_a_bounded_cache_that_keeps_nothing(services: dict[str, Any]) -> None:
+    redis = services["redis"]
+    command = redis["command"]
+    assert option(command, "--save") == ""
+    assert option(command, "--appendonly") == "no"
+    assert option(command, "--maxmemory-policy") == "allkeys-lfu"
+    held = int(option(command, "--maxmemory").removesuffix("mb")) * 2**20
+    assert held < int(redis["mem_limit"])
+    assert not mounts(redis)
+
+
+def test_only_plaudit_reaches_redis(compose: Compose, services: dict[str, Any]) -> None:
+    assert {name for name, service in services.items() if "cache" in service["networks"]} == {
+        "plaudit",
+        "redis",
+    }
+    assert set(services["redis"]["networks"]) == {"cache"}
+    assert json.loads(compose(SECRETS).stdout)["networks"]["cache"]["internal"]
+
+
+def test_every_service_has_a_health_check(root: Path, services: dict[str, Any]) -> None:
+    assert {name for name, service in services.items() if "healthcheck" not in service} == {
+        "plaudit"
+    }
+    assert "HEALTHCHECK" in (root / "Dockerfile").read_text()
+
+
+def test_start_order(services: dict[str, Any]) -> None:
+    order = {
+        name: {other: link["condition"] for other, link in service["depends_on"].items()}
+        for name, service in services.items()
+        if "depends_on" in service
+    }
+    assert order == {
+        "plaudit": {"redis": "service_healthy"},
+        "prometheus": {"plaudit": "service_started"},
+        "grafana": {"prometheus": "service_healthy"},
+    }
+
+
+def test_environment_variables_are_settings(services: dict[str, Any], settings: set[str]) -> None:
+    assert set(services["plaudit"]["environment"]) <= settings
+
+
+def test_prometheus_scrapes_the_port_of_the_service(root: Path, services: dict[str, Any]) -> None:
+    config = yaml.safe_load((root / "docker" / "prometheus.yml").read_text())
+    (job,) = config["scrape_configs"]
+    (port,) = services["plaudit"]["ports"]
+    assert job["static_configs"] == [{"targets": [f"plaudit:{port['target']}"]}]
+
+
+def test_grafana_finds_prometheus_and_the_dashboard(root: Path, services: dict[str, Any]) -> None:
+    folder = root / "docker" / "grafana"
+    provisioning = folder / "provisioning"
+    (datasource,) = yaml.safe_load((provisioning / "datasources" / "prometheus.yml").read_text())[
+        "datasources"
+    ]
+    (port,) = services["prometheus"]["ports"]
+    assert datasource["url"] == f"http://prometheus:{port['target']}"
+    scrape = yaml.safe_load((root / "docker" / "prometheus.yml").read_text())["global"]
+    assert datasource["jsonData"]["timeInterval"] == scrape["scrape_interval"]
+
+    (provider,) = yaml.safe_load((provisioning / "dashboards" / "plaudit.yml").read_text())[
+        "providers"
+    ]
+    mounted = mounts(services["grafana"])[provider["options"]["path"]]
+    assert Path(mounted["source"]) == folder / "dashboards"
+    home = services["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+    assert home == f"{provider['options']['path']}/latency.json"
+
+
+def test_the_gpu_file_builds_for_cuda_and_asks_for_the_gpu(compose: Compose) -> None:
+    done = compose(SECRETS, "docker/gpu.yml")
+    assert done.returncode == 0, done.stderr
+    plaudit = json.loads(done.stdout)["services"]["plaudit"]
+    assert plaudit["build"]["args"]["TARGET"] == "cuda"
+    assert plaudit["gpus"]

@@ -1,0 +1,122 @@
+"""A served application over tiny members, spoken to through ASGI or a real socket."""
+
+import shutil
+import socket
+import subprocess
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import redis
+import uvicorn
+from fastapi import FastAPI
+
+from service.app import create_app
+from service.engines.torch_engine import TorchEngine
+from service.metrics import Metrics
+from service.registry import Registry, sources
+from service.settings import Settings
+
+Serve = Callable[..., Any]
+
+
+def build(metrics: Metrics, **settings: Any) -> FastAPI:
+    read = Settings(dtype="float32", device="cpu", _cli_parse_args=False, **settings)
+    registry = Registry(TorchEngine(read, metrics), sources(read), metrics)
+    return create_app(read, registry, metrics)
+
+
+@asynccontextmanager
+async def client_of(app: FastAPI) -> AsyncIterator[httpx2.AsyncClient]:
+    transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
+    async with (
+        app.router.lifespan_context(app),
+        httpx2.AsyncClient(transport=transport, base_url="http://test") as client,
+    ):
+        yield client
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics()
+
+
+@pytest.fixture
+def serve(metrics: Metrics) -> Serve:
+    """``async with serve(models=[…]) as client``: the application with its lifespan."""
+    return lambda **settings: client_of(build(metrics, **settings))
+
+
+@pytest.fixture
+def ensemble_file(tmp_path: Path, members: list[Path]) -> Path:
+    path = tmp_path / "ens.yaml"
+    path.write_text(f"members: {[str(m) for m in members]}\n")
+    return path
+
+
+@contextmanager
+def listening(app: FastAPI) -> Iterator[str]:
+    """The application behind uvicorn on a free loopback port."""
+    server = uvicorn.Server(
+        uvicorn.Config(app, port=0, log_config=None, loop="uvloop", http="httptools")
+    )
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        thread.join(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    yield f"http://127.0.0.1:{port}"
+    server.should_exit = True
+    thread.join()
+
+
+@pytest.fixture
+def listen(metrics: Metrics) -> Serve:
+    """``with listen(models=[…]) as url``: a real server."""
+    return lambda **settings: listening(build(metrics, **settings))
+
+
+class RedisServer:
+    """A real redis-server that can be killed and brought back on its port."""
+
+    def __init__(self, directory: Path):
+        self._directory = directory
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.start()
+
+    def start(self) -> None:
+        command = shutil.which("redis-server")
+        assert command, "redis-server is missing: make test installs it"
+        self._process = subprocess.Popen(
+            [command, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "",
+             "--dir", str(self._directory)],
+            stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert self._process.stdout
+        for line in self._process.stdout:
+            if "Ready to accept connections" in line:
+                return
+        raise RuntimeError("redis-server did not start")
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        assert self._process.stdout
+        self._process.stdout.close()
+
+    def client(self) -> "redis.Redis":
+        return redis.Redis(port=self.port)
+
+
+@pytest.fixture
+def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path)
+    yield server
+    server.kill()

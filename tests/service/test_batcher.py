@@ -1,0 +1,89 @@
+"""Every sequence is settled exactly once, with its own score, whatever the engine does."""
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from plaudit.packing import padded_batches
+from service.batcher import Batcher, EngineFault
+
+
+class Engine:
+    """Scores a sequence by its sum. Fails on the marker 666; holds while ``gate`` is shut."""
+
+    def __init__(self):
+        self.seen: list[list[list[int]]] = []
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def batches(self, sequences, max_tokens):
+        return padded_batches(sequences, max_tokens)
+
+    def score(self, sequences):
+        self.gate.wait()
+        self.seen.append([list(s) for s in sequences])
+        if any(666 in s for s in sequences):
+            raise RuntimeError("poison")
+        return np.array([sum(s) for s in sequences], np.float32)
+
+    def computed_tokens(self, sequences):
+        return sum(map(len, sequences)), 0
+
+
+@pytest.fixture
+def engine():
+    return Engine()
+
+
+@pytest.fixture
+async def batcher(engine, metrics):
+    thread = ThreadPoolExecutor(1)
+    batcher = Batcher(engine, thread, metrics, max_batch_tokens=32, linger_seconds=0)
+    yield batcher
+    engine.gate.set()
+    await batcher.close()
+    thread.shutdown()
+
+
+async def test_concurrent_sequences_share_forwards_and_get_their_own_scores(batcher, engine):
+    sequences = [[i] * (1 + i % 7) for i in range(200)]
+    works = [batcher.submit(s) for s in sequences]
+    scores = await asyncio.gather(*(work.done for work in works))
+    assert scores == [sum(s) for s in sequences]
+    assert len(engine.seen) < 60
+    assert sorted(s for batch in engine.seen for s in batch) == sorted(sequences)
+    assert all(max(map(len, batch)) * len(batch) <= 32 for batch in engine.seen)
+
+
+async def test_a_failing_forward_fails_its_batch_and_no_other(batcher):
+    works = [batcher.submit(s) for s in ([1] * 30, [666] * 31, [2] * 32)]
+    results = await asyncio.gather(*(w.done for w in works), return_exceptions=True)
+    assert (results[0], results[2]) == (30.0, 64.0)
+    assert isinstance(results[1], EngineFault)
+    assert isinstance(results[1].__cause__, RuntimeError)
+
+
+async def test_what_nobody_waits_for_is_never_computed(batcher, engine):
+    engine.gate.clear()
+    first = batcher.submit([1])
+    while batcher._queue:  # until the engine holds the first
+        await asyncio.sleep(0)
+    left, wanted = batcher.submit([2]), batcher.submit([3])
+    left.waiters = 0
+    engine.gate.set()
+    assert [await first.done, await wanted.done] == [1.0, 3.0]
+    assert [[2]] not in engine.seen
+    assert left.done.cancelled()
+
+
+async def test_closing_settles_what_is_queued(batcher, engine):
+    engine.gate.clear()
+    works = [batcher.submit([i] * 30) for i in range(5)]
+    await asyncio.sleep(0)
+    engine.gate.set()
+    await batcher.close()
+    results = await asyncio.gather(*(w.done for w in works), return_exceptions=True)
+    assert all(isinstance(r, float | EngineFault) for r in results)

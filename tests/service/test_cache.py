@@ -1,0 +1,142 @@
+"""The score cache on a real redis-server: right, absent, lying or killed in the middle."""
+
+import asyncio
+import pickle
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.cache import KEY_PREFIX, Breaker, MemoryCache, RedisCache, TieredCache, key_of
+from service.metrics import Metrics
+
+KEYS = [bytes([i]) * 32 for i in range(4)]
+
+
+def lookups(metrics: Metrics, tier: str, result: str) -> float:
+    labels = {"tier": tier, "result": result}
+    return metrics.registry.get_sample_value("plaudit_cache_lookups_total", labels) or 0.0
+
+
+@pytest.fixture
+async def redis_cache(redis_server, metrics):
+    cache = RedisCache(redis_server.url, metrics, timeout_seconds=2.0, ttl_seconds=60, secret="s3")
+    yield cache
+    await cache.close()
+
+
+async def test_redis_gives_back_what_was_put(redis_cache, metrics):
+    await redis_cache.put({KEYS[0]: 1.5, KEYS[1]: -0.25})
+    assert await redis_cache.get(KEYS[:3]) == {KEYS[0]: 1.5, KEYS[1]: -0.25}
+    assert (lookups(metrics, "redis", "hit"), lookups(metrics, "redis", "miss")) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        pytest.param(lambda v: v[:-1], id="truncated"),
+        pytest.param(lambda v: bytes([v[0] ^ 1]) + v[1:], id="other layout"),
+        pytest.param(lambda v: v[:5] + bytes([v[5] ^ 1]) + v[6:], id="flipped bit of the score"),
+        pytest.param(lambda v: b"", id="empty"),
+        pytest.param(lambda v: pickle.dumps(1.0), id="pickle"),
+        pytest.param(lambda v: b"x" * 1_000_000, id="large"),
+    ],
+)
+async def test_a_corrupt_value_is_a_miss_and_counted(redis_cache, redis_server, metrics, lie):
+    await redis_cache.put({KEYS[0]: 1.5})
+    with redis_server.client() as redis:
+        redis.set(KEY_PREFIX + KEYS[0], lie(redis.get(KEY_PREFIX + KEYS[0])))
+    assert await redis_cache.get(KEYS[:1]) == {}
+    assert lookups(metrics, "redis", "corrupt") == 1
+
+
+async def test_a_value_under_another_key_or_secret_is_a_miss(redis_cache, redis_server, metrics):
+    await redis_cache.put({KEYS[0]: 1.5})
+    with redis_server.client() as redis:
+        redis.set(KEY_PREFIX + KEYS[1], redis.get(KEY_PREFIX + KEYS[0]))
+    stranger = RedisCache(
+        redis_server.url, metrics, timeout_seconds=2.0, ttl_seconds=60, secret="other"
+    )
+    assert await redis_cache.get(KEYS[1:2]) == {}
+    assert await stranger.get(KEYS[:1]) == {}
+    await stranger.close()
+
+
+async def test_a_lost_redis_is_a_miss_and_then_left_alone(redis_cache, redis_server, metrics):
+    await redis_cache.put({KEYS[0]: 1.5})
+    redis_server.kill()
+    for _ in range(5):
+        assert await redis_cache.get(KEYS[:1]) == {}
+        await redis_cache.put({KEYS[1]: 1.0})
+    assert lookups(metrics, "redis", "error") == 5
+    assert metrics.registry.get_sample_value("plaudit_cache_breaker_state") == 1
+    redis_server.start()
+
+
+def test_the_breaker_opens_rests_and_closes():
+    now = [0.0]
+    breaker = Breaker(failures=2, rest_seconds=10, clock=lambda: now[0])
+    breaker.record(succeeded=False)
+    assert not breaker.open
+    breaker.record(succeeded=False)
+    assert breaker.open
+    now[0] = 10.0
+    assert not breaker.open
+    breaker.record(succeeded=False)
+    assert breaker.open
+    now[0] = 20.0
+    breaker.record(succeeded=True)
+    assert not breaker.open
+
+
+async def test_memory_forgets_the_least_recently_used(metrics):
+    memory = MemoryCache(megabytes=2 * 200 / 1e6, metrics=metrics)
+    await memory.put({KEYS[0]: 0.0, KEYS[1]: 1.0})
+    await memory.get([KEYS[0]])
+    await memory.put({KEYS[2]: 2.0})
+    assert await memory.get(KEYS) == {KEYS[0]: 0.0, KEYS[2]: 2.0}
+
+
+async def test_what_redis_knew_is_kept_in_memory(redis_cache, metrics):
+    await redis_cache.put({KEYS[0]: 1.5})
+    tiered = TieredCache(MemoryCache(1, metrics), redis_cache)
+    assert await tiered.get(KEYS[:1]) == await tiered.get(KEYS[:1]) == {KEYS[0]: 1.5}
+    assert lookups(metrics, "redis", "hit") == 1
+
+
+@given(
+    st.lists(st.tuples(st.text(), st.text(), st.lists(st.integers(0, 2**32 - 1))), unique_by=str)
+)
+def test_distinct_work_has_distinct_keys(requests):
+    assert len({key_of(*request) for request in requests}) == len(requests)
+
+
+async def test_no_request_fails_while_redis_dies_and_comes_back(
+    serve, tiny_checkpoint, redis_server, metrics
+):
+    async def ask(client, i):
+        items = [{"prompt": f"Question {i % 20}", "response": f"Answer {i}"}]
+        response = await client.post("/score", json={"items": items})
+        assert response.status_code == 200
+        return response.json()["items"][0]["score"]
+
+    settings = {
+        "models": [tiny_checkpoint],
+        "redis_url": redis_server.url,
+        "redis_timeout_ms": 2000,
+        "cache_megabytes": 0,  # every lookup needs Redis
+    }
+    async with serve(**settings) as client:
+        before = await asyncio.gather(*(ask(client, i) for i in range(40)))
+        running = [asyncio.ensure_future(ask(client, i)) for i in range(80)]
+        redis_server.kill()
+        during = await asyncio.gather(*running, *(ask(client, i) for i in range(40)))
+        hits = lookups(metrics, "redis", "hit")
+        redis_server.start()
+        async with asyncio.timeout(30):
+            while lookups(metrics, "redis", "hit") == hits:
+                after = await asyncio.gather(*(ask(client, i) for i in range(40)))
+    assert during[:40] == pytest.approx(before, abs=1e-5)
+    assert during[80:] == pytest.approx(before, abs=1e-5)
+    assert after == pytest.approx(before, abs=1e-5)
+    assert lookups(metrics, "redis", "error") > 0

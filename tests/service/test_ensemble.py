@@ -1,0 +1,94 @@
+"""POST /ensemble_score: hand arithmetic over what POST /score says of each member."""
+
+import numpy as np
+import pytest
+
+ITEMS = [{"prompt": "Why?", "response": f"Because of reason {i}."} for i in range(6)]
+
+
+@pytest.fixture
+def answers(serve, ensemble_file, members):
+    """The ensemble's answer to ``body``, and each member's own answer to ITEMS."""
+
+    async def ask(**body):
+        async with serve(models=[ensemble_file]) as client:
+            own = [
+                (await client.post("/score", json={"model": m.name, "items": ITEMS})).json()
+                for m in members
+            ]
+            answer = (await client.post("/ensemble_score", json={"items": ITEMS, **body})).json()
+            return answer, own
+
+    return ask
+
+
+async def test_mean_and_variance_are_over_calibrated_rewards_with_ddof_1(answers, members):
+    answer, own = await answers()
+    rewards = np.array([a["rewards"] for a in own]).T
+    assert answer["mean"] == pytest.approx(rewards.mean(1))
+    assert answer["variance"] == pytest.approx(rewards.var(1, ddof=1))
+    assert answer["rewards"] == answer["mean"]
+    assert [m["name"] for m in answer["members"]] == [m.name for m in members]
+    raw = np.array([[item["score"] for item in a["items"]] for a in own]).T
+    assert np.array(answer["member_scores"]) == pytest.approx(raw)
+
+
+@pytest.mark.parametrize(
+    ("aggregate", "expected"),
+    [
+        ("median", lambda r: np.median(r, axis=1)),
+        ("wco", lambda r: r.min(1)),
+        ("lcb", lambda r: r.mean(1) - 0.25 * r.std(1, ddof=1)),
+        ("uwo", lambda r: r.mean(1) - 0.25 * r.var(1, ddof=1)),
+    ],
+)
+async def test_aggregates(answers, aggregate, expected):
+    answer, own = await answers(aggregate=aggregate, coefficient=0.25)
+    rewards = np.array([a["rewards"] for a in own]).T
+    assert answer["rewards"] == pytest.approx(expected(rewards))
+    assert (answer["aggregate"], answer["coefficient"]) == (aggregate, 0.25)
+
+
+async def test_another_aggregate_never_recomputes(serve, ensemble_file):
+    async with serve(models=[ensemble_file]) as client:
+        first = (await client.post("/ensemble_score", json={"items": ITEMS})).json()
+        body = {"items": ITEMS, "aggregate": "uwo", "coefficient": 2}
+        second = (await client.post("/ensemble_score", json=body)).json()
+    assert first["usage"]["computed_tokens"] == first["usage"]["tokens"] > 0
+    assert second["usage"]["computed_tokens"] == 0
+    assert second["usage"]["cached"] == 3 * len(ITEMS)
+
+
+async def test_an_item_that_fails_has_no_reward_and_the_others_keep_theirs(serve, ensemble_file):
+    items = [ITEMS[0], {"prompt": "Why?", "response": ""}, ITEMS[1]]
+    async with serve(models=[ensemble_file]) as client:
+        answer = (await client.post("/ensemble_score", json={"items": items})).json()
+        whole = (await client.post("/ensemble_score", json={"items": ITEMS})).json()
+    for field in ("rewards", "mean", "variance", "member_scores"):
+        assert answer[field][1] is None
+        assert answer[field][::2] == whole[field][:2]
+    assert answer["items"][1]["error"]["type"] == "empty"
+
+
+async def test_an_empty_list_is_answered_with_empty_lists(serve, ensemble_file):
+    async with serve(models=[ensemble_file]) as client:
+        response = await client.post("/ensemble_score", json={"items": []})
+    assert response.status_code == 200
+    assert response.json()["rewards"] == response.json()["member_scores"] == []
+
+
+async def test_bad_requests_are_problems(serve, ensemble_file):
+    async with serve(models=[ensemble_file]) as client:
+        unknown = await client.post("/ensemble_score", json={"items": [], "ensemble": "nope"})
+        negative = await client.post("/ensemble_score", json={"items": [], "coefficient": -1})
+        aggregate = await client.post("/ensemble_score", json={"items": [], "aggregate": "max"})
+    assert (unknown.status_code, negative.status_code, aggregate.status_code) == (404, 422, 422)
+
+
+async def test_one_member_has_no_variance(serve, tmp_path, tiny_checkpoint):
+    path = tmp_path / "alone.yaml"
+    path.write_text(f"members: [{tiny_checkpoint}]\naggregate: uwo\n")
+    async with serve(models=[path]) as client:
+        answer = (await client.post("/ensemble_score", json={"items": ITEMS})).json()
+    assert answer["variance"] == [None] * len(ITEMS)
+    assert answer["rewards"] == answer["mean"]

@@ -1,0 +1,58 @@
+"""Start refuses rather than surprises."""
+
+import pytest
+
+from service.settings import Settings, SettingsError, load
+
+
+def test_a_flag_beats_the_environment_and_the_environment_the_default(monkeypatch):
+    monkeypatch.setenv("PLAUDIT_PORT", "9000")
+    monkeypatch.setenv("PLAUDIT_LINGER_MS", "7")
+    settings = load(["some/run", "--port", "9001"])
+    assert (settings.port, settings.linger_ms, settings.host) == (9001, 7.0, "127.0.0.1")
+
+
+def test_an_unknown_variable_names_the_nearest():
+    with pytest.raises(SettingsError, match="PLAUDIT_RDIS_URL; did you mean PLAUDIT_REDIS_URL"):
+        load(["x"], environ={"PLAUDIT_RDIS_URL": "redis://"})
+
+
+def test_a_wrong_value_names_its_flag():
+    with pytest.raises(SettingsError, match=r"--port \(or PLAUDIT_PORT\)"):
+        load(["x", "--port", "70000"])
+
+
+def test_nothing_to_serve_says_what_to_give():
+    with pytest.raises(SettingsError, match="plaudit serve RUN_DIRECTORY"):
+        load([])
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "example.org"])
+def test_an_open_port_needs_a_key(host):
+    with pytest.raises(SettingsError, match="PLAUDIT_API_KEYS"):
+        load(["x", "--host", host])
+    assert load(["x", "--host", host, "--api-keys", "k"]).keys() == ["k"]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
+def test_loopback_needs_none(host):
+    assert load(["x", "--host", host]).keys() == []
+
+
+def test_keys_come_from_both_places(tmp_path):
+    (tmp_path / "keys").write_text("b\n\n c \n")
+    settings = load(["x", "--api-keys", "a", "--api-keys-file", str(tmp_path / "keys")])
+    assert settings.keys() == ["a", "b", "c"]
+
+
+def test_every_setting_is_described_with_its_variable(capsys):
+    with pytest.raises(SystemExit):
+        load(["--help"])
+    printed = capsys.readouterr().out
+    for name in Settings.model_fields:
+        assert f"[PLAUDIT_{name.upper()}]" in "".join(printed.split())
+
+
+def test_secrets_do_not_show():
+    settings = load(["x", "--api-keys", "hush", "--redis-url", "redis://:hush@h"])
+    assert "hush" not in repr(settings)

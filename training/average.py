@@ -1,0 +1,103 @@
+"""The mean of several checkpoints' weights, one tensor in memory at a time."""
+
+import json
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from plaudit import checkpoint
+from plaudit.checkpoint import CheckpointError, Manifest
+
+# What must be equal for weights to be averageable, and why a difference is refused.
+SHARED = {
+    "base.digest": "members of different bases lie in different basins",
+    "head_init": "heads of different initialisation point in different directions",
+    "digests.tokenizer": "token ids would mean different texts",
+    "digests.template": "conversations would become different token ids",
+    "max_tokens": "texts would be cut at different places",
+}
+
+
+def check(directories: Sequence[Path], manifests: Sequence[Manifest]) -> None:
+    """Refuse members that cannot be averaged; CheckpointError names the field and the member."""
+    for field, reason in SHARED.items():
+        first, *others = [_field(manifest, field) for manifest in manifests]
+        for directory, other in zip(directories[1:], others, strict=True):
+            if other != first:
+                raise CheckpointError(
+                    f"{directory}: {field} is {other}, {directories[0]} has {first}: {reason}"
+                )
+
+
+def _field(manifest: Manifest, path: str) -> Any:
+    value: Any = manifest
+    for name in path.split("."):
+        value = getattr(value, name)
+    return value
+
+
+def average(directories: Sequence[Path], coefficients: Sequence[float], out: Path) -> None:
+    """Write ``sum_m coefficient_m * weights_m`` to ``out``, summed in fp32 and cast once.
+
+    Memory is one tensor of one member and its sum. Raises CheckpointError naming a tensor that
+    members do not share.
+    """
+    files = [[path.name for path in checkpoint.weight_files(d)] for d in directories]
+    if any(names != files[0] for names in files):
+        raise CheckpointError(f"members are split into different files: {files}")
+    for name in files[0]:
+        _average_file([d / name for d in directories], coefficients, out / name)
+
+
+def _average_file(paths: Sequence[Path], coefficients: Sequence[float], out: Path) -> None:
+    header_bytes, names = _header(paths[0])
+    with ExitStack() as stack, out.open("wb") as file:
+        members = [stack.enter_context(safe_open(path, framework="pt")) for path in paths]
+        for path, member in zip(paths, members, strict=True):
+            _check_names(path, set(member.keys()), paths[0], set(names))
+        # The average has the names, shapes and dtypes of its members, so it has their header too.
+        file.write(header_bytes)
+        for name in names:
+            tensors = (member.get_tensor(name) for member in members)
+            _write(file, _weighted_sum(name, tensors, coefficients))
+
+
+def _header(path: Path) -> tuple[bytes, list[str]]:
+    """The leading bytes of a safetensors file, and its tensors in the order of their data."""
+    with path.open("rb") as file:
+        length = file.read(8)
+        text = file.read(int.from_bytes(length, "little"))
+    entries = json.loads(text)
+    entries.pop("__metadata__", None)
+    return length + text, sorted(entries, key=lambda name: entries[name]["data_offsets"])
+
+
+def _check_names(path: Path, names: set[str], first: Path, expected: set[str]) -> None:
+    if names != expected:
+        odd = sorted(names ^ expected)[:3]
+        raise CheckpointError(f"{path} and {first} differ in tensor names: {odd}")
+
+
+def _weighted_sum(name: str, tensors: Any, coefficients: Sequence[float]) -> Tensor:
+    total: Tensor | None = None
+    for tensor, coefficient in zip(tensors, coefficients, strict=True):
+        if total is None:
+            dtype, shape = tensor.dtype, tensor.shape
+            total = torch.zeros(shape, dtype=torch.float32)
+        if tensor.shape != shape or tensor.dtype != dtype:
+            raise CheckpointError(
+                f"tensor {name}: {tensor.dtype} {tuple(tensor.shape)} in one member, "
+                f"{dtype} {tuple(shape)} in another"
+            )
+        total.add_(tensor.float(), alpha=coefficient)
+    assert total is not None
+    return total.to(dtype)
+
+
+def _write(file: BinaryIO, tensor: Tensor) -> None:
+    file.write(tensor.contiguous().view(-1).view(torch.uint8).numpy().tobytes())

@@ -1,0 +1,63 @@
+"""Pairs to token ids, and to the padded batches of the trainer."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from datasets import Dataset
+from transformers import PreTrainedModel
+
+from plaudit.conversation import Encoder
+from plaudit.reward_model import Batch, batch_for
+from training.data.sources import Pair
+
+Overlong = Literal["drop", "left"]
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedPair:
+    pair: Pair
+    chosen: list[int]
+    rejected: list[int]
+
+
+def encode(
+    pairs: Sequence[Pair], encoder: Encoder, overlong: Overlong
+) -> tuple[list[EncodedPair], int]:
+    """Encoded pairs, and how many were over ``max_tokens``: dropped, or cut at the left."""
+    encoded: list[EncodedPair] = []
+    over = 0
+    for pair in pairs:
+        chosen = encoder.pair(pair.prompt, pair.chosen)
+        rejected = encoder.pair(pair.prompt, pair.rejected)
+        if max(len(chosen), len(rejected)) > encoder.max_tokens:
+            over += 1
+            if overlong == "drop":
+                continue
+            chosen = encoder.fit(chosen, "left").ids
+            rejected = encoder.fit(rejected, "left").ids
+        encoded.append(EncodedPair(pair, chosen, rejected))
+    return encoded, over
+
+
+def dataset(pairs: Sequence[EncodedPair]) -> Dataset:
+    """Token ids of both responses, and the length that groups pairs into batches."""
+    return Dataset.from_dict(
+        {
+            "chosen": [pair.chosen for pair in pairs],
+            "rejected": [pair.rejected for pair in pairs],
+            "length": [max(len(pair.chosen), len(pair.rejected)) for pair in pairs],
+        }
+    )
+
+
+class PairCollator:
+    """B pairs to one batch of 2B sequences, the chosen first."""
+
+    def __init__(self, model: PreTrainedModel):
+        self._model = model
+
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Batch | int]:
+        sequences = [row["chosen"] for row in rows] + [row["rejected"] for row in rows]
+        tokens = sum(len(sequence) for sequence in sequences)
+        return {"batch": batch_for(self._model, sequences), "tokens": tokens}

@@ -1,0 +1,51 @@
+"""Splits by the text of the first user turn, so a prompt never stands on two sides."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from training.data.sources import Pair
+
+Item = TypeVar("Item")
+Name = Literal["train", "validation", "test"]
+
+
+class Split(BaseModel):
+    """Shares of the held-out sides; the rest is train. The same for every source, since prompts
+    repeat across sources."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    validation: float = Field(0.1, ge=0, lt=1, description="share of first turns in validation")
+    test: float = Field(0.2, ge=0, lt=1, description="share of first turns in test")
+
+    def side(self, pair: Pair) -> Name:
+        position = unit_digest(pair.first_turn)
+        if position < self.test:
+            return "test"
+        return "validation" if position < self.test + self.validation else "train"
+
+
+def unit_digest(text: str, salt: str = "") -> float:
+    """A number in [0, 1) that depends on the text alone."""
+    digest = hashlib.sha256(f"{salt}{text.strip()}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def select(pairs: Iterable[Pair], split: Split, name: Name, max_pairs: int | None) -> list[Pair]:
+    """The pairs of one side in file order; ``max_pairs`` of them, chosen by digest."""
+    side = [pair for pair in pairs if split.side(pair) == name]
+    return side if max_pairs is None else sample(side, max_pairs, key=lambda pair: pair)
+
+
+def sample(items: Sequence[Item], count: int, key: Callable[[Item], Pair]) -> list[Item]:
+    """``count`` items in their order, ranked by the digest of their pair alone."""
+
+    def rank(position: int) -> float:
+        pair = key(items[position])
+        return unit_digest(f"{pair.first_turn}\0{pair.chosen}\0{pair.rejected}", salt="sample")
+
+    kept = sorted(sorted(range(len(items)), key=rank)[:count])
+    return [items[i] for i in kept]

@@ -1,0 +1,76 @@
+"""Accuracy with intervals that respect repeated prompts. Pure.
+
+Letters: P pairs, R rows of the report, G distinct prompts, B resamples.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from msgspec import Struct
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+RESAMPLES = 2000
+LEVEL = 0.95
+SEED = 0
+
+
+class Estimate(Struct, frozen=True):
+    """A figure and its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def is_right(chosen: Array, rejected: Array) -> Array:
+    """Whether the chosen response scores higher; a tie is wrong, as in RewardBench."""
+    found: Array = chosen > rejected
+    return found
+
+
+def resampled(right: Array, prompts: Sequence[str], seed: int = SEED) -> Array:
+    """Accuracies (B, R) of ``right`` (P, R) when G prompts are drawn with replacement.
+
+    A prompt brings all its pairs, because pairs of one prompt succeed and fail together: drawing
+    pairs would count a repeated prompt as new evidence. Every row sees the same draws.
+    """
+    _, prompt = np.unique(np.asarray(prompts), return_inverse=True)
+    pairs = np.bincount(prompt)
+    wins = np.zeros((len(pairs), right.shape[1]))
+    np.add.at(wins, prompt, right)
+    generator = np.random.default_rng(seed)
+    found = np.empty((RESAMPLES, right.shape[1]))
+    for draw in range(RESAMPLES):
+        times = np.bincount(generator.integers(len(pairs), size=len(pairs)), minlength=len(pairs))
+        found[draw] = times @ wins / (times @ pairs)
+    return found
+
+
+def estimates(values: Array, draws: Array) -> list[Estimate]:
+    """Values (R,) with the percentiles of their draws (B, R)."""
+    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    return [Estimate(*map(float, row)) for row in zip(values, low, high, strict=True)]
+
+
+def accuracies(right: Array, prompts: Sequence[str]) -> list[Estimate]:
+    """Accuracy of each row of ``right`` (P, R)."""
+    return estimates(right.mean(axis=0), resampled(right, prompts))
+
+
+def differences(right: Array, prompts: Sequence[str], baseline: int) -> list[Estimate]:
+    """Accuracy of each row less that of row ``baseline``, paired: both on the same draws."""
+    values, draws = right.mean(axis=0), resampled(right, prompts)
+    return estimates(values - values[baseline], draws - draws[:, [baseline]])
+
+
+def by_category(
+    right: Array, prompts: Sequence[str], categories: Sequence[str]
+) -> Mapping[str, list[Estimate]]:
+    """Accuracies within each category, in the order of their names."""
+    labels, names = np.asarray(categories), np.asarray(prompts)
+    return {
+        category: accuracies(right[labels == category], names[labels == category].tolist())
+        for category in sorted(set(categories))
+    }

@@ -1,0 +1,115 @@
+"""``plaudit evaluate``: models and ensembles on held-out pairs, beside what length achieves."""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from training import report, settings
+from training.data import sources
+from training.data.sources import Loaded
+from training.evaluate import candidates, evaluation, figures, provenance
+from training.evaluate.evaluation import SIDES, Pairs, Scores
+from training.evaluate.figures import Evaluation
+from training.seal import measuring_dtype
+from training.settings import DataSettings, SettingsError
+
+
+def main(argv: Sequence[str]) -> int:
+    options = parser().parse_intermixed_args(argv)
+    overrides = [a for a in options.arguments if is_override(a)]
+    paths = [Path(a) for a in options.arguments if not is_override(a)]
+    if not paths:
+        raise SettingsError("nothing to evaluate: name a checkpoint directory or an ensemble file")
+    config = settings.load(DataSettings, options.data, overrides)
+    dtype = measuring_dtype() if options.dtype == "auto" else options.dtype
+    found = candidates.read(paths)
+    loaded = read(config)
+    pairs = evaluation.choose(loaded, config.split, options.split)
+    kept, encoded = evaluation.encode_all(found, pairs, options.overlong)
+    scores = evaluation.score_all(found, kept, encoded, dtype)
+    rows = figures.make_rows(found, scores)
+    results = {name: figures.result(some, scores[name], rows) for name, some in kept.items()}
+    made = {
+        "command": shlex.join(["plaudit", "evaluate", *argv]),
+        "side": options.split,
+        "split": config.split.model_dump(),
+        "dtype": dtype,
+        "overlong": options.overlong,
+        **provenance.of_models(found, encoded),
+        **provenance.of_data(loaded, pairs, kept),
+    }
+    write(options.out, Evaluation(rows, results, made), score_lines(kept, scores))
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    found = argparse.ArgumentParser(prog="plaudit evaluate", description=__doc__)
+    found.add_argument(
+        "arguments",
+        nargs="+",
+        metavar="CHECKPOINT|ENSEMBLE|key=value",
+        help="checkpoint directory, ensemble file, or override of a setting in --data",
+    )
+    found.add_argument("--data", type=Path, required=True, help="YAML file: sources and split")
+    found.add_argument("--out", type=Path, required=True, help="directory of the report")
+    found.add_argument(
+        "--split",
+        choices=SIDES,
+        default="test",
+        help="side to evaluate; all: a benchmark nobody trains on; default: %(default)s",
+    )
+    found.add_argument(
+        "--dtype",
+        choices=("auto", "float32", "bfloat16"),
+        default="auto",
+        help="of the body; auto: bfloat16 where the hardware multiplies in it",
+    )
+    found.add_argument(
+        "--overlong",
+        choices=("left", "drop"),
+        default="left",
+        help="pairs over max_tokens: cut at the left, or dropped for all; default: %(default)s",
+    )
+    return found
+
+
+def is_override(argument: str) -> bool:
+    return "=" in argument and not Path(argument).exists()
+
+
+def read(config: DataSettings) -> list[Loaded]:
+    loaded = [sources.load(source) for source in config.sources]
+    for one in loaded:
+        print(one.report(), file=sys.stderr)
+    return loaded
+
+
+def score_lines(pairs: Pairs, scores: Scores) -> Iterator[bytes]:
+    """One JSON object a pair: digests and numbers, nothing of its text."""
+    for source, some in pairs.items():
+        for position, pair in enumerate(some):
+            line = {
+                "source": source,
+                "category": pair.category,
+                "prompt": figures.prompt_digest(pair),
+                "scores": {
+                    name: [float(m.chosen[position]), float(m.rejected[position])]
+                    for name, m in scores[source].items()
+                },
+            }
+            yield msgspec.json.encode(line) + b"\n"
+
+
+def write(out: Path, found: Evaluation, lines: Iterator[bytes]) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "scores.jsonl").write_bytes(b"".join(lines))
+    (out / "evaluation.json").write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1))
+    table = report.markdown(found)
+    (out / "table.md").write_text(table)
+    (out / "evaluation.html").write_text(report.page(found))
+    print(table, end="")
+    print(f"{out / 'evaluation.html'}: the full report", file=sys.stderr)

@@ -1,0 +1,146 @@
+"""Scores of candidates on pairs. Letters: P pairs of a source, M members."""
+
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, get_args
+
+import numpy as np
+
+from plaudit.aggregate import aggregate
+from plaudit.checkpoint import Calibration, Manifest
+from plaudit.conversation import Encoder
+from plaudit.reward_model import RewardModel
+from training.data import splits
+from training.data.encoding import EncodedPair, Overlong, encode
+from training.data.sources import Loaded, Pair
+from training.data.splits import Split
+from training.evaluate.accuracy import Array
+from training.evaluate.baselines import LENGTH_ONLY, length_only
+from training.evaluate.candidates import PLAIN_MAX_TOKENS, Candidates, Checkpoint, Ensemble
+from training.measure import Measured, score_pairs
+
+Side = Literal[splits.Name, "all"]
+SIDES = (*get_args(splits.Name), "all")
+
+# By source, by row.
+Pairs = dict[str, list[Pair]]
+Scores = dict[str, dict[str, Measured]]
+# By what decides the token ids, by source: encoded pairs, and how many were over the limit.
+Key = tuple[str, str, int]
+Encoded = dict[Key, dict[str, tuple[list[EncodedPair], int]]]
+
+
+class EvaluationError(ValueError):
+    """An evaluation that would mislead; the text says what mends it."""
+
+
+def choose(loaded: Iterable[Loaded], split: Split, side: Side) -> Pairs:
+    """The pairs of each source on one side; ``all`` is for benchmarks nobody trains on."""
+    found: Pairs = {}
+    for one in loaded:
+        name, limit = one.source.name, one.source.max_pairs
+        if name in found:
+            raise EvaluationError(f"two sources are named {name!r}; name them apart")
+        if side != "all":
+            pairs = splits.select(one.pairs, split, side, limit)
+        else:
+            pairs = one.pairs if limit is None else splits.sample(one.pairs, limit, lambda p: p)
+        if not pairs:
+            raise EvaluationError(
+                f"{name}: no pair is on the {side} side; raise split.{side} or use --split all"
+            )
+        found[name] = pairs
+    return found
+
+
+def key(manifest: Manifest) -> Key:
+    return manifest.digests.tokenizer, manifest.digests.template, manifest.max_tokens
+
+
+def encoders(candidates: Candidates) -> dict[Key, Encoder]:
+    """One encoder for all checkpoints that make the same token ids."""
+    owners = {key(one.manifest): one for one in candidates.checkpoints.values()}
+    return {k: Encoder.load(one.path, one.manifest.max_tokens) for k, one in owners.items()}
+
+
+def fitting(pairs: Pairs, found: Iterable[Encoder]) -> Pairs:
+    """The pairs within every encoder's limit, so that all rows see the same pairs."""
+    kept = dict(pairs)
+    for encoder in found:
+        kept = {
+            source: [pair.pair for pair in encode(some, encoder, "drop")[0]]
+            for source, some in kept.items()
+        }
+    empty = [source for source, some in kept.items() if not some]
+    if empty:
+        raise EvaluationError(f"no pair of {', '.join(empty)} fits: use --overlong left")
+    return kept
+
+
+def encode_all(candidates: Candidates, pairs: Pairs, overlong: Overlong) -> tuple[Pairs, Encoded]:
+    """The pairs to score, and their token ids: pairs over a limit are cut at the left, or dropped
+    for every row."""
+    found = encoders(candidates)
+    kept = fitting(pairs, found.values()) if overlong == "drop" else pairs
+    encoded = {
+        k: {source: encode(some, encoder, "left") for source, some in kept.items()}
+        for k, encoder in found.items()
+    }
+    return kept, encoded
+
+
+def score_all(candidates: Candidates, pairs: Pairs, encoded: Encoded, dtype: str) -> Scores:
+    """Scores of every checkpoint, one in memory at a time, then of ensembles and the baseline."""
+    scores: Scores = {source: {} for source in pairs}
+    for one in candidates.checkpoints.values():
+        for source, measured in score(one, encoded[key(one.manifest)], dtype).items():
+            scores[source][one.name] = measured
+    calibrations = {n: c.manifest.calibration for n, c in candidates.checkpoints.items()}
+    for source, rows in scores.items():
+        for ensemble in candidates.ensembles:
+            rows[ensemble.name] = ensemble_rewards(ensemble, calibrations, rows)
+        rows[LENGTH_ONLY] = length_only(pairs[source])
+    return scores
+
+
+def score(
+    one: Checkpoint, encoded: Mapping[str, tuple[list[EncodedPair], int]], dtype: str
+) -> dict[str, Measured]:
+    """A checkpoint's raw scores by source; non-finite ones are refused."""
+    model = RewardModel.load(one.path, dtype=dtype, max_tokens=PLAIN_MAX_TOKENS)
+    found: dict[str, Measured] = {}
+    for source, (pairs, _) in encoded.items():
+        started = time.monotonic()
+        found[source] = score_pairs(model, pairs)
+        check_finite(found[source], one.name, source)
+        seconds = time.monotonic() - started
+        print(f"{one.name}: {source}, {len(pairs)} pairs in {seconds:.0f} s", file=sys.stderr)
+    return found
+
+
+def check_finite(measured: Measured, name: str, source: str) -> None:
+    bad = ~(np.isfinite(measured.chosen) & np.isfinite(measured.rejected))
+    if bad.any():
+        raise EvaluationError(
+            f"{name}: {bad.sum()} pairs of {source} have a score that is not finite; try "
+            "--dtype float32"
+        )
+
+
+def ensemble_rewards(
+    ensemble: Ensemble, calibrations: Mapping[str, Calibration], rows: Mapping[str, Measured]
+) -> Measured:
+    """The ensemble's rewards: its members' scores calibrated, as served, then aggregated."""
+
+    def combine(members: Sequence[Array]) -> Array:
+        rewards = [
+            [calibrations[name].reward(float(score)) for score in scores]
+            for name, scores in zip(ensemble.members, members, strict=True)
+        ]
+        return aggregate(np.array(rewards).T, ensemble.aggregate, ensemble.coefficient)
+
+    return Measured(
+        combine([rows[name].chosen for name in ensemble.members]),
+        combine([rows[name].rejected for name in ensemble.members]),
+    )

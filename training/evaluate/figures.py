@@ -1,0 +1,164 @@
+"""The figures of an evaluation: what ``evaluation.json`` holds.
+
+Letters: P pairs of a source, R rows of the report.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from msgspec import Struct
+
+from training.data.sources import Pair
+from training.evaluate.accuracy import (
+    Array,
+    Estimate,
+    accuracies,
+    by_category,
+    differences,
+    is_right,
+)
+from training.evaluate.baselines import LENGTH_ONLY, length_correlation
+from training.evaluate.candidates import ENS, Candidates
+from training.evaluate.evaluation import Scores
+from training.measure import Measured
+
+BINS = 30
+KIND_ORDER = ("single", "plain", ENS, "warm", "baseline")
+
+
+class Row(Struct, frozen=True):
+    """One line of the report, with the bin edges of its histograms, the same for every source.
+
+    ``kind`` is the checkpoint's (single, warm, plain), ``ens`` or ``baseline``.
+    """
+
+    name: str
+    kind: str
+    score_edges: list[float]
+    margin_edges: list[float]
+
+
+class Figures(Struct, frozen=True):
+    """One row on one source. ``difference`` is the accuracy less that of length-only, paired;
+    ``chosen``, ``rejected`` and ``margins`` are histogram counts."""
+
+    accuracy: Estimate
+    difference: Estimate
+    ties: int
+    spearman_length: float | None
+    chosen: list[int]
+    rejected: list[int]
+    margins: list[int]
+
+
+class Category(Struct, frozen=True):
+    """Accuracy within one category by row."""
+
+    pairs: int
+    prompts: int
+    accuracy: dict[str, Estimate]
+
+
+class SourceResult(Struct, frozen=True):
+    """One source: its figures by row and its categories by name."""
+
+    pairs: int
+    prompts: int
+    figures: dict[str, Figures]
+    categories: dict[str, Category]
+
+
+class Evaluation(Struct, frozen=True):
+    """Everything that is reported. ``provenance`` says what was scored, on what and how."""
+
+    rows: list[Row]
+    sources: dict[str, SourceResult]
+    provenance: dict[str, Any]
+
+
+def prompt_digest(pair: Pair) -> str:
+    """SHA-256 of the first user turn, stripped as for the splits: the same prompt, the same
+    digest."""
+    return hashlib.sha256(pair.first_turn.strip().encode()).hexdigest()
+
+
+def make_rows(found: Candidates, scores: Scores) -> list[Row]:
+    """Members, then ensembles, averages and the baseline."""
+    kinds: dict[str, str] = {name: one.manifest.kind for name, one in found.checkpoints.items()}
+    kinds |= {one.name: ENS for one in found.ensembles} | {LENGTH_ONLY: "baseline"}
+    names = sorted(kinds, key=lambda name: KIND_ORDER.index(kinds[name]))
+    return [make_row(name, kinds[name], [by[name] for by in scores.values()]) for name in names]
+
+
+def make_row(name: str, kind: str, measured: Iterable[Measured]) -> Row:
+    """A row whose bins cover its scores on all sources; the margins' bins part at zero."""
+    found = list(measured)
+    scores = np.concatenate([side for m in found for side in (m.chosen, m.rejected)])
+    farthest = max(float(np.abs(m.chosen - m.rejected).max()) for m in found) or 1.0
+    positive = np.linspace(0, farthest, BINS // 2 + 1)
+    return Row(
+        name,
+        kind,
+        np.histogram_bin_edges(scores.astype(np.float64), BINS).tolist(),
+        [*(-positive[:0:-1]).tolist(), *positive.tolist()],
+    )
+
+
+def result(
+    pairs: Sequence[Pair], measured: Mapping[str, Measured], rows: Iterable[Row]
+) -> SourceResult:
+    """The figures of every row on the P pairs of one source."""
+    names = [row.name for row in rows]
+    digests = [prompt_digest(pair) for pair in pairs]
+    right = np.stack([is_right(measured[n].chosen, measured[n].rejected) for n in names], axis=1)
+    estimates = zip(
+        accuracies(right, digests),
+        differences(right, digests, names.index(LENGTH_ONLY)),
+        strict=True,
+    )
+    figures = {
+        row.name: row_figures(row, measured[row.name], pairs, both)
+        for row, both in zip(rows, estimates, strict=True)
+    }
+    return SourceResult(
+        len(pairs), len(set(digests)), figures, categories(pairs, digests, right, names)
+    )
+
+
+def row_figures(
+    row: Row, measured: Measured, pairs: Sequence[Pair], estimates: tuple[Estimate, Estimate]
+) -> Figures:
+    margins = measured.chosen - measured.rejected
+    accuracy, difference = estimates
+    return Figures(
+        accuracy=accuracy,
+        difference=difference,
+        ties=int((margins == 0).sum()),
+        spearman_length=length_correlation(measured, pairs),
+        chosen=counts(measured.chosen, row.score_edges),
+        rejected=counts(measured.rejected, row.score_edges),
+        margins=counts(margins, row.margin_edges),
+    )
+
+
+def counts(values: Array, edges: Sequence[float]) -> list[int]:
+    found: list[int] = np.histogram(values.astype(np.float64), edges)[0].tolist()
+    return found
+
+
+def categories(
+    pairs: Sequence[Pair], digests: Sequence[str], right: Array, names: Sequence[str]
+) -> dict[str, Category]:
+    """Categories of ``right`` (P, R) in the order of their names."""
+    labels = [pair.category for pair in pairs]
+    prompts = {label: set[str]() for label in labels}
+    for label, digest in zip(labels, digests, strict=True):
+        prompts[label].add(digest)
+    return {
+        label: Category(
+            labels.count(label), len(prompts[label]), dict(zip(names, estimates, strict=True))
+        )
+        for label, estimates in by_category(right, digests, labels).items()
+    }

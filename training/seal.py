@@ -1,0 +1,41 @@
+"""Completes a checkpoint: scores the probes and a reference set, then writes reward.json."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import torch
+
+from plaudit import checkpoint, probes
+from plaudit.checkpoint import Calibration, Manifest
+from plaudit.reward_model import RewardModel
+from training.data.encoding import EncodedPair
+from training.measure import Measured, score_pairs, stats
+
+
+def seal(directory: Path, draft: Manifest, reference: Sequence[EncodedPair]) -> Measured:
+    """Write ``reward.json``: ``draft`` with probes, statistics and calibration filled in.
+
+    Everything is measured on the files, not on the model in memory: what is promised is what a
+    loader gets. Probes are scored in fp32, the validation pairs ``reference`` as fast as possible.
+    """
+    exact = RewardModel.load(directory, dtype="float32", max_tokens=draft.max_tokens)
+    quick = RewardModel.load(directory, dtype=measuring_dtype(), max_tokens=draft.max_tokens)
+    measured = score_pairs(quick, reference)
+    found = stats(measured, "validation", reference)
+    manifest = msgspec.structs.replace(
+        draft,
+        stats=found,
+        calibration=Calibration(kind="standardise", mean=found.mean, std=found.std),
+        probes=probes.make(exact),
+        training=draft.training | {"validation_accuracy": measured.accuracy},
+    )
+    checkpoint.write(directory, manifest)
+    return measured
+
+
+def measuring_dtype() -> str:
+    """bf16 where the hardware multiplies in bf16, as in training."""
+    if torch.cuda.is_available() or torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return "bfloat16"
+    return "float32"

@@ -1,0 +1,138 @@
+"""Settings of training: one YAML file, ``key=value`` overrides, unknown keys refused."""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from training.data.encoding import Overlong
+from training.data.sources import Source
+from training.data.splits import Split
+
+
+class SettingsError(ValueError):
+    """Settings that cannot be used; the text names the key and what mends it."""
+
+
+class Lora(BaseModel):
+    """Low-rank adapters (arXiv:2106.09685), merged when the checkpoint is written."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    r: int = Field(16, ge=1, description="rank")
+    alpha: int = Field(32, ge=1, description="scale, divided by the rank")
+    dropout: float = Field(0.0, ge=0, lt=1)
+    target_modules: str | list[str] = Field("all-linear", description="modules that get adapters")
+
+
+class DataSettings(BaseModel):
+    """What to read and where to cut it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sources: list[Source] = Field(min_length=1, description="files or hub datasets of pairs")
+    split: Split = Split()
+
+
+class TrainSettings(DataSettings):
+    """Everything that ``plaudit train`` can be told."""
+
+    model: str = Field(description="directory or hub id of the backbone")
+    out: Path = Field(description="directory of the new checkpoint")
+    chat_template: Path | None = Field(None, description="Jinja file used instead of the model's")
+    max_tokens: int = Field(512, ge=8, description="longest sequence, written into the checkpoint")
+    train_max_tokens: int | None = Field(None, ge=8, description="shorter limit while training")
+    overlong: Overlong = Field("drop", description="longer pairs: drop, or cut at the left")
+    validation_pairs: int | None = Field(400, ge=1, description="pairs per source that measure")
+
+    train_layers: int | None = Field(None, ge=0, description="top blocks to train; null: all")
+    lora: Lora | None = Field(None, description="train adapters instead of the weights")
+    gradient_checkpointing: bool = Field(False, description="trade compute for memory")
+    dropout: float = Field(0.0, ge=0, lt=1, description="on each trained block's MLP output")
+
+    epochs: float = Field(1.0, gt=0)
+    lr: float = Field(1e-5, gt=0)
+    batch_pairs: int = Field(16, ge=1, description="pairs in one forward")
+    accumulation: int = Field(1, ge=1, description="forwards in one optimiser step")
+    warmup: float = Field(0.05, ge=0, lt=1, description="share of steps that warm up")
+    scheduler: Literal["linear", "cosine", "constant"] = "cosine"
+    weight_decay: float = Field(0.0, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0)
+    label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="share of labels held flipped")
+    centring: float = Field(0.0, ge=0, description="weight of (chosen + rejected)**2")
+
+    seed: int = Field(0, description="data order and dropout")
+    head_seed: int = Field(0, description="initial head; members of one ensemble share it")
+    precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 autocast")
+    save_dtype: Literal["bfloat16", "float32"] = Field("bfloat16", description="of the checkpoint")
+    save_steps: int = Field(100, ge=1, description="steps between resumable states")
+    logging_steps: int = Field(10, ge=1)
+    log_to: list[Literal["tensorboard", "wandb"]] = ["tensorboard"]
+
+
+class MemberSettings(BaseModel):
+    """What makes one member differ; everything else is the plan's."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    seed: int
+    lr: float = Field(gt=0)
+    dropout: float = Field(0.0, ge=0, lt=1)
+
+
+class EnsemblePlan(TrainSettings):
+    """A training plan with its members; ``out`` holds one directory for each."""
+
+    members: list[MemberSettings] = Field(min_length=2)
+
+    def member(self, index: int) -> TrainSettings:
+        shared = self.model_dump(exclude={"members"})
+        own = self.members[index].model_dump()
+        return TrainSettings(**{**shared, **own, "out": self.out / f"member-{index}"})
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def load(kind: type[Model], path: Path, overrides: Sequence[str] = ()) -> Model:
+    """Read a YAML file into settings, then apply ``key=value`` overrides (dots go deeper)."""
+    if not path.is_file():
+        raise SettingsError(f"{path}: no such settings file")
+    values = yaml.safe_load(path.read_text())
+    if not isinstance(values, dict):
+        raise SettingsError(f"{path}: not a mapping of settings")
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals:
+            raise SettingsError(f"{override!r}: write key=value")
+        *parents, last = key.split(".")
+        target = values
+        for parent in parents:
+            target = target.setdefault(parent, {})
+        target[last] = yaml.safe_load(value)
+    return parse(kind, values, str(path))
+
+
+def parse(kind: type[Model], values: dict[str, Any], where: str) -> Model:
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise SettingsError("\n".join(_explain(kind, e, where) for e in error.errors())) from None
+
+
+def _explain(kind: type[BaseModel], error: Any, where: str) -> str:
+    key = ".".join(str(part) for part in error["loc"])
+    if error["type"] != "extra_forbidden":
+        return f"{where}: {key}: {error['msg']}"
+    names = _names(kind)
+    near = difflib.get_close_matches(str(error["loc"][-1]), names, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(names))}"
+    return f"{where}: unknown key {key!r}; {hint}"
+
+
+def _names(kind: type[BaseModel]) -> set[str]:
+    nested = (Source, Split, Lora, MemberSettings)
+    return set(kind.model_fields).union(*(model.model_fields for model in nested))

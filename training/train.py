@@ -1,0 +1,184 @@
+"""``plaudit train``: one reward model from preference pairs."""
+
+import argparse
+import math
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig
+from peft.tuners.lora import LoraModel
+from transformers import PreTrainedModel, PrinterCallback, ProgressCallback, set_seed
+from transformers.trainer_utils import get_last_checkpoint
+
+from plaudit import checkpoint
+from plaudit.checkpoint import Base, Manifest
+from plaudit.conversation import Encoder
+from plaudit.reward_model import head
+from training import backbone, settings
+from training.data import sources, splits
+from training.data.encoding import EncodedPair, PairCollator, dataset, encode
+from training.data.sources import Loaded
+from training.seal import seal
+from training.settings import DataSettings, Lora, SettingsError, TrainSettings
+from training.trainer import PairTrainer, Progress, Scorer, arguments, use_bf16
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="plaudit train",
+        description=__doc__,
+        epilog="\n".join(describe(TrainSettings)),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("settings", type=Path, help="YAML file of settings")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="override a setting")
+    parser.add_argument("--resume", action="store_true", help="go on from the last saved state")
+    options = parser.parse_args(argv)
+    train(settings.load(TrainSettings, options.settings, options.overrides), options.resume)
+    return 0
+
+
+def describe(kind: type[DataSettings]) -> list[str]:
+    """The settings of ``kind``, one line each, for ``--help``."""
+    lines = ["settings:"]
+    for name, field in kind.model_fields.items():
+        default = "required" if field.is_required() else f"default {field.default}"
+        lines.append(f"  {name:24} {field.description or ''} ({default})")
+    return lines
+
+
+def train(config: TrainSettings, resume: bool = False) -> None:
+    """Train, save and seal one member. Refuses a directory that is complete already."""
+    if checkpoint.is_complete(config.out):
+        raise SettingsError(f"{config.out} is a complete checkpoint; choose another out=DIR")
+    last = get_last_checkpoint(str(config.out / "trainer")) if _started(config) else None
+    if last and not resume:
+        raise SettingsError(f"{config.out} holds an unfinished run; add --resume or choose out=DIR")
+    config.out.mkdir(parents=True, exist_ok=True)
+    set_seed(config.seed)
+    tokenizer = backbone.load_tokenizer(config)
+    model = backbone.load_backbone(config, tokenizer)
+    head_init = backbone.head_digest(model)
+    encoder = Encoder(tokenizer, model.config.vocab_size, config.max_tokens)
+    loaded = read(config)
+    pairs = training_pairs(config, loaded, encoder)
+    reference = validation_pairs(config, loaded, encoder)
+    tuner = add_lora(model, config.lora) if config.lora else None
+    if config.train_layers is not None and use_bf16(config):
+        backbone.hold_frozen_in_bf16(model)
+    fit(config, model, pairs, last)
+    if tuner is not None:
+        model = tuner.merge_and_unload()
+    save(config, model, tokenizer)
+    draft = Manifest(
+        kind="single",
+        base=Base(id=config.model, digest=backbone.digest_of_base(config.model)),
+        head_init=head_init,
+        digests=checkpoint.digests(config.out),
+        max_tokens=config.max_tokens,
+        dtype=config.save_dtype,
+        training=provenance(config, loaded, len(pairs)),
+    )
+    measured = seal(config.out, draft, reference)
+    print(f"{config.out}: validation accuracy {measured.accuracy:.3f} on {len(reference)} pairs")
+
+
+def _started(config: TrainSettings) -> bool:
+    return (config.out / "trainer").is_dir()
+
+
+def read(config: DataSettings) -> list[Loaded]:
+    loaded = [sources.load(source) for source in config.sources]
+    for one in loaded:
+        print(one.report(), flush=True)
+    return loaded
+
+
+def training_pairs(
+    config: TrainSettings, loaded: Sequence[Loaded], encoder: Encoder
+) -> list[EncodedPair]:
+    """Train-side pairs of every source; ``max_pairs`` counts those that fit the length limit."""
+    limit = config.train_max_tokens or config.max_tokens
+    short = Encoder(encoder.tokenizer, encoder.vocab_size, limit)
+    found: list[EncodedPair] = []
+    for one in loaded:
+        side = splits.select(one.pairs, config.split, "train", None)
+        encoded, over = encode(side, short, config.overlong)
+        if one.source.max_pairs is not None:
+            encoded = splits.sample(encoded, one.source.max_pairs, key=lambda e: e.pair)
+        found += encoded
+        print(f"{one.source.name}: {len(encoded)} pairs to train on; {over} over {limit} tokens")
+    if not found:
+        raise SettingsError("no pair is left to train on; raise max_tokens or the train share")
+    return found
+
+
+def validation_pairs(
+    config: TrainSettings, loaded: Sequence[Loaded], encoder: Encoder
+) -> list[EncodedPair]:
+    pairs = [
+        pair
+        for one in loaded
+        for pair in splits.select(one.pairs, config.split, "validation", config.validation_pairs)
+    ]
+    if not pairs:
+        raise SettingsError("the validation side is empty; raise split.validation")
+    return encode(pairs, encoder, "left")[0]
+
+
+def add_lora(model: PreTrainedModel, lora: Lora) -> LoraModel:
+    """Adapters injected in place; the head is no adapter: it trains, and is saved, whole."""
+    config = LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.target_modules,
+        exclude_modules=["score", "classifier"],
+    )
+    tuner = LoraModel(model, {"default": config}, "default")
+    head(model).requires_grad_(True)
+    return tuner
+
+
+def fit(
+    config: TrainSettings, model: PreTrainedModel, pairs: Sequence[EncodedPair], last: str | None
+) -> None:
+    batches = math.ceil(len(pairs) / config.batch_pairs)
+    steps = math.ceil(batches / config.accumulation * config.epochs)
+    trainer = PairTrainer(
+        config,
+        model=Scorer(model),
+        args=arguments(config, steps),
+        train_dataset=dataset(pairs),
+        data_collator=PairCollator(model),
+    )
+    trainer.remove_callback(ProgressCallback)
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(Progress)
+    trainer.train(resume_from_checkpoint=last)
+
+
+def save(config: TrainSettings, model: PreTrainedModel, tokenizer: Any) -> None:
+    model.to(getattr(torch, config.save_dtype))
+    model.save_pretrained(config.out)
+    tokenizer.save_pretrained(config.out)
+
+
+def provenance(config: TrainSettings, loaded: Sequence[Loaded], pairs: int) -> dict[str, Any]:
+    return {
+        "commit": commit(),
+        "settings": config.model_dump(mode="json"),
+        "data": {one.source.name: f"sha256:{one.digest}" for one in loaded},
+        "pairs": pairs,
+        "refused_rows": {one.source.name: len(one.refused) for one in loaded},
+    }
+
+
+def commit() -> str | None:
+    """The commit of the working directory, or None outside a repository."""
+    command = ["git", "rev-parse", "HEAD"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    return found.stdout.strip() or None

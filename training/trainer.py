@@ -1,0 +1,127 @@
+"""The trainer of reward models: Transformers' own, with pairs, pair losses and pair metrics.
+
+Accelerate, resume, loggers, FSDP and DeepSpeed come with the parent class.
+"""
+
+import time
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel, ProgressCallback, Trainer, TrainingArguments
+
+from plaudit.reward_model import Batch, scores
+from training import losses
+from training.settings import TrainSettings
+
+
+class Scorer(nn.Module):
+    """Raw scores through ``forward``, where autocast, DDP and FSDP attach themselves."""
+
+    def __init__(self, model: PreTrainedModel):
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: Batch) -> Tensor:
+        return scores(self.model, batch)
+
+
+class PairTrainer(Trainer):
+    """Minimises the pair loss of ``settings`` over batches of :class:`PairCollator`."""
+
+    def __init__(self, settings: TrainSettings, **arguments: Any):
+        super().__init__(**arguments)
+        self._settings = settings
+        self._window = Window()
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        found = model(batch=inputs["batch"])
+        chosen, rejected = found.chunk(2)
+        loss = losses.bradley_terry(
+            chosen, rejected, label_smoothing=self._settings.label_smoothing
+        )
+        if self._settings.centring:
+            loss = loss + self._settings.centring * losses.centring(chosen, rejected)
+        self._window.add((chosen - rejected).detach(), inputs["tokens"])
+        return (loss, found) if return_outputs else loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs:
+            logs = logs | self._window.close()
+        super().log(logs, start_time)
+
+
+class Window:
+    """Accuracy, margin and speed since the last log line."""
+
+    def __init__(self) -> None:
+        self._margins: list[Tensor] = []
+        self._tokens = 0
+        self._since = time.monotonic()
+
+    def add(self, margins: Tensor, tokens: int) -> None:
+        self._margins.append(margins)
+        self._tokens += tokens
+
+    def close(self) -> dict[str, float]:
+        margins = torch.cat(self._margins)
+        seconds = time.monotonic() - self._since
+        found = {
+            "accuracy": round((margins > 0).float().mean().item(), 4),
+            "margin": round(margins.mean().item(), 4),
+            "tokens_per_second": round(self._tokens / seconds, 1),
+        }
+        self.__init__()  # type: ignore[misc]
+        return found
+
+
+class Progress(ProgressCallback):
+    """The progress bar with its last figures at its end, and a line for each log entry."""
+
+    SHOWN = ("loss", "accuracy", "margin", "tokens_per_second")
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        if state.is_world_process_zero and self.training_bar is not None and "loss" in logs:
+            shown = {name: f"{float(logs[name]):.4g}" for name in self.SHOWN}
+            self.training_bar.set_postfix(shown, refresh=True)
+
+
+def use_bf16(settings: TrainSettings) -> bool:
+    """bf16 autocast where it is asked for, or where the hardware multiplies in bf16."""
+    if settings.precision != "auto":
+        return settings.precision == "bf16"
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported())
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def arguments(settings: TrainSettings, total_steps: int) -> TrainingArguments:
+    return TrainingArguments(
+        output_dir=str(settings.out / "trainer"),
+        num_train_epochs=settings.epochs,
+        learning_rate=settings.lr,
+        per_device_train_batch_size=settings.batch_pairs,
+        gradient_accumulation_steps=settings.accumulation,
+        warmup_steps=round(settings.warmup * total_steps),
+        lr_scheduler_type=settings.scheduler,
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm,
+        train_sampling_strategy="group_by_length",
+        length_column_name="length",
+        remove_unused_columns=False,
+        seed=settings.seed,
+        bf16=use_bf16(settings),
+        use_cpu=not torch.cuda.is_available(),
+        dataloader_pin_memory=torch.cuda.is_available(),
+        save_steps=settings.save_steps,
+        save_total_limit=1,
+        logging_steps=settings.logging_steps,
+        report_to=list(settings.log_to),
+        run_name=settings.out.name,
+    )
