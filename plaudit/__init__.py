@@ -8,39 +8,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from plaudit.client import AsyncRewardClient, RewardClient
-    from plaudit.errors import (
-        DeadlineExceeded,
-        ItemsFailed,
-        PlauditError,
-        ProblemError,
-        RevisionChanged,
-        UnexpectedAnswer,
-        Unreachable,
-    )
-    from plaudit.scores import EnsembleScores, Scores
-    from plaudit.wire import Group, Item, Message
+    from plaudit.client import AsyncRewardClient as AsyncRewardClient
+    from plaudit.client import RewardClient as RewardClient
+    from plaudit.client.errors import DeadlineExceeded as DeadlineExceeded
+    from plaudit.client.errors import ItemsFailed as ItemsFailed
+    from plaudit.client.errors import PlauditError as PlauditError
+    from plaudit.client.errors import ProblemError as ProblemError
+    from plaudit.client.errors import RevisionChanged as RevisionChanged
+    from plaudit.client.errors import UnexpectedAnswer as UnexpectedAnswer
+    from plaudit.client.errors import Unreachable as Unreachable
+    from plaudit.client.scores import EnsembleScores as EnsembleScores
+    from plaudit.client.scores import Scores as Scores
+    from plaudit.wire import Group as Group
+    from plaudit.wire import Item as Item
+    from plaudit.wire import Message as Message
 
-__all__ = [
-    "AsyncRewardClient",
-    "DeadlineExceeded",
-    "EnsembleScores",
-    "Group",
-    "Item",
-    "ItemsFailed",
-    "Message",
-    "PlauditError",
-    "ProblemError",
-    "RevisionChanged",
-    "RewardClient",
-    "Scores",
-    "UnexpectedAnswer",
-    "Unreachable",
-]
-
-_HOMES = {
-    "client": ("AsyncRewardClient", "RewardClient"),
-    "errors": (
+HOMES = {
+    "plaudit.client": ("AsyncRewardClient", "RewardClient"),
+    "plaudit.client.errors": (
         "DeadlineExceeded",
         "ItemsFailed",
         "PlauditError",
@@ -49,17 +34,17 @@ _HOMES = {
         "UnexpectedAnswer",
         "Unreachable",
     ),
-    "scores": ("EnsembleScores", "Scores"),
-    "wire": ("Group", "Item", "Message"),
+    "plaudit.client.scores": ("EnsembleScores", "Scores"),
+    "plaudit.wire": ("Group", "Item", "Message"),
 }
 
 
 def __getattr__(name: str) -> object:
-    for module, names in _HOMES.items():
+    for module, names in HOMES.items():
         if name in names:
-            return getattr(import_module(f"plaudit.{module}"), name)
+            return getattr(import_module(module), name)
     raise AttributeError(f"module 'plaudit' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return sorted([*globals(), *(name for names in HOMES.values() for name in names)])

@@ -134,6 +134,13 @@ def weight_files(directory: Path) -> list[Path]:
     return files
 
 
+def _config_file(directory: Path) -> Path:
+    path = directory / "config.json"
+    if not path.is_file():
+        raise CheckpointError(f"{directory}: no config.json; is this a model directory?")
+    return path
+
+
 def digests(directory: Path) -> Digests:
     """Digest the files of a checkpoint directory as they lie on disk."""
     template = directory / TEMPLATE_FILE
@@ -144,7 +151,7 @@ def digests(directory: Path) -> Digests:
         )
     return Digests(
         weights=file_digest(*weight_files(directory)),
-        config=file_digest(directory / "config.json"),
+        config=file_digest(_config_file(directory)),
         tokenizer=file_digest(*tokenizer),
         template=file_digest(template) if template.is_file() else sha256(b""),
     )
@@ -183,7 +190,7 @@ def read(directory: Path) -> tuple[Manifest, str]:
         ) from None
     try:
         manifest = msgspec.json.decode(data, type=Manifest)
-    except msgspec.ValidationError as error:
+    except msgspec.DecodeError as error:
         raise CheckpointError(f"{directory}/{MANIFEST}: {error}") from None
     if manifest.format != FORMAT:
         raise CheckpointError(f"{directory}: format {manifest.format}, this version reads {FORMAT}")
@@ -200,10 +207,7 @@ def read(directory: Path) -> tuple[Manifest, str]:
 
 def check_config(directory: Path) -> dict[str, Any]:
     """The parsed ``config.json``, refused where another tool would read it as no reward model."""
-    path = directory / "config.json"
-    if not path.is_file():
-        raise CheckpointError(f"{directory}: no config.json; is this a model directory?")
-    config: dict[str, Any] = json.loads(path.read_text())
+    config: dict[str, Any] = json.loads(_config_file(directory).read_text())
     if "auto_map" in config:
         raise CheckpointError(f"{directory}: config.json asks for remote code (auto_map): refused")
     labels = config.get("id2label")
@@ -213,7 +217,7 @@ def check_config(directory: Path) -> dict[str, Any]:
     pad, eos = config.get("pad_token_id"), config.get("eos_token_id")
     if pad is None:
         raise CheckpointError(f"{directory}: pad_token_id is missing from config.json")
-    if pad == eos:
+    if pad in (eos if isinstance(eos, list) else [eos]):
         raise CheckpointError(
             f"{directory}: pad_token_id equals eos_token_id, so the read position moves"
         )

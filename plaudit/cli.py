@@ -57,3 +57,7 @@ def run(point: EntryPoint, arguments: list[str]) -> int:
 def usage(commands: dict[str, EntryPoint]) -> str:
     names = "\n".join(f"  {name}" for name in sorted(commands))
     return f"usage: plaudit COMMAND …\n\ncommands:\n{names}\n\nplaudit COMMAND --help says more."
+
+
+if __name__ == "__main__":
+    sys.exit(main())

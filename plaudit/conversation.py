@@ -69,6 +69,8 @@ class Encoder:
         if not text:
             raise ConversationError("empty", "the text is empty")
         ids: list[int] = self.tokenizer(text, add_special_tokens=False).input_ids
+        if not ids:
+            raise ConversationError("empty", "the text has no tokens")
         return ids
 
     def check_ids(self, ids: Sequence[int]) -> list[int]:

@@ -86,7 +86,7 @@ def pack(sequences: Sequence[Ids], min_shared: int = MIN_SHARED) -> Packed:
 
 
 def packed_batches(sequences: Sequence[Ids], max_tokens: int) -> list[list[int]]:
-    """Group sequences so that the distinct tokens of each group stay within ``max_tokens``.
+    """Group sequences so that each group packs into at most ``max_tokens`` tokens.
 
     Sequences with a common prefix stand beside each other. Returns positions, each exactly once; a
     sequence longer than ``max_tokens`` is a batch of its own.
@@ -97,7 +97,9 @@ def packed_batches(sequences: Sequence[Ids], max_tokens: int) -> list[list[int]]
         sequence = sequences[position]
         new = len(sequence)
         if batches:
-            new -= shared(sequences[batches[-1][-1]], sequence)
+            # pack() parts two neighbours less than MIN_SHARED tokens before they differ.
+            common = shared(sequences[batches[-1][-1]], sequence)
+            new -= max(0, common - MIN_SHARED + 1)
         if batches and used + new <= max_tokens:
             batches[-1].append(position)
             used += new

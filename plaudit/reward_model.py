@@ -29,7 +29,8 @@ def is_decoder(model: PreTrainedModel) -> bool:
 
 
 def can_pack(model: PreTrainedModel) -> bool:
-    return is_decoder(model) and model.config.model_type in attention.PROVEN
+    windowed = "sliding_attention" in (getattr(model.config, "layer_types", None) or ())
+    return is_decoder(model) and model.config.model_type in attention.PROVEN and not windowed
 
 
 @dataclass(frozen=True)

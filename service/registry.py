@@ -8,8 +8,9 @@ from typing import TypeVar
 import msgspec
 import yaml
 
-from plaudit.aggregate import DEFAULT_COEFFICIENT
+from plaudit import ensemble
 from plaudit.checkpoint import CheckpointError, sha256
+from plaudit.ensemble import EnsembleFile
 from plaudit.reward_model import RewardModel
 from plaudit.wire import Aggregate, ModelInfo
 from service.batcher import Batcher
@@ -44,19 +45,11 @@ class Ensemble:
         return sha256(*(member.model.revision.encode() for member in self.members))
 
 
-class EnsembleEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An ensemble file, or one entry under ``ensembles`` of ``--config``."""
-
-    members: list[str]
-    aggregate: Aggregate = "mean"
-    coefficient: float = DEFAULT_COEFFICIENT
-
-
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The file of ``--config``: names to checkpoint directories, names to ensembles of them."""
 
     models: dict[str, str]
-    ensembles: dict[str, EnsembleEntry] = {}
+    ensembles: dict[str, EnsembleFile] = {}
 
 
 @dataclass
@@ -64,7 +57,7 @@ class Sources:
     """What the settings ask for, before anything is loaded."""
 
     models: dict[str, Path] = field(default_factory=dict)
-    ensembles: dict[str, EnsembleEntry] = field(default_factory=dict)
+    ensembles: dict[str, EnsembleFile] = field(default_factory=dict)
 
     def add_model(self, name: str, path: Path) -> None:
         if self.models.setdefault(name, path).resolve() != path.resolve():
@@ -81,7 +74,7 @@ def sources(settings: Settings) -> Sources:
         if path.is_dir():
             found.add_model(path.resolve().name, path)
         elif path.is_file():
-            entry = _decode(path, EnsembleEntry)
+            entry = ensemble.read(path)
             for member in entry.members:
                 found.add_model(Path(member).name, path.parent / member)
             names = [Path(member).name for member in entry.members]
@@ -89,16 +82,16 @@ def sources(settings: Settings) -> Sources:
         else:
             raise SettingsError(f"{path}: neither a checkpoint directory nor an ensemble file")
     if settings.config is not None:
-        config = _decode(settings.config, Config)
+        config = read_config(settings.config)
         for name, directory in config.models.items():
             found.add_model(name, settings.config.parent / directory)
         found.ensembles.update(config.ensembles)
     return found
 
 
-def _decode(path: Path, kind: type[T]) -> T:
+def read_config(path: Path) -> Config:
     try:
-        return msgspec.convert(yaml.safe_load(path.read_text()), kind)
+        return msgspec.convert(yaml.safe_load(path.read_text()), Config)
     except (msgspec.ValidationError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: {error}") from None
     except FileNotFoundError:
@@ -119,7 +112,7 @@ class Registry:
             name: self._ensemble(name, entry) for name, entry in wanted.ensembles.items()
         }
 
-    def _ensemble(self, name: str, entry: EnsembleEntry) -> Ensemble:
+    def _ensemble(self, name: str, entry: EnsembleFile) -> Ensemble:
         unknown = [member for member in entry.members if member not in self.members]
         if unknown or not entry.members:
             raise SettingsError(f"ensemble {name}: unknown or no members {unknown}")
@@ -146,11 +139,11 @@ class Registry:
                 member.name, manifest.kind, member.model.revision, manifest.max_tokens,
                 self.engine.dtype, [],
             )  # fmt: skip
-        for ensemble in self.ensembles.values():
+        for joint in self.ensembles.values():
             yield ModelInfo(
-                ensemble.name, "ensemble", ensemble.revision,
-                min(member.model.manifest.max_tokens for member in ensemble.members),
-                self.engine.dtype, [member.name for member in ensemble.members],
+                joint.name, "ensemble", joint.revision,
+                min(member.model.manifest.max_tokens for member in joint.members),
+                self.engine.dtype, [member.name for member in joint.members],
             )  # fmt: skip
 
     async def close(self) -> None:

@@ -42,7 +42,9 @@ def _field(manifest: Manifest, path: str) -> Any:
 
 
 def average(directories: Sequence[Path], coefficients: Sequence[float], out: Path) -> None:
-    """Write ``sum_m coefficient_m * weights_m`` to ``out``, summed in fp32 and cast once.
+    """Write ``sum_m coefficient_m * weights_m`` to ``out``, summed wider and cast once.
+
+    16-bit weights are summed in fp32, fp32 weights in fp64: the mean of copies is the copy.
 
     Memory is one tensor of one member and its sum. Raises CheckpointError naming a tensor that
     members do not share.
@@ -88,13 +90,14 @@ def _weighted_sum(name: str, tensors: Any, coefficients: Sequence[float]) -> Ten
     for tensor, coefficient in zip(tensors, coefficients, strict=True):
         if total is None:
             dtype, shape = tensor.dtype, tensor.shape
-            total = torch.zeros(shape, dtype=torch.float32)
+            wide = torch.float32 if dtype.itemsize == 2 else torch.float64
+            total = torch.zeros(shape, dtype=wide)
         if tensor.shape != shape or tensor.dtype != dtype:
             raise CheckpointError(
                 f"tensor {name}: {tensor.dtype} {tuple(tensor.shape)} in one member, "
                 f"{dtype} {tuple(shape)} in another"
             )
-        total.add_(tensor.float(), alpha=coefficient)
+        total.add_(tensor.to(wide), alpha=coefficient)
     assert total is not None
     return total.to(dtype)
 

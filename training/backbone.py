@@ -59,10 +59,14 @@ def load_backbone(settings: TrainSettings, tokenizer: Tokenizer) -> PreTrainedMo
 
 
 def initialise_head(model: PreTrainedModel, seed: int) -> None:
-    """N(0, 1/(D+1)) (arXiv:2009.01325) from a generator of its own: a seed is a shared head."""
+    """N(0, 0.01/(D+1)) from a generator of its own: members share the head by sharing the seed.
+
+    A tenth of the usual deviation (arXiv:2009.01325): pretrained states are large, and at full size
+    a random direction costs a short run its first hundred steps.
+    """
     weight = head(model).weight
     generator = torch.Generator().manual_seed(seed)
-    std = (weight.shape[1] + 1) ** -0.5
+    std = 0.1 * (weight.shape[1] + 1) ** -0.5
     with torch.no_grad():
         weight.copy_(torch.randn(weight.shape, generator=generator) * std)
 

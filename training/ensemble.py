@@ -8,14 +8,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
-
-from plaudit import checkpoint
+from plaudit import checkpoint, ensemble
 from training import settings
 from training.settings import EnsemblePlan
 from training.train import describe, train
-
-ENSEMBLE_FILE = "ensemble.yaml"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -43,6 +39,6 @@ def run(plan: EnsemblePlan) -> None:
             continue
         print(f"member {index + 1} of {len(plan.members)}: {plan.members[index]}", flush=True)
         train(member, resume=True)
-    path = plan.out / ENSEMBLE_FILE
-    path.write_text(yaml.safe_dump({"members": names, "aggregate": "mean"}, sort_keys=False))
+    path = plan.out / ensemble.FILE
+    ensemble.write(path, ensemble.EnsembleFile(names))
     print(f"{path}: {len(names)} members")

@@ -80,7 +80,7 @@ class MemberSettings(BaseModel):
 
     seed: int
     lr: float = Field(gt=0)
-    dropout: float = Field(0.0, ge=0, lt=1)
+    dropout: float = Field(0.0, ge=0, lt=1, description="default: the plan's")
 
 
 class EnsemblePlan(TrainSettings):
@@ -90,7 +90,7 @@ class EnsemblePlan(TrainSettings):
 
     def member(self, index: int) -> TrainSettings:
         shared = self.model_dump(exclude={"members"})
-        own = self.members[index].model_dump()
+        own = self.members[index].model_dump(exclude_unset=True)
         return TrainSettings(**{**shared, **own, "out": self.out / f"member-{index}"})
 
 
@@ -101,19 +101,33 @@ def load(kind: type[Model], path: Path, overrides: Sequence[str] = ()) -> Model:
     """Read a YAML file into settings, then apply ``key=value`` overrides (dots go deeper)."""
     if not path.is_file():
         raise SettingsError(f"{path}: no such settings file")
-    values = yaml.safe_load(path.read_text())
+    values = _yaml(path.read_text(), str(path))
     if not isinstance(values, dict):
         raise SettingsError(f"{path}: not a mapping of settings")
     for override in overrides:
-        key, equals, value = override.partition("=")
-        if not equals:
-            raise SettingsError(f"{override!r}: write key=value")
-        *parents, last = key.split(".")
-        target = values
-        for parent in parents:
-            target = target.setdefault(parent, {})
-        target[last] = yaml.safe_load(value)
+        _apply(values, override)
     return parse(kind, values, str(path))
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals:
+        raise SettingsError(f"{override!r}: write key=value")
+    *parents, last = key.split(".")
+    for parent in parents:
+        if values.get(parent) is None:
+            values[parent] = {}
+        values = values[parent]
+        if not isinstance(values, dict):
+            raise SettingsError(f"{override!r}: {parent} holds no keys; change it in the file")
+    values[last] = _yaml(value, repr(override))
+
+
+def _yaml(text: str, where: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{where}: {error}") from None
 
 
 def parse(kind: type[Model], values: dict[str, Any], where: str) -> Model:

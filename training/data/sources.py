@@ -118,9 +118,10 @@ def _parse_lines(lines: Iterable[str]) -> Iterator[tuple[int, Row]]:
     for number, line in enumerate(lines, start=1):
         if line.strip():
             try:
-                yield number, json.loads(line)
+                row = json.loads(line)
             except json.JSONDecodeError:
-                yield number, {"": "not JSON"}
+                row = None
+            yield number, row if isinstance(row, dict) else {"": "not a JSON object"}
 
 
 def _rows_of_hub(source: Source) -> tuple[str, Iterator[tuple[int, Row]]]:
@@ -135,7 +136,7 @@ def _rows_of_hub(source: Source) -> tuple[str, Iterator[tuple[int, Row]]]:
 def to_pair(row: Row, source: Source) -> Pair:
     """One row in its declared shape, or RowError with a reason that quotes no text."""
     if "" in row:
-        raise RowError("not JSON")
+        raise RowError("not a JSON object")
 
     def column(name: str) -> Any:
         actual = source.columns.get(name, name)

@@ -4,28 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
-
-from plaudit import checkpoint
-from plaudit.aggregate import DEFAULT_COEFFICIENT
+from plaudit import checkpoint, ensemble
 from plaudit.checkpoint import CheckpointError, Manifest
 from plaudit.wire import Aggregate
-from training import settings
 from training.evaluate.baselines import LENGTH_ONLY
 
 ENS = "ens"
 # Where a plain model, which has no reward.json to say it, is cut.
 PLAIN_MAX_TOKENS = 4096
-
-
-class EnsembleFile(BaseModel):
-    """``ensemble.yaml``: members relative to the file, and how their rewards become one."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    members: list[str] = Field(min_length=1)
-    aggregate: Aggregate = "mean"
-    coefficient: float = Field(DEFAULT_COEFFICIENT, ge=0)
 
 
 @dataclass(frozen=True)
@@ -62,11 +48,11 @@ def read(arguments: Sequence[Path]) -> Candidates:
 
     Whatever cannot be evaluated is refused here, before the first score.
     """
-    files: dict[Path, EnsembleFile] = {}
+    files: dict[Path, ensemble.EnsembleFile] = {}
     directories: dict[Path, None] = {}
     for path in arguments:
         if path.is_file():
-            files[path.resolve()] = found = settings.load(EnsembleFile, path)
+            files[path.resolve()] = found = ensemble.read(path)
             directories |= dict.fromkeys((path.parent / m).resolve() for m in found.members)
         elif path.is_dir():
             directories[path.resolve()] = None

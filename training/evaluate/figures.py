@@ -89,7 +89,10 @@ def make_rows(found: Candidates, scores: Scores) -> list[Row]:
     kinds: dict[str, str] = {name: one.manifest.kind for name, one in found.checkpoints.items()}
     kinds |= {one.name: ENS for one in found.ensembles} | {LENGTH_ONLY: "baseline"}
     names = sorted(kinds, key=lambda name: KIND_ORDER.index(kinds[name]))
-    return [make_row(name, kinds[name], [by[name] for by in scores.values()]) for name in names]
+    return [
+        make_row(name, kinds[name], [measured[name] for measured in scores.values()])
+        for name in names
+    ]
 
 
 def make_row(name: str, kind: str, measured: Iterable[Measured]) -> Row:
@@ -107,7 +110,7 @@ def make_row(name: str, kind: str, measured: Iterable[Measured]) -> Row:
 
 
 def result(
-    pairs: Sequence[Pair], measured: Mapping[str, Measured], rows: Iterable[Row]
+    pairs: Sequence[Pair], measured: Mapping[str, Measured], rows: Sequence[Row]
 ) -> SourceResult:
     """The figures of every row on the P pairs of one source."""
     names = [row.name for row in rows]
@@ -139,7 +142,8 @@ def row_figures(
         spearman_length=length_correlation(measured, pairs),
         chosen=counts(measured.chosen, row.score_edges),
         rejected=counts(measured.rejected, row.score_edges),
-        margins=counts(margins, row.margin_edges),
+        # A bin holds its lower edge, mirrored its upper: a tie is wrong, so it is left of zero.
+        margins=counts(-margins, row.margin_edges)[::-1],
     )
 
 

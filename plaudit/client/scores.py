@@ -10,9 +10,9 @@ from typing import TypeVar
 
 from msgspec import UNSET
 
-from plaudit.answers import Answer, decode
-from plaudit.batches import Batch
-from plaudit.errors import ItemsFailed, RevisionChanged, UnexpectedAnswer
+from plaudit.client.answers import Answer, decode
+from plaudit.client.batches import Batch
+from plaudit.client.errors import ItemsFailed, RevisionChanged, UnexpectedAnswer
 from plaudit.wire import (
     Aggregate,
     EnsembleResponse,

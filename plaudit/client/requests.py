@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 import httpx2
 import msgspec
 
-from plaudit.answers import Answer, raise_for_status
-from plaudit.batches import Batch, fill
-from plaudit.errors import DeadlineExceeded, Unreachable
-from plaudit.retry import DEADLINE_HEADER, Clock, Deadline, Retry
+from plaudit.client.answers import Answer, raise_for_status
+from plaudit.client.batches import Batch, fill
+from plaudit.client.errors import DeadlineExceeded, Unreachable
+from plaudit.client.retry import DEADLINE_HEADER, Clock, Deadline, Retry
 from plaudit.wire import EnsembleRequest, ScoreRequest
 
 CONNECT_SECONDS = 5.0
@@ -118,7 +118,7 @@ def lost(error: httpx2.RequestError, deadline: Deadline) -> Unreachable | Deadli
         httpx2.ConnectTimeout,
         httpx2.ProxyError,
     )
-    detail = f"no answer from {_shown(error.request.url)} ({type(error).__name__}: {error})."
+    detail = f"no answer from {_shown(error.request.url)} ({type(error).__name__}: {error})"
     return Unreachable(detail, retryable=isinstance(error, passing))
 
 

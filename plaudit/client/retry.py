@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
-from plaudit.errors import DeadlineExceeded, ProblemError, Unreachable
+from plaudit.client.errors import DeadlineExceeded, ProblemError, Unreachable
 
 RETRIED_STATUSES = frozenset({408, 429, 502, 503, 504})
 DEADLINE_HEADER = "X-Request-Deadline-Ms"
@@ -52,6 +52,10 @@ class Deadline:
             raise self.exceeded()
         return left
 
+    def allows(self, pause_seconds: float) -> bool:
+        """Whether time is left after such a pause."""
+        return self.now() + pause_seconds < self.ends
+
     def exceeded(self, last: ProblemError | Unreachable | None = None) -> DeadlineExceeded:
         why = f"; the last attempt: {last}" if last else ""
         return DeadlineExceeded(f"no answer within {self.timeout_seconds:g} s{why}")
@@ -65,7 +69,7 @@ class Retry:
     client's own pauses; what a server asks for counts, whatever its length.
     """
 
-    max_retries: int = 16
+    max_retries: int = 20
     first_seconds: float = 0.5
     longest_seconds: float = 8.0
     log_level: int = logging.WARNING
@@ -92,9 +96,9 @@ class Retry:
             raise error
         asked = error.retry_after_seconds if isinstance(error, ProblemError) else None
         pause = self.pause_seconds(retries, asked, chance)
-        if pause >= deadline.left():
+        if not deadline.allows(pause):
             raise deadline.exceeded(last=error) from error
-        logger.log(self.log_level, "%s Retry %d in %.2f s.", error, retries + 1, pause)
+        logger.log(self.log_level, "%s; retry %d in %.2f s", error, retries + 1, pause)
         return pause
 
 

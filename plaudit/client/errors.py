@@ -26,8 +26,8 @@ class ProblemError(PlauditError):
         self.retry_after_seconds = retry_after_seconds
 
     def __str__(self) -> str:
-        said = (f"{self.status} {self.problem.title}", self.problem.detail, self.problem.remedy)
-        return ". ".join(part.rstrip(". ") for part in said if part) + "."
+        said = self.problem
+        return f"{self.status} {said.title}: {said.detail} ({said.remedy})"
 
 
 class Unreachable(PlauditError):

@@ -13,12 +13,12 @@ from typing import Self
 
 import httpx2
 
-from plaudit.answers import Answer, decode
-from plaudit.batches import GroupLike, ItemLike, split_groups, split_items
-from plaudit.errors import ProblemError, Unreachable
-from plaudit.requests import MODELS, READY, Call, Options, lost
-from plaudit.retry import REAL_CLOCK, Clock, Deadline, Retry
-from plaudit.scores import EnsembleScores, Scores, read_ensemble, read_scores
+from plaudit.client.answers import Answer, decode
+from plaudit.client.batches import GroupLike, ItemLike, split_groups, split_items
+from plaudit.client.errors import ProblemError, Unreachable
+from plaudit.client.requests import MODELS, READY, Call, Options, lost
+from plaudit.client.retry import REAL_CLOCK, Clock, Deadline, Retry
+from plaudit.client.scores import EnsembleScores, Scores, read_ensemble, read_scores
 from plaudit.wire import (
     Aggregate,
     EnsembleRequest,
@@ -167,9 +167,7 @@ class RewardClient(_Client):
             threads.shutdown(wait=False, cancel_futures=True)
         return [future.result() for future in futures]
 
-    def _send(
-        self, call: Call, deadline: Deadline, retry: Retry, stop: threading.Event
-    ) -> Answer:
+    def _send(self, call: Call, deadline: Deadline, retry: Retry, stop: threading.Event) -> Answer:
         retries = 0
         clock = self._options.clock
         while True:
@@ -277,7 +275,7 @@ class AsyncRewardClient(_Client):
             async with room:
                 return await self._send(call, deadline, self._options.retry)
 
-        tasks = [asyncio.create_task(send(request)) for request in requests]
+        tasks = [asyncio.create_task(send(call)) for call in calls]
         try:
             return await asyncio.gather(*tasks)
         finally:

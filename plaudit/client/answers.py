@@ -7,8 +7,8 @@ from typing import TypeVar
 
 import msgspec
 
-from plaudit.errors import ProblemError, UnexpectedAnswer
-from plaudit.retry import RETRIED_STATUSES, asked_pause
+from plaudit.client.errors import ProblemError, UnexpectedAnswer
+from plaudit.client.retry import RETRIED_STATUSES, asked_pause
 from plaudit.wire import Problem
 
 T = TypeVar("T")
@@ -57,7 +57,7 @@ def foreign_problem(answer: Answer) -> Problem:
         title=_title(answer.status),
         status=answer.status,
         detail=f"{answer.origin()}, not with a problem of Plaudit",
-        remedy="Check base_url and the proxies between",
+        remedy="check base_url and the proxies between",
         retryable=answer.status in RETRIED_STATUSES,
         instance="",
     )

@@ -1,0 +1,339 @@
+import html.parser
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+import yaml
+from transformers import AutoModelForSequenceClassification
+
+from plaudit import checkpoint
+from plaudit.checkpoint import Calibration, CheckpointError
+from plaudit.conversation import Encoder
+from training.data.sources import Pair
+from training.evaluate.accuracy import accuracies, by_category, differences, is_right
+from training.evaluate.baselines import length_correlation, length_only
+from training.evaluate.candidates import Ensemble, endings
+from training.evaluate.command import main
+from training.evaluate.evaluation import EvaluationError, check_finite, ensemble_rewards
+from training.evaluate.figures import make_row, result
+from training.measure import Measured, accuracy
+from training.settings import SettingsError
+
+
+def column(values: list[bool]) -> np.ndarray:
+    return np.array(values)[:, None]
+
+
+def pair(chosen: str, rejected: str) -> Pair:
+    return Pair(({"role": "user", "content": "Q"},), chosen, rejected, "s", "c")
+
+
+def test_interval_equals_the_binomial_when_prompts_are_distinct():
+    right = column([True] * 70 + [False] * 30)
+    found = accuracies(right, [str(i) for i in range(100)])[0]
+    low, high = scipy.stats.binom.ppf([0.025, 0.975], 100, 0.7) / 100
+    assert found.value == pytest.approx(0.7)
+    assert (found.low, found.high) == (
+        pytest.approx(low, abs=0.011),
+        pytest.approx(high, abs=0.011),
+    )
+
+
+def test_interval_agrees_with_scipy():
+    right = np.random.default_rng(3).random(200) < 0.6
+    found = accuracies(right[:, None], [str(i) for i in range(200)])[0]
+    oracle = scipy.stats.bootstrap(
+        (right.astype(float),), np.mean, method="percentile", n_resamples=2000, rng=1
+    ).confidence_interval
+    assert (found.low, found.high) == pytest.approx(tuple(oracle), abs=0.011)
+
+
+def test_copies_of_a_prompt_add_no_precision():
+    once = [True] * 30 + [False] * 10
+    prompts = [str(i) for i in range(40)]
+    alone = accuracies(column(once), prompts)
+    assert accuracies(column(once * 5), prompts * 5) == alone
+    as_if_new = accuracies(column(once * 5), [str(i) for i in range(200)])[0]
+    assert alone[0].high - alone[0].low > 1.8 * (as_if_new.high - as_if_new.low)
+
+
+def test_paired_difference_cancels_what_both_rows_share():
+    same = [True, False] * 50
+    better = [*same[:-1], True]  # differs from `same` on the last pair alone
+    right = np.stack([same, better], axis=1)
+    baseline, found = differences(right, [str(i) for i in range(100)], baseline=0)
+    assert (baseline.value, baseline.low, baseline.high) == (0, 0, 0)
+    assert found.value == pytest.approx(0.01)
+    assert (found.low, found.high) == (0, pytest.approx(0.03))  # the pair is drawn 0 to 3 times
+
+
+def test_a_tie_is_wrong():
+    chosen, rejected = np.array([1.0, 2.0, 2.0]), np.array([0.0, 2.0, 3.0])
+    assert is_right(chosen, rejected).tolist() == [True, False, False]
+    assert is_right(chosen, rejected).mean() == accuracy(chosen - rejected)
+
+
+def test_categories_are_measured_apart():
+    right = column([True, True, False, False])
+    found = by_category(right, ["a", "b", "a", "b"], ["x", "x", "y", "x"])
+    assert {name: estimate.value for name, [estimate] in found.items()} == {
+        "x": pytest.approx(2 / 3),
+        "y": 0.0,
+    }
+
+
+def test_margins_are_drawn_on_the_side_where_they_count():
+    measured = Measured(np.array([0.0, 1.0, 5.0]), np.array([0.0, 4.0, 1.0]))
+    row = make_row("m", "single", [measured])
+    found = result(
+        [pair("a", "b")] * 3,
+        {"m": measured, "length-only": measured},
+        [row, make_row("length-only", "baseline", [measured])],
+    ).figures["m"]
+    middle = row.margin_edges.index(0)
+    assert sum(found.margins[:middle]) == 2  # the tie and the wrong pair
+    assert sum(found.margins[middle:]) == 1
+    assert found.ties == 1
+
+
+def test_length_only_prefers_the_longer_in_characters_and_loses_ties():
+    found = length_only([pair("aaa", "bb"), pair("é", "bb"), pair("cc", "dd")])
+    assert found.chosen.tolist() == [3, 1, 2]
+    assert found.rejected.tolist() == [2, 2, 2]
+    assert found.accuracy == pytest.approx(1 / 3)
+
+
+def test_length_correlation_by_hand():
+    pairs = [pair("a", "bb"), pair("ccc", "dddd")]
+    rising = Measured(np.array([0.0, 2.0]), np.array([1.0, 9.0]))
+    # ranks 1 2 4 3 against 1 2 3 4: 1 - 6 * 2 / (4 * 15)
+    swapped = Measured(np.array([0.0, 9.0]), np.array([1.0, 2.0]))
+    assert length_correlation(rising, pairs) == pytest.approx(1)
+    assert length_correlation(swapped, pairs) == pytest.approx(0.8)
+    assert length_correlation(Measured(np.zeros(2), np.zeros(2)), pairs) is None
+
+
+def test_ensemble_combines_rewards_not_scores():
+    rows = {
+        "a": Measured(np.array([10.0]), np.array([30.0])),
+        "b": Measured(np.array([2.0]), np.array([-1.0])),
+    }
+    calibrations = {
+        "a": Calibration("standardise", mean=20, std=10),  # rewards -1 and 1
+        "b": Calibration("standardise", mean=0, std=1),  # rewards 2 and -1
+    }
+    mean = ensemble_rewards(Ensemble("ens", Path("e"), ("a", "b"), "mean", 0.5), calibrations, rows)
+    assert (mean.chosen[0], mean.rejected[0]) == (pytest.approx(0.5), pytest.approx(0.0))
+    # uwo: sample variances 4.5 and 2
+    uwo = ensemble_rewards(Ensemble("ens", Path("e"), ("a", "b"), "uwo", 0.5), calibrations, rows)
+    assert (uwo.chosen[0], uwo.rejected[0]) == (pytest.approx(-1.75), pytest.approx(-1.0))
+
+
+def test_names_are_the_shortest_endings_that_differ():
+    assert endings([Path("/runs/x/m0"), Path("/runs/x/m1")]) == ["m0", "m1"]
+    assert endings([Path("/runs/x/m0"), Path("/runs/y/m0")]) == ["x/m0", "y/m0"]
+    assert endings([Path("/runs/ens")]) == ["runs/ens"]
+
+
+def test_scores_that_are_not_finite_are_refused():
+    with pytest.raises(EvaluationError, match=r"m: 1 pairs of s .* --dtype float32"):
+        check_finite(Measured(np.array([np.nan, 1.0]), np.zeros(2)), "m", "s")
+
+
+def copy_with(source: Path, directory: Path, **changes: Any) -> Path:
+    """A copy of a checkpoint whose manifest differs in ``changes``."""
+    shutil.copytree(source, directory)
+    manifest, _ = checkpoint.read(source)
+    checkpoint.write(directory, msgspec.structs.replace(manifest, **changes))
+    return directory
+
+
+@pytest.fixture
+def data_file(tmp_path: Path, pairs_file: Path) -> Path:
+    path = tmp_path / "eval.yaml"
+    source = {"name": "<b>demo</b>", "path": str(pairs_file)}
+    path.write_text(yaml.safe_dump({"sources": [source], "split": {"test": 0.5}}))
+    return path
+
+
+@pytest.fixture
+def ensemble(tmp_path: Path, members: list[Path]) -> Path:
+    """An ensemble file beside copies of its members."""
+    for member in members:
+        shutil.copytree(member, tmp_path / member.name)
+    path = tmp_path / "ensemble.yaml"
+    path.write_text("members: [m0, m1, m2]\naggregate: uwo\ncoefficient: 0.25\n")
+    return path
+
+
+Evaluate = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def evaluate(tmp_path: Path, data_file: Path) -> Evaluate:
+    """``evaluate(path, "--flag", ...)`` runs the command in fp32 and returns evaluation.json."""
+
+    def run(*arguments: str | Path) -> dict[str, Any]:
+        out = tmp_path / "out"
+        fixed = ["--data", str(data_file), "--out", str(out), "--dtype", "float32"]
+        assert main([*fixed, *map(str, arguments)]) == 0
+        found: dict[str, Any] = json.loads((out / "evaluation.json").read_text())
+        return found
+
+    return run
+
+
+def score_lines(tmp_path: Path) -> list[dict[str, Any]]:
+    return [json.loads(x) for x in (tmp_path / "out" / "scores.jsonl").read_text().splitlines()]
+
+
+def test_reports_members_ens_warm_and_length_only(
+    tmp_path: Path, ensemble: Path, evaluate: Evaluate, capsys: pytest.CaptureFixture[str]
+):
+    warm = copy_with(tmp_path / "m0", tmp_path / "warm", kind="warm")
+    found = evaluate(warm, ensemble, tmp_path / "m1")
+    rows = {row["name"]: row["kind"] for row in found["rows"]}
+    assert list(rows.items()) == [
+        ("m0", "single"), ("m1", "single"), ("m2", "single"),
+        ("ens", "ens"), ("warm", "warm"), ("length-only", "baseline"),
+    ]  # fmt: skip
+    source = found["sources"]["<b>demo</b>"]
+    lines = score_lines(tmp_path)
+    assert source["pairs"] == len(lines)
+    assert source["prompts"] == len({line["prompt"] for line in lines}) == len(lines) // 2
+    assert {n: c["pairs"] for n, c in source["categories"].items()} == {
+        "even": len(lines) // 2, "odd": len(lines) // 2
+    }  # fmt: skip
+    for name in rows:
+        wins = [line["scores"][name][0] > line["scores"][name][1] for line in lines]
+        figures = source["figures"][name]
+        assert figures["accuracy"]["value"] == pytest.approx(np.mean(wins))
+        assert figures["accuracy"]["low"] <= np.mean(wins) <= figures["accuracy"]["high"]
+        assert sum(figures["chosen"]) == sum(figures["margins"]) == len(lines)
+    assert source["figures"]["warm"]["accuracy"] == source["figures"]["m0"]["accuracy"]
+    assert capsys.readouterr().out == (tmp_path / "out" / "table.md").read_text()
+    assert found["provenance"]["checkpoints"][0]["revision"] == checkpoint.read(warm)[1]
+
+
+def test_ens_row_is_the_aggregate_of_calibrated_rewards(
+    tmp_path: Path, ensemble: Path, evaluate: Evaluate
+):
+    evaluate(ensemble)
+    for line in score_lines(tmp_path):
+        scores = np.array([line["scores"][name] for name in ("m0", "m1", "m2")])
+        rewards = (scores - 0.5) / 2  # the calibration of the fixture's members
+        expected = rewards.mean(axis=0) - 0.25 * rewards.var(axis=0, ddof=1)
+        assert line["scores"]["ens"] == pytest.approx(expected.tolist())
+
+
+def test_scores_are_those_of_plain_transformers(
+    tmp_path: Path, tiny_checkpoint: Path, pairs_file: Path, evaluate: Evaluate
+):
+    evaluate(tiny_checkpoint, "--split", "all")
+    row = json.loads(pairs_file.read_text().splitlines()[0])
+    ids = Encoder.load(tiny_checkpoint, 512).pair(row["prompt"], row["chosen"])
+    model = AutoModelForSequenceClassification.from_pretrained(tiny_checkpoint)
+    with torch.inference_mode():
+        expected = model(torch.tensor([ids])).logits.item()
+    lines = score_lines(tmp_path)
+    assert len(lines) == 60
+    assert lines[0]["scores"]["m0"][0] == pytest.approx(expected, abs=1e-4)
+
+
+def test_no_text_of_a_pair_is_written(tmp_path: Path, ensemble: Path, evaluate: Evaluate):
+    evaluate(ensemble)
+    for name in ("scores.jsonl", "evaluation.json", "evaluation.html", "table.md"):
+        text = (tmp_path / "out" / name).read_text()
+        assert "Question number" not in text
+        assert "because it is so" not in text
+
+
+class Page(html.parser.HTMLParser):
+    """Every tag, id and attribute that could load something."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.tags: list[str] = []
+        self.ids: list[str] = []
+        self.loads: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        for name, value in attributes:
+            if name == "id":
+                self.ids.append(str(value))
+            if name in ("src", "href", "xlink:href") and not str(value).startswith("#"):
+                self.loads.append(str(value))
+
+
+def test_page_is_self_contained_and_escaped(
+    tmp_path: Path, tiny_checkpoint: Path, evaluate: Evaluate
+):
+    evaluate(tiny_checkpoint)
+    text = (tmp_path / "out" / "evaluation.html").read_text()
+    page = Page(text)
+    assert page.loads == []
+    assert not {"script", "link", "img", "iframe"} & set(page.tags)
+    assert not re.search(r"@import|url\((?!#)", text)
+    assert page.tags.count("svg") == 4  # scores and margins of the model and the baseline
+    assert "<b>demo</b>" not in text
+    assert "&lt;b&gt;demo&lt;/b&gt;" in text
+    assert "prefers-color-scheme: dark" in text
+    assert not re.search(r"#0[123]0[123]0[123]", text)
+
+
+def test_overlong_pairs_are_cut_and_counted_or_dropped_for_every_row(
+    tmp_path: Path, tiny_checkpoint: Path, evaluate: Evaluate
+):
+    short = copy_with(tiny_checkpoint, tmp_path / "short", max_tokens=64)  # pairs have 63 to 65
+    cut = evaluate(tiny_checkpoint, short)
+    counts = {c["name"]: c["cut_pairs"]["<b>demo</b>"] for c in cut["provenance"]["checkpoints"]}
+    pairs = cut["sources"]["<b>demo</b>"]["pairs"]
+    assert counts["m0"] == 0
+    assert 0 < counts["short"] < pairs
+    dropped = evaluate(tiny_checkpoint, short, "--overlong", "drop")
+    assert dropped["sources"]["<b>demo</b>"]["pairs"] == pairs - counts["short"]
+    assert dropped["provenance"]["data"]["<b>demo</b>"]["dropped_pairs"] == counts["short"]
+
+
+def test_overrides_and_max_pairs_choose_the_pairs(tiny_checkpoint: Path, evaluate: Evaluate):
+    found = evaluate(tiny_checkpoint, "split.test=0.9", "--split", "validation")
+    assert found["provenance"]["split"]["test"] == 0.9
+    assert found["provenance"]["side"] == "validation"
+    assert found["sources"]["<b>demo</b>"]["pairs"] < 15
+
+
+def test_a_plain_model_is_evaluated(
+    tmp_path: Path, tokenizer: Any, save_plain: Callable[..., Path], evaluate: Evaluate
+):
+    found = evaluate(save_plain(tmp_path / "plain", tokenizer, 5))
+    assert found["rows"][0]["kind"] == "plain"
+
+
+def test_what_would_mislead_is_refused(
+    tmp_path: Path, ensemble: Path, data_file: Path, evaluate: Evaluate
+):
+    with pytest.raises(CheckpointError, match="neither a checkpoint directory nor an ensemble"):
+        evaluate(tmp_path / "absent")
+    with pytest.raises(EvaluationError, match=r"no pair is on the test side.*--split all"):
+        evaluate(tmp_path / "m0", "split.test=0")
+    (tmp_path / "typo.yaml").write_text("members: [m0]\nagregate: mean\n")
+    with pytest.raises(SettingsError, match="did you mean 'aggregate'"):
+        evaluate(tmp_path / "typo.yaml")
+    copy_with(tmp_path / "m0", tmp_path / "bare", calibration=Calibration())
+    ensemble.write_text("members: [bare, m1]\n")
+    with pytest.raises(CheckpointError, match="bare not calibrated"):
+        evaluate(ensemble)
+    data = yaml.safe_load(data_file.read_text())
+    data_file.write_text(yaml.safe_dump(data | {"sources": data["sources"] * 2}))
+    with pytest.raises(EvaluationError, match="two sources are named"):
+        evaluate(tmp_path / "m0")
