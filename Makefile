@@ -5,6 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet -c constraints.txt
 MODEL  := models/smollm2-135m
 DEMO   := runs/demo
+ROOT   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 .PHONY: help serve test check format demo bench clean
 help:  ## list the targets
@@ -13,8 +14,9 @@ help:  ## list the targets
 serve: $(DEMO)/warm/reward.json  ## everything, then the demo models on 127.0.0.1:8000
 	$(BIN)/plaudit serve $(DEMO)/warm $(DEMO)/ensemble.yaml
 
-test: $(VENV)/.dev $(MODEL)/config.json  ## the whole test suite, with a real redis-server
-	@command -v redis-server >/dev/null || (apt-get update -q && apt-get install -qy redis-server)
+test: $(VENV)/.dev $(MODEL)/tokenizer_config.json  ## the whole test suite, with a real redis-server
+	@command -v redis-server >/dev/null \
+		|| ($(ROOT) apt-get update -q && $(ROOT) apt-get install -qy redis-server)
 	$(BIN)/python -m pytest
 
 check: $(VENV)/.dev  ## style, types, import floors
@@ -31,7 +33,7 @@ demo: $(DEMO)/warm/reward.json  ## train the demo members, their WARM average an
 	$(BIN)/plaudit evaluate $(DEMO)/warm $(DEMO)/ensemble.yaml \
 		--data examples/demo/evaluate.yaml --out $(DEMO)/evaluation
 
-bench: $(VENV)/.dev $(MODEL)/config.json  ## speed of the forward and of the server
+bench: $(VENV)/.dev $(MODEL)/tokenizer_config.json  ## speed of the forward and of the server
 	$(BIN)/python bench/forward.py
 	$(BIN)/python bench/server.py
 
@@ -50,10 +52,10 @@ $(VENV)/.dev: $(VENV)/.run
 	$(PIP) -e '.[service,training,demo,dev]'
 	@touch $@
 
-$(MODEL)/config.json: | $(VENV)/.run
+$(MODEL)/tokenizer_config.json: | $(VENV)/.run
 	$(BIN)/python examples/demo/backbone.py $(MODEL)
 
-$(DEMO)/ensemble.yaml: | $(MODEL)/config.json
+$(DEMO)/ensemble.yaml: | $(MODEL)/tokenizer_config.json
 	$(BIN)/plaudit ensemble examples/demo/ensemble.yaml
 
 $(DEMO)/warm/reward.json: | $(DEMO)/ensemble.yaml

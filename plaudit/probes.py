@@ -78,7 +78,8 @@ def make(model: RewardModel) -> tuple[Probe, ...]:
 
 
 def encode(model: RewardModel, messages: Sequence[tuple[Message, ...]]) -> list[list[int]]:
-    return [model.encoder.fit(model.encoder.messages(m), "left").ids for m in messages]
+    side = model.manifest.truncation_side
+    return [model.encoder.fit(model.encoder.messages(m), side).ids for m in messages]
 
 
 def verify(model: RewardModel, dtype: str) -> float:

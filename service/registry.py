@@ -117,11 +117,11 @@ class Registry:
         if unknown or not entry.members:
             raise SettingsError(f"ensemble {name}: unknown or no members {unknown}")
         members = tuple(self.members[member] for member in entry.members)
-        kinds = {member.model.manifest.calibration.kind for member in members}
-        if kinds == {"none"} and len(members) > 1:
+        bare = [m.name for m in members if m.model.manifest.calibration.kind == "none"]
+        if bare and len(members) > 1:
             raise CheckpointError(
-                f"ensemble {name}: its members are not calibrated, so their variance would measure "
-                "scales; make full checkpoints of them first"
+                f"ensemble {name}: {bare} not calibrated, so the variance would measure scales; "
+                "make full checkpoints of them first"
             )
         return Ensemble(name, members, entry.aggregate, entry.coefficient)
 

@@ -19,6 +19,7 @@ SHARED = {
     "head_init": "heads of different initialisation point in different directions",
     "digests.tokenizer": "token ids would mean different texts",
     "digests.template": "conversations would become different token ids",
+    "truncation_side": "texts would be cut at different sides",
     "max_tokens": "texts would be cut at different places",
 }
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from training.data.encoding import Overlong
+from plaudit.checkpoint import Side
 from training.data.sources import Source
 from training.data.splits import Split
 
@@ -31,7 +31,7 @@ class Lora(BaseModel):
 class DataSettings(BaseModel):
     """What to read and where to cut it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     sources: list[Source] = Field(min_length=1, description="files or hub datasets of pairs")
     split: Split = Split()
@@ -45,7 +45,8 @@ class TrainSettings(DataSettings):
     chat_template: Path | None = Field(None, description="Jinja file used instead of the model's")
     max_tokens: int = Field(512, ge=8, description="longest sequence, written into the checkpoint")
     train_max_tokens: int | None = Field(None, ge=8, description="shorter limit while training")
-    overlong: Overlong = Field("drop", description="longer pairs: drop, or cut at the left")
+    overlong: Literal["drop", "cut"] = Field("drop", description="what longer training pairs get")
+    truncation_side: Side = Field("left", description="where to cut what is over max_tokens")
     validation_pairs: int | None = Field(400, ge=1, description="pairs per source that measure")
 
     train_layers: int | None = Field(None, ge=0, description="top blocks to train; null: all")
@@ -76,7 +77,7 @@ class TrainSettings(DataSettings):
 class MemberSettings(BaseModel):
     """What makes one member differ; everything else is the plan's."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     seed: int
     lr: float = Field(gt=0)

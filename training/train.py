@@ -79,6 +79,7 @@ def train(config: TrainSettings, resume: bool = False) -> None:
         head_init=head_init,
         digests=checkpoint.digests(config.out),
         max_tokens=config.max_tokens,
+        truncation_side=config.truncation_side,
         dtype=config.save_dtype,
         training=provenance(config, loaded, len(pairs)),
     )
@@ -106,7 +107,9 @@ def training_pairs(
     found: list[EncodedPair] = []
     for one in loaded:
         side = splits.select(one.pairs, config.split, "train", None)
-        encoded, over = encode(side, short, config.overlong)
+        encoded, over = encode(
+            side, short, config.truncation_side if config.overlong == "cut" else None
+        )
         if one.source.max_pairs is not None:
             encoded = splits.sample(encoded, one.source.max_pairs, key=lambda e: e.pair)
         found += encoded
@@ -126,7 +129,7 @@ def validation_pairs(
     ]
     if not pairs:
         raise SettingsError("the validation side is empty; raise split.validation")
-    return encode(pairs, encoder, "left")[0]
+    return encode(pairs, encoder, config.truncation_side)[0]
 
 
 def add_lora(model: PreTrainedModel, lora: Lora) -> LoraModel:

@@ -20,7 +20,7 @@ CALLERS = 64
 @pytest.fixture(scope="session")
 def real_tokenizer():
     if not BASE.is_dir():
-        pytest.skip(f"{BASE} is missing: make {BASE.relative_to(BASE.parents[1])}/config.json")
+        pytest.skip(f"{BASE} is missing: make models/smollm2-135m/tokenizer_config.json")
     return AutoTokenizer.from_pretrained(BASE)
 
 

@@ -25,7 +25,6 @@ from training.evaluate.command import main
 from training.evaluate.evaluation import EvaluationError, check_finite, ensemble_rewards
 from training.evaluate.figures import make_row, result
 from training.measure import Measured, accuracy
-from training.settings import SettingsError
 
 
 def column(values: list[bool]) -> np.ndarray:
@@ -327,7 +326,7 @@ def test_what_would_mislead_is_refused(
     with pytest.raises(EvaluationError, match=r"no pair is on the test side.*--split all"):
         evaluate(tmp_path / "m0", "split.test=0")
     (tmp_path / "typo.yaml").write_text("members: [m0]\nagregate: mean\n")
-    with pytest.raises(SettingsError, match="did you mean 'aggregate'"):
+    with pytest.raises(CheckpointError, match="unknown field"):
         evaluate(tmp_path / "typo.yaml")
     copy_with(tmp_path / "m0", tmp_path / "bare", calibration=Calibration())
     ensemble.write_text("members: [bare, m1]\n")

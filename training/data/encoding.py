@@ -2,16 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from datasets import Dataset
 from transformers import PreTrainedModel
 
+from plaudit.checkpoint import Side
 from plaudit.conversation import Encoder
 from plaudit.reward_model import Batch, batch_for
 from training.data.sources import Pair
-
-Overlong = Literal["drop", "left"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +21,9 @@ class EncodedPair:
 
 
 def encode(
-    pairs: Sequence[Pair], encoder: Encoder, overlong: Overlong
+    pairs: Sequence[Pair], encoder: Encoder, cut: Side | None
 ) -> tuple[list[EncodedPair], int]:
-    """Encoded pairs, and how many were over ``max_tokens``: dropped, or cut at the left."""
+    """Encoded pairs, and how many were over ``max_tokens``: cut at a side, or dropped (None)."""
     encoded: list[EncodedPair] = []
     over = 0
     for pair in pairs:
@@ -32,10 +31,10 @@ def encode(
         rejected = encoder.pair(pair.prompt, pair.rejected)
         if max(len(chosen), len(rejected)) > encoder.max_tokens:
             over += 1
-            if overlong == "drop":
+            if cut is None:
                 continue
-            chosen = encoder.fit(chosen, "left").ids
-            rejected = encoder.fit(rejected, "left").ids
+            chosen = encoder.fit(chosen, cut).ids
+            rejected = encoder.fit(rejected, cut).ids
         encoded.append(EncodedPair(pair, chosen, rejected))
     return encoded, over
 

@@ -70,9 +70,10 @@ def parser() -> argparse.ArgumentParser:
     )
     found.add_argument(
         "--overlong",
-        choices=("left", "drop"),
-        default="left",
-        help="pairs over max_tokens: cut at the left, or dropped for all; default: %(default)s",
+        choices=("cut", "drop"),
+        default="cut",
+        help="pairs over max_tokens: cut at the checkpoint's side, or dropped for every row; "
+        "default: %(default)s",
     )
     return found
 

@@ -7,12 +7,13 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from plaudit import checkpoint
 from plaudit.aggregate import aggregate
 from plaudit.checkpoint import Calibration, Manifest
 from plaudit.conversation import Encoder
 from plaudit.reward_model import RewardModel
 from training.data import splits
-from training.data.encoding import EncodedPair, Overlong, encode
+from training.data.encoding import EncodedPair, encode
 from training.data.sources import Loaded, Pair
 from training.data.splits import Split
 from training.evaluate.accuracy import Array
@@ -21,13 +22,14 @@ from training.evaluate.candidates import PLAIN_MAX_TOKENS, Candidates, Checkpoin
 from training.measure import Measured, score_pairs
 
 Side = Literal[splits.Name, "all"]
+Overlong = Literal["cut", "drop"]
 SIDES = (*get_args(splits.Name), "all")
 
 # By source, by row.
 Pairs = dict[str, list[Pair]]
 Scores = dict[str, dict[str, Measured]]
 # By what decides the token ids, by source: encoded pairs, and how many were over the limit.
-Key = tuple[str, str, int]
+Key = tuple[str, str, int, checkpoint.Side]
 Encoded = dict[Key, dict[str, tuple[list[EncodedPair], int]]]
 
 
@@ -55,7 +57,8 @@ def choose(loaded: Iterable[Loaded], split: Split, side: Side) -> Pairs:
 
 
 def key(manifest: Manifest) -> Key:
-    return manifest.digests.tokenizer, manifest.digests.template, manifest.max_tokens
+    digests = manifest.digests
+    return digests.tokenizer, digests.template, manifest.max_tokens, manifest.truncation_side
 
 
 def encoders(candidates: Candidates) -> dict[Key, Encoder]:
@@ -69,22 +72,23 @@ def fitting(pairs: Pairs, found: Iterable[Encoder]) -> Pairs:
     kept = dict(pairs)
     for encoder in found:
         kept = {
-            source: [pair.pair for pair in encode(some, encoder, "drop")[0]]
+            source: [pair.pair for pair in encode(some, encoder, None)[0]]
             for source, some in kept.items()
         }
     empty = [source for source, some in kept.items() if not some]
     if empty:
-        raise EvaluationError(f"no pair of {', '.join(empty)} fits: use --overlong left")
+        raise EvaluationError(f"no pair of {', '.join(empty)} fits: use --overlong cut")
     return kept
 
 
 def encode_all(candidates: Candidates, pairs: Pairs, overlong: Overlong) -> tuple[Pairs, Encoded]:
-    """The pairs to score, and their token ids: pairs over a limit are cut at the left, or dropped
+    """The pairs to score, and their token ids: pairs over a limit are cut at the
+    checkpoint's side, or dropped
     for every row."""
     found = encoders(candidates)
     kept = fitting(pairs, found.values()) if overlong == "drop" else pairs
     encoded = {
-        k: {source: encode(some, encoder, "left") for source, some in kept.items()}
+        k: {source: encode(some, encoder, k[-1]) for source, some in kept.items()}
         for k, encoder in found.items()
     }
     return kept, encoded

@@ -1,0 +1,39 @@
+"""Pairs to token ids: what is too long is dropped or cut, and counted."""
+
+from plaudit.conversation import Encoder
+from training.data.encoding import dataset, encode
+from training.data.sources import Pair
+
+PROMPT = ({"role": "user", "content": "Hi"},)
+SHORT = Pair(PROMPT, "Yes", "No", "s", "c")
+LONG = Pair(PROMPT, "Yes", "No" * 40, "s", "c")
+
+
+def encoder(tokenizer, max_tokens: int) -> Encoder:
+    return Encoder(tokenizer, len(tokenizer), max_tokens)
+
+
+def test_pairs_are_encoded_as_conversations(tokenizer):
+    ((found,), over) = encode([SHORT], encoder(tokenizer, 64), "drop")
+    assert found.chosen == encoder(tokenizer, 64).pair("Hi", "Yes")
+    assert found.rejected == encoder(tokenizer, 64).pair("Hi", "No")
+    assert over == 0
+
+
+def test_a_long_pair_is_dropped_and_counted(tokenizer):
+    found, over = encode([SHORT, LONG], encoder(tokenizer, 64), "drop")
+    assert [one.pair for one in found] == [SHORT]
+    assert over == 1
+
+
+def test_a_long_pair_is_cut_at_the_left_and_counted(tokenizer):
+    (found,), over = encode([LONG], encoder(tokenizer, 64), "left")
+    whole = encoder(tokenizer, 64).pair("Hi", "No" * 40)
+    assert found.rejected == whole[-64:]
+    assert found.chosen == encoder(tokenizer, 64).pair("Hi", "Yes")
+    assert over == 1
+
+
+def test_the_length_of_a_row_is_that_of_its_longer_half(tokenizer):
+    (found,), _ = encode([LONG], encoder(tokenizer, 512), "drop")
+    assert dataset([found])[0]["length"] == len(found.rejected) > len(found.chosen)

@@ -1,0 +1,177 @@
+"""Pairs read from files of each declared shape, and rows that do not fit."""
+
+import gzip
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from training.data.sources import DataError, Pair, Source, load
+
+SECRET = "do not print me"
+USER = {"role": "user", "content": "Hi"}
+GOOD = {"prompt": [USER], "chosen": "Hello", "rejected": "No"}
+
+
+@pytest.fixture
+def write(tmp_path):
+    """``write(rows)``: a source of one file; a row that is text is a line as it stands."""
+
+    def _write(rows: list, **settings) -> Source:
+        path = tmp_path / "rows.jsonl"
+        lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
+        path.write_text("".join(line + "\n" for line in lines))
+        return Source(name="s", path=path, **settings)
+
+    return _write
+
+
+EXPECTED = Pair((USER,), "Hello", "No", "s", "s")
+
+
+def test_plaudit_rows_hold_prompt_chosen_and_rejected(write):
+    assert load(write([GOOD])).pairs == [EXPECTED]
+
+
+def test_a_prompt_may_be_a_string(write):
+    assert load(write([GOOD | {"prompt": "Hi"}])).pairs == [EXPECTED]
+
+
+def test_messages_rows_share_all_but_the_last_turn(write):
+    row = {
+        "chosen": [USER, {"role": "assistant", "content": "Hello"}],
+        "rejected": [USER, {"role": "assistant", "content": "No"}],
+    }
+    assert load(write([row], shape="messages")).pairs == [EXPECTED]
+
+
+def test_transcripts_are_cut_into_turns(write):
+    row = {
+        "chosen": "\n\nHuman: Hi\n\nAssistant: Yes?\n\nHuman: Why\n\nnot?\n\nAssistant: So.",
+        "rejected": "\n\nHuman: Hi\n\nAssistant: Yes?\n\nHuman: Why\n\nnot?\n\nAssistant: Go!",
+    }
+    (pair,) = load(write([row], shape="transcript")).pairs
+    assert [turn["role"] for turn in pair.prompt] == ["user", "assistant", "user"]
+    assert [turn["content"] for turn in pair.prompt] == ["Hi", "Yes?", "Why\n\nnot?"]
+    assert (pair.chosen, pair.rejected) == ("So.", "Go!")
+    assert pair.first_turn == "Hi"
+
+
+def test_columns_are_renamed(write):
+    row = {"question": "Hi", "good": "Hello", "bad": "No", "topic": "manners"}
+    columns = {"prompt": "question", "chosen": "good", "rejected": "bad", "category": "topic"}
+    (pair,) = load(write([row], columns=columns)).pairs
+    assert (pair.chosen, pair.rejected, pair.category) == ("Hello", "No", "manners")
+
+
+def test_the_category_is_the_rows_own_or_the_sources_name(write):
+    pairs = load(write([GOOD | {"category": "manners"}, GOOD])).pairs
+    assert [pair.category for pair in pairs] == ["manners", "s"]
+
+
+BAD = {
+    "not a JSON object": [f'{{"prompt": "{SECRET}', "5", "null", f'"{SECRET}"', "[1]"],
+    "no column 'chosen'": [{"prompt": SECRET, "rejected": SECRET}],
+    "does not end with a user turn": [
+        GOOD | {"prompt": [USER, {"role": "assistant", "content": SECRET}]},
+        GOOD | {"prompt": []},
+    ],
+    "an empty response": [GOOD | {"chosen": "  "}],
+    "chosen equals rejected": [GOOD | {"chosen": SECRET, "rejected": SECRET}],
+    "a response is list": [GOOD | {"chosen": [SECRET]}],
+    "not a list of": [GOOD | {"prompt": 7}, GOOD | {"prompt": [SECRET]}],
+    "unknown role": [GOOD | {"prompt": [{"role": SECRET, "content": SECRET}]}],
+}
+
+
+@pytest.mark.parametrize(("reason", "row"), [(why, row) for why in BAD for row in BAD[why]])
+def test_a_row_that_does_not_fit_is_refused_with_a_reason_without_its_text(write, reason, row):
+    loaded = load(write([GOOD, row]))
+    assert len(loaded.pairs) == 1
+    ((line, said),) = loaded.refused
+    assert line == 2
+    assert reason in said
+    assert SECRET not in said
+
+
+@pytest.mark.parametrize(
+    ("shape", "chosen", "rejected", "reason"),
+    [
+        ("transcript", SECRET, SECRET, "not a Human/Assistant transcript"),
+        (
+            "transcript",
+            f"\n\nHuman: {SECRET}\n\nAssistant: a",
+            "\n\nHuman: other\n\nAssistant: b",
+            "differ before their last turn",
+        ),
+        (
+            "transcript",
+            f"\n\nHuman: a\n\nAssistant: b\n\nHuman: {SECRET}",
+            "\n\nHuman: a\n\nAssistant: b\n\nHuman: c",
+            "last turn is not the assistant's",
+        ),
+        ("messages", [], [], "differ before their last turn"),
+    ],
+)
+def test_halves_that_do_not_belong_together_are_refused(write, shape, chosen, rejected, reason):
+    with pytest.raises(DataError, match=reason) as caught:
+        load(write([{"chosen": chosen, "rejected": rejected}], shape=shape))
+    assert SECRET not in str(caught.value)
+
+
+def test_refused_rows_are_counted_with_their_lines(write):
+    rows = [GOOD, "{", "", GOOD, *[GOOD | {"chosen": ""}] * 12]
+    loaded = load(write(rows))
+    assert len(loaded.pairs) == 2
+    assert [line for line, _ in loaded.refused] == [2, *range(5, 17)]
+    report = loaded.report()
+    assert report.startswith("s: 2 pairs, 13 rows refused")
+    assert "'an empty response': 12" in report
+    assert "lines 2, 5, 6, 7, 8, 9, 10, 11, 12, 13, …" in report
+
+
+def test_a_source_of_which_nothing_fits_is_refused(write):
+    with pytest.raises(DataError, match="nothing fits shape 'plaudit'"):
+        load(write(["{"]))
+
+
+def test_a_changed_file_is_refused(write):
+    source = write([GOOD])
+    digest = hashlib.sha256(source.path.read_bytes()).hexdigest()
+    assert load(source.model_copy(update={"sha256": digest})).digest == digest
+    source.path.write_text(source.path.read_text() + "\n")
+    with pytest.raises(DataError, match="the file changed"):
+        load(source.model_copy(update={"sha256": digest}))
+
+
+def test_a_missing_file_is_named(tmp_path):
+    path = tmp_path / "none.jsonl"
+    with pytest.raises(DataError, match=str(path)):
+        load(Source(name="s", path=path))
+
+
+def test_a_source_needs_a_path_or_a_hub():
+    with pytest.raises(DataError, match="either path or hub"):
+        load(Source(name="s"))
+
+
+def test_gzip_is_read_as_the_text_inside(write, tmp_path):
+    source = write([GOOD, GOOD | {"chosen": "Hey"}])
+    packed = tmp_path / "rows.jsonl.gz"
+    packed.write_bytes(gzip.compress(Path(source.path).read_bytes()))
+    assert load(Source(name="s", path=packed)).pairs == load(source).pairs
+
+
+def test_separators_inside_a_string_do_not_break_lines(write):
+    text = "one\u2028two\u2029three\u0085four"
+    line = json.dumps(GOOD | {"chosen": text}, ensure_ascii=False)
+    loaded = load(write([line, GOOD]))
+    assert loaded.refused == []
+    assert [pair.chosen for pair in loaded.pairs] == [text, "Hello"]
+
+
+def test_windows_line_ends_are_read(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b"".join(json.dumps(GOOD).encode() + b"\r\n" for _ in range(2)))
+    assert load(Source(name="s", path=path)).pairs == [EXPECTED, EXPECTED]
