@@ -174,9 +174,16 @@ class RewardModel:
         manifest, revision = (
             checkpoint.read(path) if complete else checkpoint.describe_plain(path, max_tokens)
         )
-        model = load_classifier(path, DTYPES[dtype]).to(pick_device(device))
+        return cls.open(path, manifest, revision, device, dtype)
+
+    @classmethod
+    def open(
+        cls, directory: Path, manifest: Manifest, revision: str, device: Device, dtype: str
+    ) -> "RewardModel":
+        """The weights of ``directory`` under a manifest that need not be on disk yet."""
+        model = load_classifier(directory, DTYPES[dtype]).to(pick_device(device))
         keep_head_fp32(model)
-        encoder = Encoder.load(path, manifest.max_tokens)
+        encoder = Encoder.load(directory, manifest.max_tokens)
         return cls(model, encoder, manifest, revision)
 
     @property

@@ -19,8 +19,8 @@ def seal(directory: Path, draft: Manifest, reference: Sequence[EncodedPair]) -> 
     Everything is measured on the files, not on the model in memory: what is promised is what a
     loader gets. Probes are scored in fp32, the validation pairs ``reference`` as fast as possible.
     """
-    exact = RewardModel.load(directory, dtype="float32", max_tokens=draft.max_tokens)
-    quick = RewardModel.load(directory, dtype=measuring_dtype(), max_tokens=draft.max_tokens)
+    exact = RewardModel.open(directory, draft, "", "auto", "float32")
+    quick = RewardModel.open(directory, draft, "", "auto", measuring_dtype())
     measured = score_pairs(quick, reference)
     found = stats(measured, "validation", reference)
     manifest = msgspec.structs.replace(

@@ -1,6 +1,7 @@
 """``plaudit train``: one reward model from preference pairs."""
 
 import argparse
+import json
 import math
 import subprocess
 from collections.abc import Sequence
@@ -11,7 +12,6 @@ import torch
 from peft import LoraConfig
 from peft.tuners.lora import LoraModel
 from transformers import PreTrainedModel, PrinterCallback, ProgressCallback, set_seed
-from transformers.trainer_utils import get_last_checkpoint
 
 from plaudit import checkpoint
 from plaudit.checkpoint import Base, Manifest
@@ -54,7 +54,7 @@ def train(config: TrainSettings, resume: bool = False) -> None:
     """Train, save and seal one member. Refuses a directory that is complete already."""
     if checkpoint.is_complete(config.out):
         raise SettingsError(f"{config.out} is a complete checkpoint; choose another out=DIR")
-    last = get_last_checkpoint(str(config.out / "trainer")) if _started(config) else None
+    last = last_state(config.out / "trainer")
     if last and not resume:
         raise SettingsError(f"{config.out} holds an unfinished run; add --resume or choose out=DIR")
     config.out.mkdir(parents=True, exist_ok=True)
@@ -87,8 +87,15 @@ def train(config: TrainSettings, resume: bool = False) -> None:
     print(f"{config.out}: validation accuracy {measured.accuracy:.3f} on {len(reference)} pairs")
 
 
-def _started(config: TrainSettings) -> bool:
-    return (config.out / "trainer").is_dir()
+def last_state(directory: Path) -> str | None:
+    """The newest state that was written to its end; its trainer_state.json is written last."""
+    found: dict[int, str] = {}
+    for path in directory.glob("checkpoint-*/trainer_state.json"):
+        try:
+            found[json.loads(path.read_text())["global_step"]] = str(path.parent)
+        except json.JSONDecodeError:
+            print(f"{path.parent}: cut off while it was written, not used", flush=True)
+    return found[max(found)] if found else None
 
 
 def read(config: DataSettings) -> list[Loaded]:

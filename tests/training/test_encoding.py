@@ -1,5 +1,7 @@
 """Pairs to token ids: what is too long is dropped or cut, and counted."""
 
+import pytest
+
 from plaudit.conversation import Encoder
 from training.data.encoding import dataset, encode
 from training.data.sources import Pair
@@ -14,26 +16,27 @@ def encoder(tokenizer, max_tokens: int) -> Encoder:
 
 
 def test_pairs_are_encoded_as_conversations(tokenizer):
-    ((found,), over) = encode([SHORT], encoder(tokenizer, 64), "drop")
+    ((found,), over) = encode([SHORT], encoder(tokenizer, 64), None)
     assert found.chosen == encoder(tokenizer, 64).pair("Hi", "Yes")
     assert found.rejected == encoder(tokenizer, 64).pair("Hi", "No")
     assert over == 0
 
 
 def test_a_long_pair_is_dropped_and_counted(tokenizer):
-    found, over = encode([SHORT, LONG], encoder(tokenizer, 64), "drop")
+    found, over = encode([SHORT, LONG], encoder(tokenizer, 64), None)
     assert [one.pair for one in found] == [SHORT]
     assert over == 1
 
 
-def test_a_long_pair_is_cut_at_the_left_and_counted(tokenizer):
-    (found,), over = encode([LONG], encoder(tokenizer, 64), "left")
-    whole = encoder(tokenizer, 64).pair("Hi", "No" * 40)
-    assert found.rejected == whole[-64:]
+@pytest.mark.parametrize(("side", "kept"), [("left", slice(-64, None)), ("right", slice(64))])
+def test_a_long_pair_is_cut_at_the_named_side_and_counted(tokenizer, side, kept):
+    (found,), over = encode([LONG], encoder(tokenizer, 64), side)
+    whole = encoder(tokenizer, 512).pair("Hi", "No" * 40)
+    assert found.rejected == whole[kept]
     assert found.chosen == encoder(tokenizer, 64).pair("Hi", "Yes")
     assert over == 1
 
 
 def test_the_length_of_a_row_is_that_of_its_longer_half(tokenizer):
-    (found,), _ = encode([LONG], encoder(tokenizer, 512), "drop")
+    (found,), _ = encode([LONG], encoder(tokenizer, 512), None)
     assert dataset([found])[0]["length"] == len(found.rejected) > len(found.chosen)

@@ -29,7 +29,7 @@ from training import backbone
 from training.data.sources import Source
 from training.data.splits import Split
 from training.settings import Lora, SettingsError, TrainSettings
-from training.train import main, read, train, training_pairs
+from training.train import last_state, main, read, train, training_pairs
 
 
 @pytest.fixture(scope="module")
@@ -87,12 +87,14 @@ def assert_promises_hold(directory: Path) -> None:
     assert not info["missing_keys"]
     assert not info["unexpected_keys"]
     manifest = checkpoint.read(directory)[0]
+    limit = manifest.max_tokens
+    cut = slice(-limit, None) if manifest.truncation_side == "left" else slice(limit)
     assert len(manifest.probes) == 32
     for probe in manifest.probes:
         text = tokenizer.apply_chat_template(list(probe.messages), tokenize=False)
         ids = tokenizer(text, add_special_tokens=False, return_tensors="pt").input_ids
         with torch.inference_mode():
-            found = model(ids[:, -manifest.max_tokens :]).logits.item()
+            found = model(ids[:, cut]).logits.item()
         assert found == pytest.approx(probe.score, abs=1e-5)
 
 
@@ -148,7 +150,7 @@ def interrupted_after_first_state(out: Path) -> Iterator[None]:
     """Ctrl-C as soon as a resumable state is on disk."""
 
     def look(number: int, frame: FrameType | None) -> None:
-        if list(out.glob("trainer/checkpoint-*/trainer_state.json")):
+        if last_state(out / "trainer") is not None:
             signal.setitimer(signal.ITIMER_REAL, 0)
             raise KeyboardInterrupt
 
@@ -174,6 +176,14 @@ def test_an_interrupted_run_resumes_to_the_weights_of_a_whole_one(trained, confi
     assert history(config)[: len(done)] == done  # with its timings: these steps ran once
     assert len(history(config)) == len(history(trained)) > len(done) > 0
     assert same(trained.out, config.out)
+
+
+def test_a_state_cut_off_while_written_is_passed_over(tmp_path):
+    for step, text in ((90, '{"global_step": 90}'), (100, '{"global_step": 100}'), (110, "")):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text(text)
+    assert last_state(tmp_path) == str(tmp_path / "checkpoint-100")
+    assert last_state(tmp_path / "nothing") is None
 
 
 def initial_scores(config: TrainSettings) -> tuple[torch.Tensor, torch.Tensor]:
@@ -248,6 +258,14 @@ def test_lower_layers_stay_as_in_the_base_when_only_the_top_one_trains(configure
         "model.norm.weight",
         "score.weight",
     }
+
+
+def test_the_side_to_cut_is_written_and_kept_to(configure, tmp_path):
+    changes = {"truncation_side": "right", "overlong": "cut", "max_tokens": 70, "epochs": 1}
+    config = configure(tmp_path / "cut", **changes)
+    train(config)
+    assert checkpoint.read(config.out)[0].truncation_side == "right"
+    assert_promises_hold(config.out)
 
 
 def test_more_layers_than_there_are_is_refused(configure, tmp_path):

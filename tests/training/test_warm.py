@@ -92,18 +92,25 @@ def test_members_in_different_files_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "field",
-    ["base.digest", "head_init", "digests.template", "digests.tokenizer", "max_tokens"],
+    ("field", "value"),
+    [
+        ("base.digest", "sha256:other"),
+        ("head_init", "sha256:other"),
+        ("digests.template", "sha256:other"),
+        ("digests.tokenizer", "sha256:other"),
+        ("max_tokens", 99),
+        ("truncation_side", "right"),
+    ],
 )
-def test_members_that_do_not_belong_together_are_refused_by_field(trained_members, field):
+def test_members_that_do_not_belong_together_are_refused_by_field(trained_members, field, value):
     manifests = [checkpoint.read(directory)[0] for directory in trained_members]
     check(trained_members, manifests)
     outer, _, inner = field.partition(".")
-    value = 99 if field == "max_tokens" else "sha256:other"
+    changed = value
     if inner:
-        value = msgspec.structs.replace(getattr(manifests[2], outer), **{inner: value})
-    manifests[2] = msgspec.structs.replace(manifests[2], **{outer: value})
-    with pytest.raises(CheckpointError, match=rf"member-2: {field} is (sha256:other|99), "):
+        changed = msgspec.structs.replace(getattr(manifests[2], outer), **{inner: value})
+    manifests[2] = msgspec.structs.replace(manifests[2], **{outer: changed})
+    with pytest.raises(CheckpointError, match=rf"member-2: {field} is {value}, "):
         check(trained_members, manifests)
 
 
