@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
@@ -118,9 +119,18 @@ def head(model: PreTrainedModel) -> nn.Linear:
     return linear[-1]
 
 
-def keep_head_fp32(model: PreTrainedModel) -> None:
-    """Hold the head in fp32 whatever the body's dtype: scores that differ by little tie in bf16."""
+def keep_head_fp32(model: PreTrainedModel, directory: Path) -> None:
+    """Hold the head in fp32 whatever the body's dtype: scores that differ by little tie in bf16.
+
+    Its tensors are read again: loading in bf16 has rounded those of an fp32 checkpoint.
+    """
     found = head(model).float()
+    owned = {id(parameter) for parameter in found.parameters()}
+    tensors = {name: p for name, p in model.named_parameters() if id(p) in owned}
+    for path in checkpoint.weight_files(directory):
+        with safe_open(path, framework="pt") as file:
+            for name in tensors.keys() & set(file.keys()):
+                tensors[name].data.copy_(file.get_tensor(name))
     found.register_forward_pre_hook(lambda _, args: (args[0].float(), *args[1:]))
 
 
@@ -182,7 +192,7 @@ class RewardModel:
     ) -> "RewardModel":
         """The weights of ``directory`` under a manifest that need not be on disk yet."""
         model = load_classifier(directory, DTYPES[dtype]).to(pick_device(device))
-        keep_head_fp32(model)
+        keep_head_fp32(model, directory)
         encoder = Encoder.load(directory, manifest.max_tokens)
         return cls(model, encoder, manifest, revision)
 

@@ -82,10 +82,7 @@ def layers_of(model: PreTrainedModel) -> nn.ModuleList:
 
 
 def select_trainable(model: PreTrainedModel, train_layers: int | None) -> None:
-    """Train the head and the top ``train_layers`` blocks (None: everything).
-
-    The frozen part is held in bf16 from here on: autocast would cast it again at every step.
-    """
+    """Train the head and the top ``train_layers`` blocks (None: everything)."""
     if train_layers is None:
         return
     layers = layers_of(model)

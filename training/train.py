@@ -14,7 +14,7 @@ from peft.tuners.lora import LoraModel
 from transformers import PreTrainedModel, PrinterCallback, ProgressCallback, set_seed
 
 from plaudit import checkpoint
-from plaudit.checkpoint import Base, Manifest
+from plaudit.checkpoint import Base, Manifest, Side
 from plaudit.conversation import Encoder
 from plaudit.reward_model import head
 from training import backbone, settings
@@ -65,7 +65,7 @@ def train(config: TrainSettings, resume: bool = False) -> None:
     encoder = Encoder(tokenizer, model.config.vocab_size, config.max_tokens)
     loaded = read(config)
     pairs = training_pairs(config, loaded, encoder)
-    reference = validation_pairs(config, loaded, encoder)
+    reference = validation_pairs(config, loaded, encoder, config.truncation_side)
     tuner = add_lora(model, config.lora) if config.lora else None
     if config.train_layers is not None and use_bf16(config):
         backbone.hold_frozen_in_bf16(model)
@@ -127,8 +127,9 @@ def training_pairs(
 
 
 def validation_pairs(
-    config: TrainSettings, loaded: Sequence[Loaded], encoder: Encoder
+    config: TrainSettings, loaded: Sequence[Loaded], encoder: Encoder, side: Side
 ) -> list[EncodedPair]:
+    """Validation pairs of every source, at most ``validation_pairs`` each, cut at ``side``."""
     pairs = [
         pair
         for one in loaded
@@ -136,7 +137,7 @@ def validation_pairs(
     ]
     if not pairs:
         raise SettingsError("the validation side is empty; raise split.validation")
-    return encode(pairs, encoder, config.truncation_side)[0]
+    return encode(pairs, encoder, side)[0]
 
 
 def add_lora(model: PreTrainedModel, lora: Lora) -> LoraModel:

@@ -81,7 +81,8 @@ def reference(directory: Path, manifest: Manifest, data: Path | None) -> list[En
         if recorded is None:
             raise CheckpointError(f"{directory}: training.settings is missing; give --data")
         config = settings.parse(TrainSettings, recorded, f"{directory}: training.settings")
-    return validation_pairs(config, read(config), Encoder.load(directory, manifest.max_tokens))
+    encoder = Encoder.load(directory, manifest.max_tokens)
+    return validation_pairs(config, read(config), encoder, manifest.truncation_side)
 
 
 def member_margins(directory: Path, pairs: Sequence[EncodedPair]) -> Array:

@@ -200,7 +200,7 @@ def test_a_plain_model_has_a_revision_and_no_probes(tmp_path, tiny_checkpoint):
 
 def test_a_bf16_body_keeps_an_fp32_head(tiny_checkpoint):
     model = load_classifier(tiny_checkpoint, torch.bfloat16).eval()
-    keep_head_fp32(model)
+    keep_head_fp32(model, tiny_checkpoint)
     assert head(model).weight.dtype == torch.float32
     assert next(model.base_model.parameters()).dtype == torch.bfloat16
     exact = load_classifier(tiny_checkpoint, torch.float32).eval()
@@ -210,3 +210,8 @@ def test_a_bf16_body_keeps_an_fp32_head(tiny_checkpoint):
     # Not rounded to bf16 at the end, where scores that differ by little would tie.
     assert not torch.equal(found, found.bfloat16().float())
     torch.testing.assert_close(found, expected, rtol=0.1, atol=0.25)
+
+
+def test_loading_in_bf16_does_not_round_the_head(tiny_checkpoint):
+    exact, quick = (RewardModel.load(tiny_checkpoint, dtype=d) for d in ("float32", "bfloat16"))
+    assert torch.equal(head(exact._model).weight, head(quick._model).weight)

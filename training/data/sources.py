@@ -181,6 +181,8 @@ SHAPES: dict[Shape, Callable[[Column], Halves]] = {
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise RowError(f"a response is {type(value).__name__}, not text")
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise RowError("a lone surrogate, which no encoding can hold")
     return value
 
 
