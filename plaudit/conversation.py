@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jinja2 import TemplateError
 from transformers import AutoConfig, AutoTokenizer
 
 from plaudit.checkpoint import Message
@@ -56,7 +57,12 @@ class Encoder:
             raise ConversationError("no-response", "the last message must be the assistant's")
         if not messages[-1]["content"]:
             raise ConversationError("empty", "the response is empty")
-        text = self.tokenizer.apply_chat_template(list(messages), tokenize=False)
+        try:
+            text = self.tokenizer.apply_chat_template(list(messages), tokenize=False)
+        except TemplateError:
+            raise ConversationError(
+                "malformed", "the model's chat template refuses these turns"
+            ) from None
         return self.text(text)
 
     def pair(self, prompt: str | Sequence[Message], response: str) -> list[int]:

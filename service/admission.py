@@ -1,12 +1,13 @@
 """Admission: one count of tokens in the house bounds the work; callers beyond it are held."""
 
 import asyncio
-import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from service.metrics import Metrics
 from service.problems import Failure
+
+RETRY_AFTER_SECONDS = 5
 
 
 class Admission:
@@ -18,13 +19,14 @@ class Admission:
         self._metrics = metrics
 
     @asynccontextmanager
-    async def admit(self, tokens: int, patience_seconds: float) -> AsyncIterator[None]:
-        """Hold ``tokens`` while the body runs. Failure "overloaded" when patience runs out.
+    async def admit(self, tokens: int, deadline: float) -> AsyncIterator[None]:
+        """Hold ``tokens`` while the body runs, which ends at ``deadline`` in the loop's time.
 
-        A request larger than the whole budget enters when the house is empty.
+        Failure "overloaded" if there was no room by then, "deadline" if the body was not done. A
+        request larger than the whole budget enters when the house is empty.
         """
         try:
-            async with asyncio.timeout(patience_seconds), self._changed:
+            async with asyncio.timeout_at(deadline), self._changed:
                 await self._changed.wait_for(
                     lambda: self._used == 0 or self._used + tokens <= self._max
                 )
@@ -34,10 +36,14 @@ class Admission:
             raise Failure(
                 "overloaded",
                 f"{self._used} tokens are queued, {self._max} is the limit",
-                retry_after_seconds=math.ceil(min(patience_seconds, 5.0)),
+                retry_after_seconds=RETRY_AFTER_SECONDS,
             ) from None
         try:
-            yield
+            async with asyncio.timeout_at(deadline):
+                yield
+        except TimeoutError:
+            self._metrics.deadline_expired.labels("compute").inc()
+            raise Failure("deadline", "admitted, but not done within the deadline") from None
         finally:
             async with self._changed:
                 self._move(-tokens)

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from service.logs import log
 from service.metrics import Metrics
 
 # Budgets of tokens planned together: wide enough for like lengths and shared prefixes to meet,
@@ -124,6 +125,7 @@ class Batcher:
             if len(scores) != len(batch):
                 raise ValueError(f"{len(scores)} scores for {len(batch)} sequences")
         except Exception as error:  # noqa: BLE001  the one place where an engine's failure ends
+            log.exception("engine fault")
             fault = EngineFault(f"{type(error).__name__} in a batch of {len(batch)}")
             fault.__cause__ = error
             settle(batch, error=fault)

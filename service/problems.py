@@ -26,14 +26,12 @@ KINDS = {
     "not-found": Kind(404, "No such route", "see /docs for the routes"),
     "method-not-allowed": Kind(405, "The route has other methods", "see /docs for the methods"),
     "too-large": Kind(413, "The request is too large", "split it, or raise the server's limit"),
-    "not-ready": Kind(503, "The server is starting or stopping", "retry later", retryable=True),
     "overloaded": Kind(
         503, "The queue stayed full", "retry after the time in Retry-After", retryable=True
     ),
     "deadline": Kind(
         504, "Not done within the deadline", "retry, or allow more time", retryable=True
     ),
-    "engine-fault": Kind(500, "The engine failed", "see the server's log for this instance"),
     "internal": Kind(500, "The server failed", "see the server's log for this instance"),
 }
 

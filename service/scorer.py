@@ -51,11 +51,13 @@ class Scorer:
         self._metrics, self._max_items = metrics, max_items
         self._tokenizer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tokenize")
 
-    async def score(self, request: ScoreRequest, patience_seconds: float) -> ScoreResponse:
-        """Answer ``POST /score``: a Failure ends the request, an item's error only the item."""
+    async def score(self, request: ScoreRequest, seconds: float) -> ScoreResponse:
+        """Answer ``POST /score`` within ``seconds``: a Failure ends the request, an item's error
+        only the item."""
+        deadline = asyncio.get_running_loop().time() + seconds
         member = self.registry.member(request.model)
         encoded = await self._encode(member, self._items(request), request.truncation)
-        async with self._admission.admit(count_tokens(encoded), patience_seconds):
+        async with self._admission.admit(count_tokens(encoded), deadline):
             outcomes = await self._member_scores.of(member, encoded)
         results = [
             score_result(member, sequence, outcome)
@@ -69,15 +71,14 @@ class Scorer:
             usage=usage([encoded], [outcomes]),
         )
 
-    async def ensemble_score(
-        self, request: EnsembleRequest, patience_seconds: float
-    ) -> EnsembleResponse:
+    async def ensemble_score(self, request: EnsembleRequest, seconds: float) -> EnsembleResponse:
         """Answer ``POST /ensemble_score``. An item that one member cannot score has no reward."""
+        deadline = asyncio.get_running_loop().time() + seconds
         ensemble = self.registry.ensemble(request.ensemble)
         members = ensemble.members
         items = self._items(request)
         encoded = [await self._encode(m, items, request.truncation) for m in members]
-        async with self._admission.admit(sum(map(count_tokens, encoded)), patience_seconds):
+        async with self._admission.admit(sum(map(count_tokens, encoded)), deadline):
             outcomes = await asyncio.gather(*map(self._member_scores.of, members, encoded))
         raw, places = scored_rows(outcomes)
         rewards = calibrate(raw, members)

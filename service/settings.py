@@ -9,6 +9,7 @@ from typing import Literal
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, CliApp, CliPositionalArg, SettingsConfigDict
+from pydantic_settings import SettingsError as UnreadableSource
 
 PREFIX = "PLAUDIT_"
 
@@ -90,6 +91,10 @@ def load(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Settin
         settings = CliApp.run(Settings, cli_args=list(argv))
     except ValidationError as error:
         raise SettingsError("\n".join(_explain(e) for e in error.errors())) from None
+    except UnreadableSource as error:
+        raise SettingsError(
+            f"{error}: write lists as JSON, PLAUDIT_MODELS='[\"runs/a\"]'"
+        ) from None
     check(settings)
     return settings
 

@@ -182,7 +182,7 @@ def provenance(config: TrainSettings, loaded: Sequence[Loaded], pairs: int) -> d
     return {
         "commit": commit(),
         "settings": config.model_dump(mode="json"),
-        "data": {one.source.name: f"sha256:{one.digest}" for one in loaded},
+        "data": {one.source.name: one.digest for one in loaded},
         "pairs": pairs,
         "refused_rows": {one.source.name: len(one.refused) for one in loaded},
     }
@@ -192,4 +192,4 @@ def commit() -> str | None:
     """The commit of the working directory, or None outside a repository."""
     command = ["git", "rev-parse", "HEAD"]
     found = subprocess.run(command, capture_output=True, text=True, check=False)
-    return found.stdout.strip() or None
+    return found.stdout.strip() if found.returncode == 0 else None

@@ -9,6 +9,7 @@ import pytest
 
 from plaudit.packing import padded_batches
 from service.batcher import Batcher, EngineFault
+from service.logs import JsonFormatter
 
 
 class Engine:
@@ -87,3 +88,11 @@ async def test_closing_settles_what_is_queued(batcher, engine):
     await batcher.close()
     results = await asyncio.gather(*(w.done for w in works), return_exceptions=True)
     assert all(isinstance(r, float | EngineFault) for r in results)
+
+
+async def test_a_failing_forward_is_logged_without_its_message(batcher, caplog):
+    work = batcher.submit([666])
+    await asyncio.wait([work.done])
+    [record] = [r for r in caplog.records if r.message == "engine fault"]
+    assert "RuntimeError" in JsonFormatter().format(record)
+    assert "poison" not in JsonFormatter().format(record)

@@ -139,7 +139,7 @@ def test_a_source_of_which_nothing_fits_is_refused(write):
 def test_a_changed_file_is_refused(write):
     source = write([GOOD])
     digest = hashlib.sha256(source.path.read_bytes()).hexdigest()
-    assert load(source.model_copy(update={"sha256": digest})).digest == digest
+    assert load(source.model_copy(update={"sha256": digest})).digest == f"sha256:{digest}"
     source.path.write_text(source.path.read_text() + "\n")
     with pytest.raises(DataError, match="the file changed"):
         load(source.model_copy(update={"sha256": digest}))

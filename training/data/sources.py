@@ -111,7 +111,7 @@ def _rows_of_file(source: Source) -> tuple[str, Iterator[tuple[int, Row]]]:
             "the file changed; restore it or correct sha256 in the settings"
         )
     text = gzip.decompress(content) if source.path.suffix == ".gz" else content
-    return digest, _parse_lines(text.decode().split("\n"))
+    return f"sha256:{digest}", _parse_lines(text.decode().split("\n"))
 
 
 def _parse_lines(lines: Iterable[str]) -> Iterator[tuple[int, Row]]:
@@ -130,7 +130,9 @@ def _rows_of_hub(source: Source) -> tuple[str, Iterator[tuple[int, Row]]]:
     from datasets import load_dataset  # seconds to import, and only hub sources need it
 
     dataset = load_dataset(source.hub, split=source.hub_split)
-    return str(dataset._fingerprint), ((i, dict(row)) for i, row in enumerate(dataset, start=1))
+    return f"fingerprint:{dataset._fingerprint}", (
+        (i, dict(row)) for i, row in enumerate(dataset, start=1)
+    )
 
 
 def to_pair(row: Row, source: Source) -> Pair:

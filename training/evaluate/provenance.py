@@ -39,7 +39,7 @@ def of_data(loaded: Sequence[Loaded], pairs: Pairs, kept: Pairs) -> dict[str, An
     """Digests of the sources, what of them was left out, and how intervals were drawn."""
     data = {
         one.source.name: {
-            "digest": f"sha256:{one.digest}" if one.source.path else one.digest,
+            "digest": one.digest,
             "refused_rows": len(one.refused),
             "dropped_pairs": len(pairs[one.source.name]) - len(kept[one.source.name]),
         }

@@ -1,0 +1,65 @@
+"""Callers beyond the budget are held within their deadline, then told to come again."""
+
+import asyncio
+
+import pytest
+
+from service.admission import Admission
+from service.problems import Failure
+
+
+@pytest.fixture
+def admission(metrics):
+    return Admission(10, metrics)
+
+
+def soon(seconds: float = 0.01) -> float:
+    return asyncio.get_running_loop().time() + seconds
+
+
+async def test_no_room_until_the_deadline_is_overloaded(admission, metrics):
+    async with admission.admit(10, soon(60)):
+        with pytest.raises(Failure) as caught:
+            async with admission.admit(1, soon()):
+                pytest.fail("there was no room")
+    assert (caught.value.kind, caught.value.status) == ("overloaded", 503)
+    assert caught.value.retry_after_seconds
+    labels = {"reason": "queue-full"}
+    value = metrics.registry.get_sample_value
+    assert value("plaudit_admission_rejections_total", labels) == 1
+    assert value("plaudit_queue_tokens") == 0
+
+
+async def test_what_is_admitted_and_late_is_past_its_deadline(admission):
+    with pytest.raises(Failure) as caught:
+        async with admission.admit(1, soon()):
+            await asyncio.Event().wait()
+    assert (caught.value.kind, caught.value.status) == ("deadline", 504)
+    async with admission.admit(10, soon(60)):  # its tokens are free again
+        pass
+
+
+async def test_a_held_caller_enters_when_there_is_room(admission):
+    leave = asyncio.Event()
+
+    async def first():
+        async with admission.admit(10, soon(60)):
+            await leave.wait()
+
+    async def second():
+        async with admission.admit(5, soon(60)):
+            return leave.is_set()
+
+    running = asyncio.create_task(first())
+    await asyncio.sleep(0)
+    held = asyncio.create_task(second())
+    await asyncio.sleep(0)
+    assert not held.done()
+    leave.set()
+    assert await held
+    await running
+
+
+async def test_more_than_the_budget_enters_an_empty_house(admission):
+    async with admission.admit(1000, soon(60)):
+        pass
