@@ -41,7 +41,9 @@ clean:  ## remove the environment, models and runs
 	rm -rf $(VENV) models $(DEMO)
 
 $(VENV)/bin/python:
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+		$(ROOT) apt-get update -q && $(ROOT) apt-get install -qy python3-venv \
+		&& $(PYTHON) -m venv $(VENV); }
 
 $(VENV)/.run: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) -e '.[service,training,demo]'

@@ -233,7 +233,15 @@ def describe_plain(directory: Path, max_tokens: int) -> tuple[Manifest, str]:
         base=Base(id=directory.name, digest=found.weights),
         head_init=found.weights,
         digests=found,
-        max_tokens=min(max_tokens, config.get("max_position_embeddings", max_tokens)),
+        max_tokens=min(max_tokens, _positions(config, default=max_tokens)),
         dtype=str(config.get("dtype") or config.get("torch_dtype") or "float32"),
     )
     return manifest, revision_of(msgspec.json.encode(manifest))
+
+
+def _positions(config: dict[str, Any], default: int) -> int:
+    """How many positions a model has, by the names that config.json files use."""
+    found: int = config.get("max_position_embeddings") or config.get("n_positions") or default
+    if "roberta" in config.get("model_type", ""):
+        found -= int(config["pad_token_id"]) + 1  # its positions start after the pad token's id
+    return found

@@ -10,6 +10,17 @@ from service.problems import Failure
 RETRY_AFTER_SECONDS = 5
 
 
+@asynccontextmanager
+async def within(deadline: float, where: str, metrics: Metrics) -> AsyncIterator[None]:
+    """Failure "deadline" if the body is not done by then, in the loop's time."""
+    try:
+        async with asyncio.timeout_at(deadline):
+            yield
+    except TimeoutError:
+        metrics.deadline_expired.labels(where).inc()
+        raise Failure("deadline", f"the deadline passed during {where}") from None
+
+
 class Admission:
     """Holds a request until its tokens fit, within the caller's deadline."""
 
@@ -39,11 +50,8 @@ class Admission:
                 retry_after_seconds=RETRY_AFTER_SECONDS,
             ) from None
         try:
-            async with asyncio.timeout_at(deadline):
+            async with within(deadline, "compute", self._metrics):
                 yield
-        except TimeoutError:
-            self._metrics.deadline_expired.labels("compute").inc()
-            raise Failure("deadline", "admitted, but not done within the deadline") from None
         finally:
             async with self._changed:
                 self._move(-tokens)

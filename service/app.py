@@ -1,5 +1,6 @@
 """The HTTP side: routes, problems, metrics and logs around the scorer."""
 
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -9,6 +10,7 @@ import msgspec
 from fastapi import FastAPI, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from plaudit.version import VERSION
@@ -27,6 +29,8 @@ from service.settings import Settings
 
 T = TypeVar("T")
 R = TypeVar("R", ScoreRequest, EnsembleRequest)
+# nginx's status for a caller that hung up; it is only logged and counted.
+CLIENT_CLOSED_REQUEST = 499
 OPEN_ROUTES = frozenset({"/livez", "/readyz", "/metrics", "/openapi.json", "/docs"})
 ROUTES = OPEN_ROUTES | {"/score", "/ensemble_score", "/models"}
 
@@ -110,12 +114,23 @@ def add_scoring(app: FastAPI, scorer: Scorer, settings: Settings, metrics: Metri
 
 
 def decode(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
-    """The typed body. msgspec's messages name the place and the types, and quote no value but an
-    unknown field's or enum's name."""
+    """The typed body. msgspec's messages name the place and the types; what they quote of the
+    caller's own words is kept only where it can be a field's name."""
     try:
         return decoder.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise Failure("malformed", str(error)[:300]) from None
+        raise Failure("malformed", QUOTED.sub(name_only, str(error))[:300]) from None
+
+
+# Quotes that are not a path such as `$.items[0]`.
+QUOTED = re.compile(r"`([^$`][^`]*)`|'([^']*)'", re.DOTALL)
+FIELD = re.compile(r"[a-z_]{1,20}")
+
+
+def name_only(quote: re.Match[str]) -> str:
+    """A quote as it stands if it can be a field's name, else nothing of it."""
+    words = quote[1] or quote[2] or ""
+    return quote[0] if FIELD.fullmatch(words) else "(not shown)"
 
 
 def add_operations(app: FastAPI, registry: Registry, metrics: Metrics) -> None:
@@ -169,6 +184,8 @@ class Edge:
             await self._app(scope, receive, send_with_id)
         except Failure as failure:
             await self._fail(failure, instance, scope, receive, send_with_id)
+        except ClientDisconnect:
+            status = CLIENT_CLOSED_REQUEST
         except Exception:  # noqa: BLE001  the one place where an unforeseen failure is answered
             log.exception("internal", extra={"fields": {"instance": instance}})
             unforeseen = Failure("internal", "an unforeseen failure")

@@ -69,7 +69,7 @@ class Batcher:
         self._queue.append(work)
         self._metrics.queue_items.inc()
         self._arrived.set()
-        if self._loop is None:
+        if self._loop is None or self._loop.done():
             self._loop = asyncio.create_task(self._run())
         return work
 
@@ -88,32 +88,29 @@ class Batcher:
                 await self._arrived.wait()
                 await asyncio.sleep(self._linger)
             window = self._take()
-            if not window:
-                continue
             self._metrics.queue_oldest.set(time.perf_counter() - window[0].since)
-            plan = self._forward.batches([work.ids for work in window], self._max_tokens)
             try:
+                plan = self._forward.batches([work.ids for work in window], self._max_tokens)
                 for batch in plan:
-                    await self._compute([window[i] for i in batch])
+                    await self._compute(still_wanted([window[i] for i in batch]))
             finally:
-                # Nothing is left here unless the loop is cancelled between or during forwards.
+                # Nothing is left here unless the loop is cancelled or fails outside a forward.
                 settle(window, error=EngineFault("the server is stopping"))
 
     def _take(self) -> list[Work]:
-        """The queue's head, up to WINDOW budgets of tokens, less what nobody waits for now."""
+        """The queue's head, up to WINDOW budgets of tokens."""
         window: list[Work] = []
         tokens = 0
         while self._queue and (not window or tokens < WINDOW * self._max_tokens):
             work = self._queue.popleft()
             self._metrics.queue_items.dec()
-            if work.waiters == 0:
-                work.done.cancel()
-                continue
             window.append(work)
             tokens += len(work.ids)
         return window
 
     async def _compute(self, batch: list[Work]) -> None:
+        if not batch:
+            return
         now = time.perf_counter()
         for work in batch:
             self._metrics.stage_seconds.labels("queue").observe(now - work.since)
@@ -143,6 +140,14 @@ class Batcher:
         metrics.padding_waste.observe(padded / (computed + padded))
         for kind, count in (("real", real), ("computed", computed), ("padded", padded)):
             metrics.tokens.labels(kind).inc(count)
+
+
+def still_wanted(works: Sequence[Work]) -> list[Work]:
+    """The works that somebody waits for; the others are cancelled."""
+    for work in works:
+        if work.waiters == 0:
+            work.done.cancel()
+    return [work for work in works if work.waiters]
 
 
 def settle(

@@ -50,7 +50,7 @@ def deadline_seconds(headers: Mapping[str, str], limit: float) -> float:
     value = headers.get("x-request-deadline-ms")
     if value is None:
         return limit
-    if not value.isdecimal() or int(value) == 0:
+    if not re.fullmatch("[0-9]{1,12}", value) or int(value) == 0:
         raise Failure("malformed", "X-Request-Deadline-Ms is not a positive number of milliseconds")
     return min(limit, int(value) / 1000)
 

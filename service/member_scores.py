@@ -31,6 +31,7 @@ class MemberScores:
     def __init__(self, cache: Cache, numerics: str, metrics: Metrics):
         self._cache, self._numerics, self._metrics = cache, numerics, metrics
         self._running: dict[bytes, Work] = {}
+        self._storing: set[asyncio.Task[None]] = set()
 
     async def of(self, member: Member, encoded: Sequence[Encoded]) -> list[Outcome]:
         """A score or an error for each item, in order; identical items are computed once."""
@@ -56,27 +57,44 @@ class MemberScores:
         if not missing:
             return {}
         works = {key: self._join(member, key, ids) for key, ids in missing.items()}
+        storing = asyncio.create_task(self._store(works))
+        self._storing.add(storing)
+        storing.add_done_callback(self._storing.discard)
         try:
-            await asyncio.wait([work.done for work in works.values()])
+            # Shielded: what is computed for a caller that gives up serves its next attempt.
+            await asyncio.shield(storing)
         finally:
             for work in works.values():
                 work.waiters -= 1
-        outcomes = {key: self._outcome(member, work) for key, work in works.items()}
-        fresh = {key: o.score for key, o in outcomes.items() if isinstance(o, Scored)}
+        return {key: self._outcome(member, work) for key, work in works.items()}
+
+    async def _store(self, works: Mapping[bytes, Work]) -> None:
+        """Wait until all is settled, then cache the scores."""
+        await asyncio.wait([work.done for work in works.values()])
+        fresh = {
+            key: work.done.result()
+            for key, work in works.items()
+            if not work.done.cancelled()
+            and work.done.exception() is None
+            and math.isfinite(work.done.result())
+        }
         with self._metrics.stage("cache_set"):
             await self._cache.put(fresh)
-        return outcomes
 
     def _join(self, member: Member, key: bytes, ids: Sequence[int]) -> Work:
         """The work already running for ``key``, or new work."""
         running = self._running.get(key)
-        if running is not None:
+        if running is not None and not running.done.cancelled():
             running.waiters += 1
             self._metrics.joined.inc()
             return running
         work = self._running[key] = member.batcher.submit(ids)
-        work.done.add_done_callback(lambda _: self._running.pop(key))
+        work.done.add_done_callback(lambda _: self._forget(key, work))
         return work
+
+    def _forget(self, key: bytes, work: Work) -> None:
+        if self._running.get(key) is work:
+            del self._running[key]
 
     def _outcome(self, member: Member, work: Work) -> Outcome:
         fault = work.done.exception()

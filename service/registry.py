@@ -86,6 +86,8 @@ def sources(settings: Settings) -> Sources:
         for name, directory in config.models.items():
             found.add_model(name, settings.config.parent / directory)
         found.ensembles.update(config.ensembles)
+    if not found.models:
+        raise SettingsError(f"{settings.config} names no model: add one under models")
     return found
 
 

@@ -25,7 +25,7 @@ from plaudit.wire import (
     Truncation,
     Usage,
 )
-from service.admission import Admission
+from service.admission import Admission, within
 from service.items import Encoded, count_tokens, encode, items_of
 from service.member_scores import MemberScores, Outcome, Scored
 from service.metrics import Metrics
@@ -56,7 +56,7 @@ class Scorer:
         only the item."""
         deadline = asyncio.get_running_loop().time() + seconds
         member = self.registry.member(request.model)
-        encoded = await self._encode(member, self._items(request), request.truncation)
+        encoded = await self._encode(member, self._items(request), request.truncation, deadline)
         async with self._admission.admit(count_tokens(encoded), deadline):
             outcomes = await self._member_scores.of(member, encoded)
         results = [
@@ -77,7 +77,7 @@ class Scorer:
         ensemble = self.registry.ensemble(request.ensemble)
         members = ensemble.members
         items = self._items(request)
-        encoded = [await self._encode(m, items, request.truncation) for m in members]
+        encoded = [await self._encode(m, items, request.truncation, deadline) for m in members]
         async with self._admission.admit(sum(map(count_tokens, encoded)), deadline):
             outcomes = await asyncio.gather(*map(self._member_scores.of, members, encoded))
         raw, places = scored_rows(outcomes)
@@ -111,14 +111,16 @@ class Scorer:
         return items
 
     async def _encode(
-        self, member: Member, items: Sequence[Item], truncation: Truncation
+        self, member: Member, items: Sequence[Item], truncation: Truncation, deadline: float
     ) -> list[Encoded]:
         encoder: Encoder = member.model.encoder
-        loop = asyncio.get_running_loop()
-        with self._metrics.stage("tokenize"):
-            encoded = await loop.run_in_executor(
-                self._tokenizer, lambda: [encode(encoder, item, truncation) for item in items]
-            )
+
+        def work() -> list[Encoded]:
+            return [encode(encoder, item, truncation) for item in items]
+
+        async with within(deadline, "tokenize", self._metrics):
+            with self._metrics.stage("tokenize"):
+                encoded = await asyncio.get_running_loop().run_in_executor(self._tokenizer, work)
         cut = sum(1 for e in encoded if isinstance(e, TokenSequence) and e.truncated)
         self._metrics.truncated.labels(truncation).inc(cut)
         return encoded

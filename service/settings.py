@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, CliApp, CliPositionalArg, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableSource
+from redis.asyncio.connection import parse_url
 
 PREFIX = "PLAUDIT_"
 
@@ -119,11 +120,21 @@ def check(settings: Settings) -> None:
     """Refuse what would surprise: nothing to serve, or an open port without a key."""
     if not settings.models and settings.config is None:
         raise SettingsError("nothing to serve: plaudit serve RUN_DIRECTORY, or --config FILE")
+    check_redis_url(settings)
     if not is_loopback(settings.host) and not settings.keys():
         raise SettingsError(
             f"--host {settings.host} is open to the network and no key is set: "
             f"export {PREFIX}API_KEYS=$(openssl rand -hex 24)"
         )
+
+
+def check_redis_url(settings: Settings) -> None:
+    try:
+        if settings.redis_url is not None:
+            parse_url(settings.redis_url.get_secret_value())
+    except ValueError:
+        # The reason may quote the password.
+        raise SettingsError("--redis-url is not of the form redis://HOST:6379/0") from None
 
 
 def is_loopback(host: str) -> bool:

@@ -3,6 +3,7 @@
 import argparse
 import json
 import math
+import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -108,19 +109,27 @@ def read(config: DataSettings) -> list[Loaded]:
 def training_pairs(
     config: TrainSettings, loaded: Sequence[Loaded], encoder: Encoder
 ) -> list[EncodedPair]:
-    """Train-side pairs of every source; ``max_pairs`` counts those that fit the length limit."""
+    """Train-side pairs of every source; ``max_pairs`` counts those that fit the length limit.
+
+    A cut may leave both responses of a pair alike; such a pair teaches nothing and is left out.
+    """
     limit = config.train_max_tokens or config.max_tokens
     short = Encoder(encoder.tokenizer, encoder.vocab_size, limit)
     found: list[EncodedPair] = []
     for one in loaded:
         side = splits.select(one.pairs, config.split, "train", None)
-        encoded, over = encode(
-            side, short, config.truncation_side if config.overlong == "cut" else None
-        )
+        cut = config.truncation_side if config.overlong == "cut" else None
+        whole, over = encode(side, short, cut)
+        encoded = [pair for pair in whole if pair.chosen != pair.rejected]
+        alike = len(whole) - len(encoded)
         if one.source.max_pairs is not None:
             encoded = splits.sample(encoded, one.source.max_pairs, key=lambda e: e.pair)
         found += encoded
-        print(f"{one.source.name}: {len(encoded)} pairs to train on; {over} over {limit} tokens")
+        print(
+            f"{one.source.name}: {len(encoded)} pairs to train on; {over} over {limit} tokens, "
+            f"{alike} alike after the cut",
+            flush=True,
+        )
     if not found:
         raise SettingsError("no pair is left to train on; raise max_tokens or the train share")
     return found
@@ -189,7 +198,9 @@ def provenance(config: TrainSettings, loaded: Sequence[Loaded], pairs: int) -> d
 
 
 def commit() -> str | None:
-    """The commit of the working directory, or None outside a repository."""
+    """The commit of the working directory, or None outside a repository or without git."""
+    if shutil.which("git") is None:
+        return None
     command = ["git", "rev-parse", "HEAD"]
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     return found.stdout.strip() if found.returncode == 0 else None

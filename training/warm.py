@@ -19,7 +19,12 @@ from training.seal import measuring_dtype, seal
 from training.settings import SettingsError, TrainSettings
 from training.train import commit, read, validation_pairs
 
-COPIED = ("config.json", checkpoint.TEMPLATE_FILE, *checkpoint.TOKENIZER_FILES)
+COPIED = (
+    "config.json",
+    "model.safetensors.index.json",
+    checkpoint.TEMPLATE_FILE,
+    *checkpoint.TOKENIZER_FILES,
+)
 
 
 def main(argv: Sequence[str]) -> int:

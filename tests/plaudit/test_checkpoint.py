@@ -278,3 +278,16 @@ def test_regrouping_the_same_bytes_changes_the_digest(a, data):
 def test_calibration_by_hand():
     assert Calibration("standardise", mean=0.5, std=2.0).reward(4.5) == 2.0
     assert Calibration("none", mean=0.5, std=2.0).reward(4.5) == 4.5
+
+
+@pytest.mark.parametrize(
+    ("config", "limit"),
+    [
+        ({"max_position_embeddings": 512}, 512),
+        ({"n_positions": 1024}, 1024),
+        ({}, 4096),
+        ({"model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 1}, 512),
+    ],
+)
+def test_a_plain_model_is_cut_at_its_positions(config, limit):
+    assert checkpoint._positions(config, default=4096) == limit

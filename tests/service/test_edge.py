@@ -35,6 +35,9 @@ async def test_no_text_reaches_logs_metrics_or_errors(serve, tiny_checkpoint, ca
         {"items": [{"prompt": {"role": CANARY}, "response": CANARY}]},
         {"items": [{"prompt": CANARY, "response": 5}]},
         [CANARY],
+        {"items": [{CANARY: CANARY}]},
+        {"items": [{"prompt": [{"role": CANARY, "content": "x"}], "response": "y"}]},
+        {"items": [], "truncation": CANARY},
     ]
     formatter = JsonFormatter()
     with caplog.at_level(logging.DEBUG):

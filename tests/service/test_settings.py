@@ -53,6 +53,13 @@ def test_every_setting_is_described_with_its_variable(capsys):
         assert f"[PLAUDIT_{name.upper()}]" in "".join(printed.split())
 
 
+@pytest.mark.parametrize("url", ["redis.local:6379", "", "redis://h:hush", "http://h"])
+def test_a_redis_url_of_another_form_is_refused_without_quoting_it(url):
+    with pytest.raises(SettingsError, match="--redis-url is not of the form") as caught:
+        load(["x", "--redis-url", url])
+    assert "hush" not in str(caught.value)
+
+
 def test_secrets_do_not_show():
     settings = load(["x", "--api-keys", "hush", "--redis-url", "redis://:hush@h"])
     assert "hush" not in repr(settings)
