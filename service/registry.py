@@ -66,6 +66,10 @@ class Sources:
                 "in a file for --config"
             )
 
+    def add_ensemble(self, name: str, entry: EnsembleFile) -> None:
+        if self.ensembles.setdefault(name, entry) != entry:
+            raise SettingsError(f"two ensembles are named {name!r}; rename a file or an entry")
+
 
 def sources(settings: Settings) -> Sources:
     """Models and ensembles named by the arguments and by ``--config``."""
@@ -78,14 +82,15 @@ def sources(settings: Settings) -> Sources:
             for member in entry.members:
                 found.add_model(Path(member).name, path.parent / member)
             names = [Path(member).name for member in entry.members]
-            found.ensembles[path.stem] = msgspec.structs.replace(entry, members=names)
+            found.add_ensemble(path.stem, msgspec.structs.replace(entry, members=names))
         else:
             raise SettingsError(f"{path}: neither a checkpoint directory nor an ensemble file")
     if settings.config is not None:
         config = read_config(settings.config)
         for name, directory in config.models.items():
             found.add_model(name, settings.config.parent / directory)
-        found.ensembles.update(config.ensembles)
+        for name, entry in config.ensembles.items():
+            found.add_ensemble(name, entry)
     if not found.models:
         raise SettingsError(f"{settings.config} names no model: add one under models")
     return found
