@@ -118,7 +118,7 @@ class Batcher:
         loop = asyncio.get_running_loop()
         try:
             with self._metrics.stage("compute"):
-                scores = await loop.run_in_executor(self._thread, self._forward.score, sequences)
+                scores, sizes = await loop.run_in_executor(self._thread, self._score, sequences)
             if len(scores) != len(batch):
                 raise ValueError(f"{len(scores)} scores for {len(batch)} sequences")
         except Exception as error:  # noqa: BLE001  the one place where an engine's failure ends
@@ -128,12 +128,17 @@ class Batcher:
             settle(batch, error=fault)
         else:
             settle(batch, scores=scores)
-            self._count(sequences)
+            self._count(sequences, *sizes)
 
-    def _count(self, sequences: Sequence[Sequence[int]]) -> None:
+    def _score(
+        self, sequences: Sequence[Sequence[int]]
+    ) -> tuple[np.ndarray[Any, Any], tuple[int, int]]:
+        """Scores and token counts together: counting packs, which would hold the event loop."""
+        return self._forward.score(sequences), self._forward.computed_tokens(sequences)
+
+    def _count(self, sequences: Sequence[Sequence[int]], computed: int, padded: int) -> None:
         metrics = self._metrics
         real = sum(len(s) for s in sequences)
-        computed, padded = self._forward.computed_tokens(sequences)
         metrics.batch_items.observe(len(sequences))
         metrics.batch_tokens.observe(computed + padded)
         metrics.batch_fill.observe((computed + padded) / self._max_tokens)

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
-import torch
 
 from plaudit import checkpoint, probes
 from plaudit.checkpoint import Calibration, Manifest
 from plaudit.reward_model import RewardModel
 from training.data.encoding import EncodedPair
 from training.measure import Measured, score_pairs, stats
+from training.precision import measuring_dtype
 
 
 def seal(directory: Path, draft: Manifest, reference: Sequence[EncodedPair]) -> Measured:
@@ -32,10 +32,3 @@ def seal(directory: Path, draft: Manifest, reference: Sequence[EncodedPair]) -> 
     )
     checkpoint.write(directory, manifest)
     return measured
-
-
-def measuring_dtype() -> str:
-    """bf16 where the hardware multiplies in bf16, as in training."""
-    if torch.cuda.is_available() or torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        return "bfloat16"
-    return "float32"

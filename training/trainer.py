@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, ProgressCallback, Trainer, TrainingArg
 
 from plaudit.reward_model import Batch, scores
 from training import losses
+from training.precision import has_bf16
 from training.settings import TrainSettings
 
 
@@ -96,9 +97,7 @@ def use_bf16(settings: TrainSettings) -> bool:
     """bf16 autocast where it is asked for, or where the hardware multiplies in bf16."""
     if settings.precision != "auto":
         return settings.precision == "bf16"
-    if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported())
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return has_bf16()
 
 
 def arguments(settings: TrainSettings, total_steps: int) -> TrainingArguments:

@@ -15,7 +15,8 @@ from plaudit.reward_model import RewardModel
 from training import average, settings
 from training.data.encoding import EncodedPair
 from training.measure import Array, accuracy, score_pairs
-from training.seal import measuring_dtype, seal
+from training.precision import measuring_dtype
+from training.seal import seal
 from training.settings import SettingsError, TrainSettings
 from training.train import commit, read, validation_pairs
 

@@ -14,7 +14,7 @@ from training.data.sources import Loaded
 from training.evaluate import candidates, evaluation, figures, provenance
 from training.evaluate.evaluation import SIDES, Pairs, Scores
 from training.evaluate.figures import Evaluation
-from training.seal import measuring_dtype
+from training.precision import measuring_dtype
 from training.settings import DataSettings, SettingsError
 
 
