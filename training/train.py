@@ -123,7 +123,7 @@ def training_pairs(
         encoded = [pair for pair in whole if pair.chosen != pair.rejected]
         alike = len(whole) - len(encoded)
         if one.source.max_pairs is not None:
-            encoded = splits.sample(encoded, one.source.max_pairs, key=lambda e: e.pair)
+            encoded = splits.sample_prompts(encoded, one.source.max_pairs, key=lambda e: e.pair)
         found += encoded
         print(
             f"{one.source.name}: {len(encoded)} pairs to train on; {over} over {limit} tokens, "

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, ProgressCallback, Trainer, TrainingArguments
 
-from plaudit.reward_model import Batch, scores
+from plaudit.reward_model import Batch, can_pack, scores
 from training import losses
+from training.data.prompt_sampler import PromptSampler
 from training.precision import has_bf16
 from training.settings import TrainSettings
 
@@ -33,6 +34,7 @@ class PairTrainer(Trainer):
     def __init__(self, settings: TrainSettings, **arguments: Any):
         super().__init__(**arguments)
         self._settings = settings
+        self._backbone: PreTrainedModel = arguments["model"].model
         self._window = Window()
 
     def compute_loss(
@@ -51,6 +53,12 @@ class PairTrainer(Trainer):
             loss = loss + self._settings.centring * losses.centring(chosen, rejected)
         self._window.add((chosen - rejected).detach(), inputs["tokens"])
         return (loss, found) if return_outputs else loss
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        """Packed batches are of few prompts; padded ones, the parent's, of similar lengths."""
+        if not can_pack(self._backbone):
+            return super()._get_train_sampler(train_dataset)
+        return PromptSampler(self.train_dataset["prompt"], self._settings.seed)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from training.data.sources import Pair
-from training.data.splits import Split, sample, select, unit_digest
+from training.data.splits import Split, sample, sample_prompts, select, unit_digest
 
 SPLIT = Split(validation=0.1, test=0.2)
 
@@ -73,6 +73,22 @@ def test_a_smaller_sample_is_part_of_a_larger_one():
 def test_the_order_of_rows_does_not_choose_the_sample():
     pairs = [pair(f"question {i}") for i in range(50)]
     assert sampled(pairs[::-1], 10) == sampled(pairs, 10)[::-1]
+
+
+def test_prompts_are_sampled_whole():
+    pairs = [pair(f"question {i % 20}", i) for i in range(100)]
+    kept = sample_prompts(pairs, 32, key=lambda p: p)
+    assert len(kept) == 32
+    counts = [sum(p.first_turn == f"question {i}" for p in kept) for i in range(20)]
+    # Five pairs a prompt: six prompts whole, two pairs of a seventh.
+    assert sorted(counts) == [0] * 13 + [2] + [5] * 6
+    assert [pairs.index(p) for p in kept] == sorted(pairs.index(p) for p in kept)
+
+
+def test_the_order_of_rows_does_not_choose_the_prompts():
+    pairs = [pair(f"question {i % 20}", i) for i in range(100)]
+    kept = sample_prompts(pairs, 32, key=lambda p: p)
+    assert sample_prompts(pairs[::-1], 32, key=lambda p: p) == kept[::-1]
 
 
 def test_a_sample_is_not_a_slice_of_one_side():

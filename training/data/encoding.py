@@ -40,9 +40,10 @@ def encode(
 
 
 def dataset(pairs: Sequence[EncodedPair]) -> Dataset:
-    """Token ids of both responses, and the length that groups pairs into batches."""
+    """Token ids of both responses, their prompt, and the length that groups padded batches."""
     return Dataset.from_dict(
         {
+            "prompt": [pair.pair.first_turn for pair in pairs],
             "chosen": [pair.chosen for pair in pairs],
             "rejected": [pair.rejected for pair in pairs],
             "length": [max(len(pair.chosen), len(pair.rejected)) for pair in pairs],
