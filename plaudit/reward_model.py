@@ -96,12 +96,16 @@ def scores(model: PreTrainedModel, batch: Batch) -> Tensor:
 
 def packed_states(model: PreTrainedModel, batch: PackedBatch) -> Tensor:
     """Last hidden state (N, D) of each sequence of a packed row."""
-    if model.config._attn_implementation != attention.NAME:
-        model.set_attn_implementation(attention.NAME)
+    use_packed_attention(model)
     hidden: Tensor = model.base_model(
         input_ids=batch.ids, position_ids=batch.positions, use_cache=False, plan=batch.plan
     ).last_hidden_state
     return hidden[0, batch.ends]
+
+
+def use_packed_attention(model: PreTrainedModel) -> None:
+    if model.config._attn_implementation != attention.NAME:
+        model.set_attn_implementation(attention.NAME)
 
 
 def apply_head(model: PreTrainedModel, states: Tensor) -> Tensor:
@@ -163,7 +167,7 @@ class RewardModel:
     """A loaded member: its manifest, its revision, its encoder and its forward."""
 
     def __init__(self, model: PreTrainedModel, encoder: Encoder, manifest: Manifest, revision: str):
-        self._model = model.eval()
+        self.classifier = model.eval()
         self.encoder = encoder
         self.manifest = manifest
         self.revision = revision
@@ -199,12 +203,12 @@ class RewardModel:
     @property
     def packs(self) -> bool:
         """Whether sequences of a batch share the computation of their common prefixes."""
-        return can_pack(self._model)
+        return can_pack(self.classifier)
 
     @torch.inference_mode()
     def score(self, sequences: Sequence[Sequence[int]]) -> Scores:
         """Raw scores (N,) of one batch, in order."""
-        return scores(self._model, batch_for(self._model, sequences)).cpu().numpy()
+        return scores(self.classifier, batch_for(self.classifier, sequences)).cpu().numpy()
 
     def computed_tokens(self, sequences: Sequence[Sequence[int]]) -> tuple[int, int]:
         """Tokens that one batch sends through the model, and padding beside them."""

@@ -1,6 +1,7 @@
 """Gathers sequences of concurrent requests into forwards under a token budget.
 
-One loop per model owns its queue and settles every sequence exactly once, with a score or an error.
+One loop per joint model owns its queue and settles every sequence exactly once, with a score or an
+error.
 While a forward runs the queue grows by itself; an idle engine lingers a moment for company.
 """
 
@@ -14,6 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from plaudit.joint_model import Asked
 from service.logs import log
 from service.metrics import Metrics
 
@@ -27,20 +29,20 @@ class EngineFault(RuntimeError):
 
 
 class Forward(Protocol):
-    """What the batcher needs of a model. Called in the engine's thread only."""
+    """What the batcher needs of a joint model."""
 
-    def batches(self, sequences: Sequence[Sequence[int]], max_tokens: int) -> list[list[int]]: ...
+    def batches(self, asked: Sequence[Asked], max_tokens: int) -> list[list[int]]: ...
 
-    def score(self, sequences: Sequence[Sequence[int]]) -> np.ndarray[Any, Any]: ...
+    def score(self, asked: Sequence[Asked]) -> np.ndarray[Any, Any]: ...
 
-    def computed_tokens(self, sequences: Sequence[Sequence[int]]) -> tuple[int, int]: ...
+    def computed_tokens(self, asked: Sequence[Asked]) -> tuple[int, int]: ...
 
 
 @dataclass(eq=False)
 class Work:
-    """One sequence on its way through the engine, wanted by ``waiters`` callers."""
+    """One sequence on its way to one member's score, wanted by ``waiters`` callers."""
 
-    ids: Sequence[int]
+    asked: Asked
     done: asyncio.Future[float]
     waiters: int = 1
     since: float = field(default_factory=time.perf_counter)
@@ -63,9 +65,9 @@ class Batcher:
         self._arrived = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
 
-    def submit(self, ids: Sequence[int]) -> Work:
+    def submit(self, asked: Asked) -> Work:
         """Queue a sequence. Its ``done`` is settled with a score or EngineFault."""
-        work = Work(ids, asyncio.get_running_loop().create_future())
+        work = Work(asked, asyncio.get_running_loop().create_future())
         self._queue.append(work)
         self._metrics.queue_items.inc()
         self._arrived.set()
@@ -90,7 +92,7 @@ class Batcher:
             window = self._take()
             self._metrics.queue_oldest.set(time.perf_counter() - window[0].since)
             try:
-                plan = self._forward.batches([work.ids for work in window], self._max_tokens)
+                plan = self._forward.batches([work.asked for work in window], self._max_tokens)
                 for batch in plan:
                     await self._compute(still_wanted([window[i] for i in batch]))
             finally:
@@ -105,7 +107,7 @@ class Batcher:
             work = self._queue.popleft()
             self._metrics.queue_items.dec()
             window.append(work)
-            tokens += len(work.ids)
+            tokens += len(work.asked.ids)
         return window
 
     async def _compute(self, batch: list[Work]) -> None:
@@ -114,11 +116,11 @@ class Batcher:
         now = time.perf_counter()
         for work in batch:
             self._metrics.stage_seconds.labels("queue").observe(now - work.since)
-        sequences = [work.ids for work in batch]
+        asked = [work.asked for work in batch]
         loop = asyncio.get_running_loop()
         try:
             with self._metrics.stage("compute"):
-                scores, sizes = await loop.run_in_executor(self._thread, self._score, sequences)
+                scores, sizes = await loop.run_in_executor(self._thread, self._score, asked)
             if len(scores) != len(batch):
                 raise ValueError(f"{len(scores)} scores for {len(batch)} sequences")
         except Exception as error:  # noqa: BLE001  the one place where an engine's failure ends
@@ -128,18 +130,16 @@ class Batcher:
             settle(batch, error=fault)
         else:
             settle(batch, scores=scores)
-            self._count(sequences, *sizes)
+            self._count(asked, *sizes)
 
-    def _score(
-        self, sequences: Sequence[Sequence[int]]
-    ) -> tuple[np.ndarray[Any, Any], tuple[int, int]]:
+    def _score(self, asked: Sequence[Asked]) -> tuple[np.ndarray[Any, Any], tuple[int, int]]:
         """Scores and token counts together: counting packs, which would hold the event loop."""
-        return self._forward.score(sequences), self._forward.computed_tokens(sequences)
+        return self._forward.score(asked), self._forward.computed_tokens(asked)
 
-    def _count(self, sequences: Sequence[Sequence[int]], computed: int, padded: int) -> None:
+    def _count(self, asked: Sequence[Asked], computed: int, padded: int) -> None:
         metrics = self._metrics
-        real = sum(len(s) for s in sequences)
-        metrics.batch_items.observe(len(sequences))
+        real = sum(len(one.ids) for one in asked)
+        metrics.batch_items.observe(len(asked))
         metrics.batch_tokens.observe(computed + padded)
         metrics.batch_fill.observe((computed + padded) / self._max_tokens)
         metrics.padding_waste.observe(padded / (computed + padded))

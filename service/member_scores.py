@@ -88,7 +88,7 @@ class MemberScores:
             running.waiters += 1
             self._metrics.joined.inc()
             return running
-        work = self._running[key] = member.batcher.submit(ids)
+        work = self._running[key] = member.submit(ids)
         work.done.add_done_callback(lambda _: self._forget(key, work))
         return work
 

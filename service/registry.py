@@ -1,6 +1,6 @@
 """What is loaded: members by name, ensembles over them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -11,9 +11,10 @@ import yaml
 from plaudit import ensemble
 from plaudit.checkpoint import CheckpointError, sha256
 from plaudit.ensemble import EnsembleFile
+from plaudit.joint_model import Asked, join
 from plaudit.reward_model import RewardModel
 from plaudit.wire import Aggregate, ModelInfo
-from service.batcher import Batcher
+from service.batcher import Batcher, Work
 from service.engines.torch_engine import NAME, TorchEngine
 from service.metrics import Metrics
 from service.problems import Failure, quote
@@ -29,6 +30,11 @@ class Member:
     name: str
     model: RewardModel
     batcher: Batcher
+    position: int
+
+    def submit(self, ids: Sequence[int]) -> Work:
+        """Queue a sequence for this member's score."""
+        return self.batcher.submit(Asked(self.position, ids))
 
 
 @dataclass(frozen=True)
@@ -110,10 +116,18 @@ class Registry:
 
     def __init__(self, engine: TorchEngine, wanted: Sources, metrics: Metrics):
         self.engine = engine
-        self.members: dict[str, Member] = {}
-        for name, path in wanted.models.items():
-            model = engine.load(path)
-            self.members[name] = Member(name, model, engine.batcher(model))
+        models = {name: engine.load(path) for name, path in wanted.models.items()}
+        joints = join(models.values())
+        self._batchers = [engine.batcher(joint) for joint in joints]
+        places = {
+            id(model): (batcher, position)
+            for joint, batcher in zip(joints, self._batchers, strict=True)
+            for position, model in enumerate(joint.members)
+        }
+        self.members = {
+            name: Member(name, model, *places[id(model)]) for name, model in models.items()
+        }
+        for name, model in models.items():
             metrics.model_info.labels(name, model.revision, engine.dtype, NAME).set(1)
         self.ensembles = {
             name: self._ensemble(name, entry) for name, entry in wanted.ensembles.items()
@@ -154,8 +168,8 @@ class Registry:
             )  # fmt: skip
 
     async def close(self) -> None:
-        for member in self.members.values():
-            await member.batcher.close()
+        for batcher in self._batchers:
+            await batcher.close()
         self.engine.close()
 
 

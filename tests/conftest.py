@@ -1,6 +1,7 @@
 """Tiny real models: two layers, width 32, random weights from a seed, saved as real checkpoints."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -127,3 +128,21 @@ def pairs_file(tmp_path: Path) -> Path:
 def save_plain() -> Callable[..., Path]:
     """``save_plain(directory, tokenizer, seed)``: a reward model without reward.json."""
     return _save_plain
+
+
+@pytest.fixture(scope="session")
+def retrained_top() -> Callable[[Path, Path], Path]:
+    """``retrained_top(directory, of)``: a full checkpoint that shares all but its top block."""
+
+    def make(directory: Path, of: Path) -> Path:
+        model = AutoModelForSequenceClassification.from_pretrained(of)
+        generator = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            for weight in model.base_model.layers[-1].parameters():
+                weight.add_(torch.randn(weight.shape, generator=generator), alpha=0.1)
+        shutil.copytree(of, directory)
+        (directory / "reward.json").unlink()
+        model.save_pretrained(directory)
+        return complete(directory)
+
+    return make

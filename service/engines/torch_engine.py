@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from plaudit import probes
+from plaudit.joint_model import JointModel
 from plaudit.reward_model import RewardModel, pick_device
 from service.batcher import Batcher
 from service.metrics import Metrics
@@ -15,7 +16,7 @@ NAME = "torch"
 
 
 class TorchEngine:
-    """Loads members and gives each its batcher; one thread computes for all of them."""
+    """Loads members and makes the batchers of joint models; one thread computes for all of them."""
 
     def __init__(self, settings: Settings, metrics: Metrics):
         if settings.threads:
@@ -36,7 +37,7 @@ class TorchEngine:
         probes.verify(model, self.dtype)
         return model
 
-    def batcher(self, model: RewardModel) -> Batcher:
+    def batcher(self, model: JointModel) -> Batcher:
         settings = self._settings
         return Batcher(
             model,

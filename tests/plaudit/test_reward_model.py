@@ -214,4 +214,4 @@ def test_a_bf16_body_keeps_an_fp32_head(tiny_checkpoint):
 
 def test_loading_in_bf16_does_not_round_the_head(tiny_checkpoint):
     exact, quick = (RewardModel.load(tiny_checkpoint, dtype=d) for d in ("float32", "bfloat16"))
-    assert torch.equal(head(exact._model).weight, head(quick._model).weight)
+    assert torch.equal(head(exact.classifier).weight, head(quick.classifier).weight)

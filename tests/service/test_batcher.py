@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from plaudit.joint_model import Asked
 from plaudit.packing import padded_batches
 from service.batcher import Batcher, EngineFault
 from service.logs import JsonFormatter
@@ -20,18 +21,19 @@ class Engine:
         self.gate = threading.Event()
         self.gate.set()
 
-    def batches(self, sequences, max_tokens):
-        return padded_batches(sequences, max_tokens)
+    def batches(self, asked, max_tokens):
+        return padded_batches([one.ids for one in asked], max_tokens)
 
-    def score(self, sequences):
+    def score(self, asked):
+        sequences = [one.ids for one in asked]
         self.gate.wait()
         self.seen.append([list(s) for s in sequences])
         if any(666 in s for s in sequences):
             raise RuntimeError("poison")
         return np.array([sum(s) for s in sequences], np.float32)
 
-    def computed_tokens(self, sequences):
-        return sum(map(len, sequences)), 0
+    def computed_tokens(self, asked):
+        return sum(len(one.ids) for one in asked), 0
 
 
 @pytest.fixture
@@ -51,7 +53,7 @@ async def batcher(engine, metrics):
 
 async def test_concurrent_sequences_share_forwards_and_get_their_own_scores(batcher, engine):
     sequences = [[i] * (1 + i % 7) for i in range(200)]
-    works = [batcher.submit(s) for s in sequences]
+    works = [batcher.submit(Asked(0, s)) for s in sequences]
     scores = await asyncio.gather(*(work.done for work in works))
     assert scores == [sum(s) for s in sequences]
     assert len(engine.seen) < 60
@@ -60,7 +62,7 @@ async def test_concurrent_sequences_share_forwards_and_get_their_own_scores(batc
 
 
 async def test_a_failing_forward_fails_its_batch_and_no_other(batcher):
-    works = [batcher.submit(s) for s in ([1] * 30, [666] * 31, [2] * 32)]
+    works = [batcher.submit(Asked(0, s)) for s in ([1] * 30, [666] * 31, [2] * 32)]
     results = await asyncio.gather(*(w.done for w in works), return_exceptions=True)
     assert (results[0], results[2]) == (30.0, 64.0)
     assert isinstance(results[1], EngineFault)
@@ -69,10 +71,10 @@ async def test_a_failing_forward_fails_its_batch_and_no_other(batcher):
 
 async def test_what_nobody_waits_for_is_never_computed(batcher, engine):
     engine.gate.clear()
-    first = batcher.submit([1])
+    first = batcher.submit(Asked(0, [1]))
     while batcher._queue:  # until the engine holds the first
         await asyncio.sleep(0)
-    left, wanted = batcher.submit([2]), batcher.submit([3])
+    left, wanted = batcher.submit(Asked(0, [2])), batcher.submit(Asked(0, [3]))
     left.waiters = 0
     engine.gate.set()
     assert [await first.done, await wanted.done] == [1.0, 3.0]
@@ -82,7 +84,7 @@ async def test_what_nobody_waits_for_is_never_computed(batcher, engine):
 
 async def test_closing_settles_what_is_queued(batcher, engine):
     engine.gate.clear()
-    works = [batcher.submit([i] * 30) for i in range(5)]
+    works = [batcher.submit(Asked(0, [i] * 30)) for i in range(5)]
     await asyncio.sleep(0)
     engine.gate.set()
     await batcher.close()
@@ -91,7 +93,7 @@ async def test_closing_settles_what_is_queued(batcher, engine):
 
 
 async def test_a_failing_forward_is_logged_without_its_message(batcher, caplog):
-    work = batcher.submit([666])
+    work = batcher.submit(Asked(0, [666]))
     await asyncio.wait([work.done])
     [record] = [r for r in caplog.records if r.message == "engine fault"]
     assert "RuntimeError" in JsonFormatter().format(record)

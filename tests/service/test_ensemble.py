@@ -92,3 +92,22 @@ async def test_one_member_has_no_variance(serve, tmp_path, tiny_checkpoint):
         answer = (await client.post("/ensemble_score", json={"items": ITEMS})).json()
     assert answer["variance"] == [None] * len(ITEMS)
     assert answer["rewards"] == answer["mean"]
+
+
+async def test_members_that_share_blocks_answer_as_if_served_apart(
+    serve, tmp_path, tiny_checkpoint, retrained_top
+):
+    paths = [tiny_checkpoint, retrained_top(tmp_path / "top", tiny_checkpoint)]
+    apart = []
+    for path in paths:
+        async with serve(models=[path]) as client:
+            apart.append((await client.post("/score", json={"items": ITEMS})).json()["rewards"])
+    file = tmp_path / "pair.yaml"
+    file.write_text(f"members: {[str(path) for path in paths]}\n")
+    async with serve(models=[file]) as client:
+        one = (await client.post("/score", json={"items": ITEMS[:2], "model": "top"})).json()
+        both = (await client.post("/ensemble_score", json={"items": ITEMS})).json()
+    assert one["rewards"] == pytest.approx(apart[1][:2], abs=1e-5)
+    assert both["mean"] == pytest.approx(np.mean(apart, axis=0), abs=1e-5)
+    assert both["variance"] == pytest.approx(np.var(apart, axis=0, ddof=1), abs=1e-5)
+    assert apart[0] != pytest.approx(apart[1], abs=1e-2)

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from plaudit.conversation import TokenSequence
+from plaudit.joint_model import Asked
 from service.batcher import Work
 from service.cache import MemoryCache
 from service.member_scores import MemberScores, Scored
@@ -15,13 +16,13 @@ A, B = TokenSequence([1, 2]), TokenSequence([3])
 
 
 class Queue:
-    """A batcher whose work is settled by hand."""
+    """A member whose work is settled by hand."""
 
     def __init__(self):
         self.works: list[Work] = []
 
     def submit(self, ids: Sequence[int]) -> Work:
-        self.works.append(Work(ids, asyncio.get_running_loop().create_future()))
+        self.works.append(Work(Asked(0, ids), asyncio.get_running_loop().create_future()))
         return self.works[-1]
 
 
@@ -32,7 +33,7 @@ def queue():
 
 @pytest.fixture
 def member(queue):
-    return SimpleNamespace(name="m", batcher=queue, model=SimpleNamespace(revision="r"))
+    return SimpleNamespace(name="m", submit=queue.submit, model=SimpleNamespace(revision="r"))
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ async def started(*tasks):
 
 async def test_identical_work_of_two_callers_runs_once(scores, member, queue):
     tasks = await started(scores.of(member, [A]), scores.of(member, [A, B]))
-    assert [work.ids for work in queue.works] == [A.ids, B.ids]
+    assert [work.asked.ids for work in queue.works] == [A.ids, B.ids]
     assert queue.works[0].waiters == 2
     for work, score in zip(queue.works, (0.5, 1.5), strict=True):
         work.done.set_result(score)

@@ -247,6 +247,22 @@ def test_scores_are_those_of_plain_transformers(
     assert lines[0]["scores"]["m0"][0] == pytest.approx(expected, abs=1e-4)
 
 
+def test_checkpoints_that_share_blocks_get_the_scores_they_get_apart(
+    tmp_path: Path,
+    tiny_checkpoint: Path,
+    members: list[Path],
+    retrained_top: Callable[[Path, Path], Path],
+    evaluate: Evaluate,
+):
+    top = retrained_top(tmp_path / "top", tiny_checkpoint)
+    evaluate(top)
+    apart = [line["scores"]["top"] for line in score_lines(tmp_path)]
+    evaluate(tiny_checkpoint, top, members[1])
+    lines = score_lines(tmp_path)
+    assert [line["scores"]["top"] for line in lines] == [pytest.approx(s, abs=1e-5) for s in apart]
+    assert all(line["scores"]["top"] != line["scores"]["m0"] for line in lines)
+
+
 def test_no_text_of_a_pair_is_written(tmp_path: Path, ensemble: Path, evaluate: Evaluate):
     evaluate(ensemble)
     for name in ("scores.jsonl", "evaluation.json", "evaluation.html", "table.md"):

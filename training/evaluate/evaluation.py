@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal, get_args
 
 import numpy as np
@@ -11,6 +11,7 @@ from plaudit import checkpoint
 from plaudit.aggregate import aggregate
 from plaudit.checkpoint import Calibration, Manifest
 from plaudit.conversation import Encoder
+from plaudit.joint_model import Asked, JointModel
 from plaudit.reward_model import RewardModel
 from training.data import splits
 from training.data.encoding import EncodedPair, encode
@@ -19,7 +20,7 @@ from training.data.splits import Split
 from training.evaluate.accuracy import Array
 from training.evaluate.baselines import LENGTH_ONLY, length_only
 from training.evaluate.candidates import PLAIN_MAX_TOKENS, Candidates, Checkpoint, Ensemble
-from training.measure import Measured, score_pairs
+from training.measure import Measured
 
 Side = Literal[splits.Name, "all"]
 Overlong = Literal["cut", "drop"]
@@ -95,11 +96,14 @@ def encode_all(candidates: Candidates, pairs: Pairs, overlong: Overlong) -> tupl
 
 
 def score_all(candidates: Candidates, pairs: Pairs, encoded: Encoded, dtype: str) -> Scores:
-    """Scores of every checkpoint, one in memory at a time, then of ensembles and the baseline."""
+    """Scores of every checkpoint, then of ensembles and the baseline."""
     scores: Scores = {source: {} for source in pairs}
-    for one in candidates.checkpoints.values():
-        for source, measured in score(one, encoded[key(one.manifest)], dtype).items():
-            scores[source][one.name] = measured
+    for family, joint in families(candidates.checkpoints.values(), dtype):
+        for source in pairs:
+            found = score(family, joint, source, encoded)
+            scores[source] |= {
+                one.name: measured for one, measured in zip(family, found, strict=True)
+            }
     calibrations = {n: c.manifest.calibration for n, c in candidates.checkpoints.items()}
     for source, rows in scores.items():
         for ensemble in candidates.ensembles:
@@ -108,18 +112,42 @@ def score_all(candidates: Candidates, pairs: Pairs, encoded: Encoded, dtype: str
     return scores
 
 
+def families(
+    checkpoints: Iterable[Checkpoint], dtype: str
+) -> Iterator[tuple[list[Checkpoint], JointModel]]:
+    """Neighbours that share blocks together; in memory are one family and one model more."""
+    family: list[Checkpoint] = []
+    joint: JointModel | None = None
+    for one in checkpoints:
+        model = RewardModel.load(one.path, dtype=dtype, max_tokens=PLAIN_MAX_TOKENS)
+        if joint is not None and joint.adopt(model):
+            family.append(one)
+            continue
+        if joint is not None:
+            yield family, joint
+        family, joint = [one], JointModel(model)
+    if joint is not None:
+        yield family, joint
+
+
 def score(
-    one: Checkpoint, encoded: Mapping[str, tuple[list[EncodedPair], int]], dtype: str
-) -> dict[str, Measured]:
-    """A checkpoint's raw scores by source; non-finite ones are refused."""
-    model = RewardModel.load(one.path, dtype=dtype, max_tokens=PLAIN_MAX_TOKENS)
-    found: dict[str, Measured] = {}
-    for source, (pairs, _) in encoded.items():
-        started = time.monotonic()
-        found[source] = score_pairs(model, pairs)
-        check_finite(found[source], one.name, source)
-        seconds = time.monotonic() - started
-        print(f"{one.name}: {source}, {len(pairs)} pairs in {seconds:.0f} s", file=sys.stderr)
+    family: Sequence[Checkpoint], joint: JointModel, source: str, encoded: Encoded
+) -> list[Measured]:
+    """Raw scores of one source by each checkpoint of a family; non-finite ones are refused."""
+    started = time.monotonic()
+    pairs = [encoded[key(one.manifest)][source][0] for one in family]
+    asked = [
+        Asked(member, ids)
+        for member, some in enumerate(pairs)
+        for ids in (*(pair.chosen for pair in some), *(pair.rejected for pair in some))
+    ]
+    rows = joint.score_all(asked).reshape(len(family), 2, -1)
+    found = [Measured(chosen, rejected) for chosen, rejected in rows]
+    for one, measured in zip(family, found, strict=True):
+        check_finite(measured, one.name, source)
+    names = ", ".join(one.name for one in family)
+    seconds = time.monotonic() - started
+    print(f"{names}: {source}, {len(pairs[0])} pairs in {seconds:.0f} s", file=sys.stderr)
     return found
 
 

@@ -1,0 +1,201 @@
+"""Members that share their lowest blocks: held once, and computed once for all of them.
+
+Members trained on one frozen trunk differ in their upper blocks alone, and so does their average.
+Letters: T tokens of a packed row, D width.
+"""
+
+import copy
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from plaudit.reward_model import (
+    PackedBatch,
+    RewardModel,
+    Scores,
+    apply_head,
+    can_pack,
+    use_packed_attention,
+)
+
+# Entries of a config that say where it comes from, not what the model computes.
+PROVENANCE = {"_name_or_path", "transformers_version", "architectures", "dtype"}
+
+
+class Asked(NamedTuple):
+    """A sequence of token ids and the position of the member that is to score it."""
+
+    member: int
+    ids: Sequence[int]
+
+
+class JointModel:
+    """One member or several; blocks that all share stand in memory once."""
+
+    def __init__(self, first: RewardModel):
+        self.members = [first]
+        self.shared_blocks = 0
+        self._trunk: nn.Module | None = None
+        self._tops: list[nn.Module] = []
+
+    def adopt(self, model: RewardModel) -> bool:
+        """Add a model that shares at least as many lowest blocks as the members do, if it does.
+
+        It gives up its own copies of them. Blocks are compared tensor by tensor, so no flag and no
+        name decides.
+        """
+        first = self.members[0].classifier
+        shared = count_shared_blocks(first, model.classifier)
+        if shared < max(1, self.shared_blocks):
+            return False
+        if self._trunk is None:
+            use_packed_attention(first)
+            self.shared_blocks = shared
+            self._trunk = _lower(first.base_model, shared)
+            self._tops = [_upper(first.base_model, shared)]
+        use_packed_attention(model.classifier)
+        body = model.classifier.base_model
+        body.embed_tokens = first.base_model.embed_tokens
+        for i in range(self.shared_blocks):
+            body.layers[i] = first.base_model.layers[i]
+        self._tops.append(_upper(body, self.shared_blocks))
+        self.members.append(model)
+        return True
+
+    def batches(self, asked: Sequence[Asked], max_tokens: int) -> list[list[int]]:
+        """Positions that go into each forward of at most ``max_tokens``.
+
+        Sequences wanted of the same members go together: no forward computes what nobody asked.
+        """
+        places: dict[tuple[int, ...], list[int]] = {}
+        for position, one in enumerate(asked):
+            places.setdefault(tuple(one.ids), []).append(position)
+        alike: dict[frozenset[int], list[list[int]]] = {}
+        for positions in places.values():
+            wanted = frozenset(asked[position].member for position in positions)
+            alike.setdefault(wanted, []).append(positions)
+        found = []
+        for group in alike.values():
+            sequences = [asked[positions[0]].ids for positions in group]
+            for batch in self.members[0].batches(sequences, max_tokens):
+                found.append([position for i in batch for position in group[i]])
+        return found
+
+    @torch.inference_mode()
+    def score(self, asked: Sequence[Asked]) -> Scores:
+        """Raw scores, one for each entry in order, in one forward."""
+        sequences, wanted = _distinct(asked)
+        rows = dict(zip(wanted, self._score([*sequences], wanted), strict=True))
+        return np.array([rows[one.member][sequences[tuple(one.ids)]] for one in asked], np.float32)
+
+    def _score(self, sequences: Sequence[Sequence[int]], wanted: Sequence[int]) -> list[Scores]:
+        """Raw scores of the sequences by each wanted member."""
+        if self._trunk is None or len(wanted) == 1:
+            return [self.members[member].score(sequences) for member in wanted]
+        batch = PackedBatch.of(sequences, self.members[0].classifier.device)
+        hidden = _run(self._trunk, batch, input_ids=batch.ids)
+        found = []
+        for member in wanted:
+            states = _run(self._tops[member], batch, inputs_embeds=hidden)[0, batch.ends]
+            found.append(apply_head(self.members[member].classifier, states).cpu().numpy())
+        return found
+
+    def score_all(self, asked: Sequence[Asked], max_tokens: int = 4096) -> Scores:
+        """Raw scores of any number of entries, in order."""
+        found = np.empty(len(asked), np.float32)
+        for batch in self.batches(asked, max_tokens):
+            found[batch] = self.score([asked[i] for i in batch])
+        return found
+
+    def computed_tokens(self, asked: Sequence[Asked]) -> tuple[int, int]:
+        """Tokens that one batch sends through the members, and padding beside them.
+
+        A token counts once for each member, and by the share of its blocks that are not shared for
+        every member after the first.
+        """
+        sequences, wanted = _distinct(asked)
+        computed, padding = self.members[0].computed_tokens([*sequences])
+        blocks = self.members[0].classifier.config.num_hidden_layers
+        times = len(wanted) - self.shared_blocks * (len(wanted) - 1) / blocks
+        return round(computed * times), round(padding * times)
+
+
+def join(models: Iterable[RewardModel]) -> list[JointModel]:
+    """Each model with the first that it shares blocks with, or by itself."""
+    found: list[JointModel] = []
+    for model in models:
+        if not any(joint.adopt(model) for joint in found):
+            found.append(JointModel(model))
+    return found
+
+
+def count_shared_blocks(one: PreTrainedModel, other: PreTrainedModel) -> int:
+    """How many lowest blocks of two packed decoders compute the same, bit by bit."""
+    if not (can_pack(one) and can_pack(other) and _computation(one) == _computation(other)):
+        return 0
+    a, b = one.base_model, other.base_model
+    if not _equal(a.embed_tokens, b.embed_tokens):
+        return 0
+    count = 0
+    while count < len(a.layers) and _equal(a.layers[count], b.layers[count]):
+        count += 1
+    return count
+
+
+def _computation(model: PreTrainedModel) -> dict[str, Any]:
+    """What a model computes besides its tensors."""
+    config = model.config.to_dict()
+    return {key: value for key, value in config.items() if key not in PROVENANCE}
+
+
+def _equal(one: nn.Module, other: nn.Module) -> bool:
+    tensors, others = one.state_dict(), other.state_dict()
+    return tensors.keys() == others.keys() and all(
+        tensor.device == others[name].device
+        and tensor.dtype == others[name].dtype
+        and torch.equal(tensor, others[name])
+        for name, tensor in tensors.items()
+    )
+
+
+def _lower(body: nn.Module, depth: int) -> nn.Module:
+    """The lowest ``depth`` blocks: token ids to hidden states (1, T, D)."""
+    view = _view(body, slice(depth))
+    view.norm = nn.Identity()
+    return view
+
+
+def _upper(body: nn.Module, depth: int) -> nn.Module:
+    """The blocks above ``depth`` with the final norm: hidden states to hidden states."""
+    return _view(body, slice(depth, None))
+
+
+def _view(body: nn.Module, part: slice) -> nn.Module:
+    """The same modules under a shorter list of blocks; Transformers' own forward runs them."""
+    view: Any = copy.copy(body)
+    view._modules = dict(view._modules)
+    view.config = copy.copy(view.config)
+    view.layers = view.layers[part]
+    view.config.num_hidden_layers = len(view.layers)
+    if getattr(view.config, "layer_types", None):
+        view.config.layer_types = view.config.layer_types[part]
+    return view  # type: ignore[no-any-return]
+
+
+def _run(body: nn.Module, batch: PackedBatch, **inputs: Tensor) -> Tensor:
+    hidden: Tensor = body(
+        **inputs, position_ids=batch.positions, use_cache=False, plan=batch.plan
+    ).last_hidden_state
+    return hidden
+
+
+def _distinct(asked: Sequence[Asked]) -> tuple[dict[tuple[int, ...], int], list[int]]:
+    """Each sequence once with its row, and the members wanted."""
+    sequences: dict[tuple[int, ...], int] = {}
+    for one in asked:
+        sequences.setdefault(tuple(one.ids), len(sequences))
+    return sequences, sorted({one.member for one in asked})
