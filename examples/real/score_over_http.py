@@ -3,12 +3,15 @@
     plaudit serve runs/real/ensemble.yaml --dtype bfloat16 &
     python examples/real/score_over_http.py --evaluation runs/real/evaluation
 
-Prints the accuracy over HTTP beside the evaluation's, for each source.
+Prints for each source the accuracy over HTTP beside the evaluation's, the largest difference of a
+reward, and how many pairs the two order differently.
 """
 
 import argparse
 import json
 from pathlib import Path
+
+import numpy as np
 
 from plaudit import RewardClient
 from training import settings
@@ -24,22 +27,19 @@ def main() -> None:
     parser.add_argument("--sources", nargs="+", default=["hh-harmless", "hh-helpful"])
     options = parser.parse_args()
     config = settings.load(DataSettings, options.data)
-    evaluation = json.loads((options.evaluation / "evaluation.json").read_text())
     with RewardClient(options.url, timeout_seconds=3600, batch_items=64, concurrency=4) as client:
         client.wait_ready(60)
         for source in config.sources:
-            if source.name not in options.sources:
-                continue
-            pairs = splits.select(
-                sources.load(source).pairs, config.split, "test", source.max_pairs
-            )
-            found = accuracy(client, pairs)
-            evaluated = evaluation["sources"][source.name]["rows"]["ens"]["accuracy"]["value"]
-            print(f"{source.name}: {len(pairs)} pairs, over HTTP {found}, evaluation {evaluated}")
+            if source.name in options.sources:
+                loaded = sources.load(source)
+                pairs = splits.select(loaded.pairs, config.split, "test", source.max_pairs)
+                served = rewards(client, pairs)
+                evaluated = evaluated_rewards(options.evaluation, source.name)
+                print(f"{source.name}: {comparison(served, evaluated)}", flush=True)
 
 
-def accuracy(client: RewardClient, pairs: list[sources.Pair]) -> float:
-    """Share of pairs whose chosen response has the higher ensemble reward."""
+def rewards(client: RewardClient, pairs: list[sources.Pair]) -> np.ndarray:
+    """Ensemble rewards (P, 2) of the chosen and the rejected response of each pair."""
     items = [
         {"prompt": list(pair.prompt), "response": response}
         for pair in pairs
@@ -47,9 +47,21 @@ def accuracy(client: RewardClient, pairs: list[sources.Pair]) -> float:
     ]
     answer = client.ensemble_score(items, truncation="left")
     answer.raise_for_errors()
-    rewards = [reward for reward in answer.rewards if reward is not None]
-    wins = sum(chosen > rejected for chosen, rejected in zip(rewards[::2], rewards[1::2]))  # noqa: B905
-    return wins / len(pairs)
+    return np.array(answer.rewards, np.float64).reshape(-1, 2)
+
+
+def evaluated_rewards(directory: Path, source: str) -> np.ndarray:
+    lines = map(json.loads, (directory / "scores.jsonl").read_text().splitlines())
+    return np.array([line["scores"]["ens"] for line in lines if line["source"] == source])
+
+
+def comparison(served: np.ndarray, evaluated: np.ndarray) -> str:
+    right, expected = served[:, 0] > served[:, 1], evaluated[:, 0] > evaluated[:, 1]
+    return (
+        f"{len(served)} pairs, accuracy {right.mean():.4f} over HTTP, {expected.mean():.4f} "
+        f"evaluated; largest difference of a reward {np.abs(served - evaluated).max():.2g}, "
+        f"{(right != expected).sum()} pairs ordered differently"
+    )
 
 
 if __name__ == "__main__":
