@@ -22,6 +22,10 @@ from plaudit.reward_model import (
     use_packed_attention,
 )
 
+# Packed models whose lower blocks hand their hidden states to the upper ones unchanged, under the
+# names of Llama. (Gemma 2 scales what it is given; GPT-2 adds positions.)
+SPLITTABLE = frozenset({"llama", "mistral", "qwen2", "qwen3"})
+
 # Entries of a config that say where it comes from, not what the model computes.
 PROVENANCE = {"_name_or_path", "transformers_version", "architectures", "dtype"}
 
@@ -134,8 +138,10 @@ def join(models: Iterable[RewardModel]) -> list[JointModel]:
 
 
 def count_shared_blocks(one: PreTrainedModel, other: PreTrainedModel) -> int:
-    """How many lowest blocks of two packed decoders compute the same, bit by bit."""
-    if not (can_pack(one) and can_pack(other) and _computation(one) == _computation(other)):
+    """How many lowest blocks of two models compute the same, bit by bit."""
+    if not (can_pack(one) and one.config.model_type in SPLITTABLE):
+        return 0
+    if _computation(one) != _computation(other):
         return 0
     a, b = one.base_model, other.base_model
     if not _equal(a.embed_tokens, b.embed_tokens):

@@ -3,8 +3,10 @@
 Letters: N sequences, T the longest of them in tokens, D the width.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +21,8 @@ from plaudit.checkpoint import CheckpointError, Manifest
 from plaudit.conversation import Encoder
 from plaudit.packing import pack, packed_batches, padded_batches
 
+log = logging.getLogger("plaudit")
+
 Scores = np.ndarray[Any, np.dtype[np.float32]]
 Device = Literal["auto", "cpu", "cuda"]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -30,8 +34,17 @@ def is_decoder(model: PreTrainedModel) -> bool:
 
 
 def can_pack(model: PreTrainedModel) -> bool:
-    windowed = "sliding_attention" in (getattr(model.config, "layer_types", None) or ())
-    return is_decoder(model) and model.config.model_type in attention.PROVEN and not windowed
+    return is_decoder(model) and attention.is_proven(model.config)
+
+
+@cache
+def say_padded(model_type: str) -> None:
+    """Once for each type, since it costs speed and nothing else."""
+    log.warning(
+        "%s models run in padded batches: the packed forward is proven for %s",
+        model_type,
+        ", ".join(sorted(attention.PROVEN)),
+    )
 
 
 @dataclass(frozen=True)
@@ -168,6 +181,8 @@ class RewardModel:
 
     def __init__(self, model: PreTrainedModel, encoder: Encoder, manifest: Manifest, revision: str):
         self.classifier = model.eval()
+        if is_decoder(model) and not can_pack(model):
+            say_padded(model.config.model_type)
         self.encoder = encoder
         self.manifest = manifest
         self.revision = revision

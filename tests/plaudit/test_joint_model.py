@@ -5,7 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification, BertConfig, LlamaConfig, Qwen3Config
+from transformers import (
+    AutoModelForSequenceClassification,
+    BertConfig,
+    LlamaConfig,
+    MistralConfig,
+    Qwen2Config,
+    Qwen3Config,
+)
 
 from plaudit.checkpoint import describe_plain
 from plaudit.conversation import Encoder
@@ -51,7 +58,7 @@ def asked_of(members: int) -> list[Asked]:
     return [Asked(member, ids) for ids in SEQUENCES for member in range(members)]
 
 
-@pytest.mark.parametrize("kind", [LlamaConfig, Qwen3Config])
+@pytest.mark.parametrize("kind", [LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config])
 @pytest.mark.parametrize("depth", [1, 3, BLOCKS])
 def test_joint_scores_are_those_of_each_member_alone(trained_above, kind, depth):
     alone = [trained_above(kind, depth, seed).score(SEQUENCES) for seed in range(3)]

@@ -10,9 +10,13 @@ from torch.nn.functional import logsigmoid
 from transformers import (
     AutoModelForSequenceClassification,
     BertConfig,
+    Gemma2Config,
+    Gemma3TextConfig,
     GPT2Config,
     LlamaConfig,
     LlamaForCausalLM,
+    MistralConfig,
+    Olmo2Config,
     PreTrainedModel,
     Qwen2Config,
     Qwen3Config,
@@ -28,6 +32,7 @@ from plaudit.reward_model import (
     head,
     keep_head_fp32,
     load_classifier,
+    say_padded,
     scores,
 )
 
@@ -45,24 +50,44 @@ DECODER = {
     "eos_token_id": 2,
     "num_labels": 1,
 }
+GPT2 = {
+    "vocab_size": VOCABULARY,
+    "n_embd": 32,
+    "n_layer": 2,
+    "n_head": 4,
+    "n_positions": 128,
+    "initializer_range": 0.1,
+    "attn_pdrop": 0.0,
+    "bos_token_id": 2,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+    "num_labels": 1,
+}
 PACKED = {
     "llama": LlamaConfig(**DECODER),
     "qwen2": Qwen2Config(**DECODER),
     "qwen3": Qwen3Config(**DECODER, head_dim=8),
+    "qwen2 with windows": Qwen2Config(
+        **DECODER, use_sliding_window=True, sliding_window=8, max_window_layers=1
+    ),
+    "mistral": MistralConfig(**DECODER, sliding_window=None),
+    "mistral with windows": MistralConfig(**DECODER, sliding_window=8),
+    "gemma2": Gemma2Config(
+        **DECODER, head_dim=8, sliding_window=8, attn_logit_softcapping=2.0, query_pre_attn_scalar=8
+    ),
+    "gemma3": Gemma3TextConfig(
+        **DECODER,
+        head_dim=8,
+        sliding_window=8,
+        layer_types=["sliding_attention", "full_attention"],
+        query_pre_attn_scalar=8,
+    ),
+    "gpt2": GPT2Config(**GPT2),
+    "gpt2 scaled by layer": GPT2Config(
+        **GPT2, scale_attn_by_inverse_layer_idx=True, reorder_and_upcast_attn=True
+    ),
 }
 PADDED = {
-    "gpt2": GPT2Config(
-        vocab_size=VOCABULARY,
-        n_embd=32,
-        n_layer=2,
-        n_head=4,
-        n_positions=128,
-        initializer_range=0.1,
-        bos_token_id=2,
-        eos_token_id=2,
-        pad_token_id=0,
-        num_labels=1,
-    ),
     "bert": BertConfig(
         vocab_size=VOCABULARY,
         hidden_size=32,
@@ -74,10 +99,10 @@ PADDED = {
         pad_token_id=0,
         num_labels=1,
     ),
-    # Packing knows no window, so a windowed model of a proven type is padded too.
-    "windowed-qwen2": Qwen2Config(
-        **DECODER, use_sliding_window=True, sliding_window=8, max_window_layers=1
+    "gemma3 that looks ahead": Gemma3TextConfig(
+        **DECODER, head_dim=8, use_bidirectional_attention=True
     ),
+    "olmo2": Olmo2Config(**DECODER),
 }
 
 
@@ -113,6 +138,8 @@ def build(config) -> PreTrainedModel:
 
 
 def one_at_a_time(model: PreTrainedModel) -> torch.Tensor:
+    """By eager attention, the only one of Transformers' own that knows soft caps."""
+    model.set_attn_implementation("eager")
     return torch.cat([model(input_ids=torch.tensor([s])).logits[:, 0] for s in SEQUENCES])
 
 
@@ -152,6 +179,15 @@ def test_padded_scores_and_gradients_equal_plain_transformers(name):
 def test_only_proven_models_are_packed():
     assert all(can_pack(build(config)) for config in PACKED.values())
     assert not any(can_pack(build(config)) for config in PADDED.values())
+
+
+def test_a_decoder_that_is_not_proven_says_once_that_it_is_padded(tiny_checkpoint, caplog):
+    whole = RewardModel.load(tiny_checkpoint, device="cpu")
+    say_padded.cache_clear()
+    for name in ("olmo2", "olmo2", "bert", "llama"):
+        model = build((PADDED | PACKED)[name])
+        RewardModel(model, whole.encoder, whole.manifest, whole.revision)
+    assert [r.getMessage().split()[0] for r in caplog.records] == ["olmo2"]
 
 
 def test_packing_computes_a_shared_prompt_once(tiny_checkpoint):
