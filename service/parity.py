@@ -1,0 +1,261 @@
+"""``plaudit parity``: the scores that are served beside those of plain Transformers.
+
+The reference is Transformers in fp32, one sequence at a time. Letters: N sequences.
+"""
+
+import argparse
+import gzip
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+from transformers import AutoModelForSequenceClassification
+
+from plaudit.checkpoint import CheckpointError, Message
+from plaudit.conversation import ConversationError
+from plaudit.probes import conversations
+from plaudit.reward_model import DTYPES, RewardModel, Scores, pick_device
+
+Pairs = list[tuple[int, int]]
+
+
+class ParityError(ValueError):
+    """Data that cannot be scored; the text says where and what mends it."""
+
+
+class PairRow(msgspec.Struct):
+    """A line of ``--data``; other fields are left alone."""
+
+    prompt: list[Message]
+    chosen: str
+    rejected: str
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One way to score beside the reference, in the units of raw scores.
+
+    A flip is a pair that the two order differently, strong if its reference margin exceeds
+    ``--margin``; a tie is a pair with equal scores. ``neighbours`` is the largest difference of a
+    score between three batch compositions and None where there is only one.
+    """
+
+    name: str
+    dtype: str
+    largest_difference: float
+    flips: int
+    strong_flips: int
+    ties: int
+    neighbours: float | None
+
+
+class Report(msgspec.Struct, frozen=True):
+    """Everything that was compared, under which limits, and what went beyond them."""
+
+    model: str
+    revision: str
+    device: str
+    sequences: int
+    pairs: int
+    tolerance: float
+    margin: float
+    rows: list[Row]
+    failures: list[str]
+
+
+def main(argv: Sequence[str]) -> int:
+    options = parser().parse_args(argv)
+    report = compare(options)
+    print(table(report))
+    for failure in report.failures:
+        print(f"plaudit parity: {failure}", file=sys.stderr)
+    if options.json is not None:
+        options.json.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
+    return 1 if report.failures else 0
+
+
+def parser() -> argparse.ArgumentParser:
+    found = argparse.ArgumentParser(
+        prog="plaudit parity",
+        description=__doc__,
+        epilog="exit status: 0 within the limits, 1 beyond one of them, 2 for bad input",
+    )
+    found.add_argument("model", type=Path, help="checkpoint directory")
+    found.add_argument("--data", type=Path, help="JSON lines of pairs: prompt, chosen, rejected")
+    found.add_argument(
+        "--pairs", type=int, default=200, help="lines of --data to read; default: %(default)s"
+    )
+    found.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    found.add_argument(
+        "--max-batch-tokens", type=int, default=8192, help="tokens in one forward: %(default)s"
+    )
+    found.add_argument(
+        "--tolerance", type=float, default=1e-5, help="on an fp32 score; default: %(default)s"
+    )
+    found.add_argument(
+        "--margin",
+        type=float,
+        default=0.05,
+        help="pairs further apart than this in the reference must keep their order in bf16; "
+        "default: %(default)s",
+    )
+    found.add_argument("--json", type=Path, metavar="FILE", help="write the report here")
+    return found
+
+
+def compare(options: argparse.Namespace) -> Report:
+    """Score the probes' conversations and the data every way there is."""
+    device = pick_device(options.device)
+    model = RewardModel.load(options.model, options.device, "float32")
+    rows = read(options.data, options.pairs) if options.data is not None else []
+    sequences, pairs = encode(model, rows)
+    reference = plain(options.model, sequences, "float32", device)
+    found = []
+    for dtype in DTYPES:
+        if dtype != "float32":
+            alone = plain(options.model, sequences, dtype, device)
+            found.append(row("transformers", dtype, [alone], reference, pairs, options.margin))
+        served = RewardModel.load(options.model, options.device, dtype)
+        ways = compositions(served, sequences, options.max_batch_tokens)
+        found.append(row("torch", dtype, ways, reference, pairs, options.margin))
+    return Report(
+        model=str(options.model),
+        revision=model.revision,
+        device=device.type,
+        sequences=len(sequences),
+        pairs=len(pairs),
+        tolerance=options.tolerance,
+        margin=options.margin,
+        rows=found,
+        failures=list(failures(found, options.tolerance, options.margin)),
+    )
+
+
+def read(path: Path, count: int) -> list[PairRow]:
+    if not path.is_file():
+        raise ParityError(f"{path}: no such file")
+    rows: list[PairRow] = []
+    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            if len(rows) == count:
+                break
+            try:
+                rows.append(msgspec.json.decode(line, type=PairRow))
+            except msgspec.MsgspecError as error:
+                raise ParityError(f"{path}:{number}: {error}") from None
+    return rows
+
+
+def encode(model: RewardModel, rows: Sequence[PairRow]) -> tuple[list[list[int]], Pairs]:
+    """Token ids of the probes' conversations and of both responses of each row, cut at the
+    checkpoint's side, and which of them are pairs."""
+    encoder, side = model.encoder, model.manifest.truncation_side
+    sequences = []
+    if encoder.has_template:
+        sequences = [encoder.fit(encoder.messages(m), side).ids for m in conversations()]
+    first = len(sequences)
+    for number, line in enumerate(rows, start=1):
+        for response in (line.chosen, line.rejected):
+            try:
+                sequences.append(encoder.fit(encoder.pair(line.prompt, response), side).ids)
+            except ConversationError as error:
+                raise ParityError(f"row {number} of --data: {error}") from None
+    if not sequences:
+        raise CheckpointError("no chat template, so no probes: give --data of a templated model")
+    return sequences, [(i, i + 1) for i in range(first, len(sequences), 2)]
+
+
+@torch.inference_mode()
+def plain(
+    directory: Path, sequences: Iterable[Sequence[int]], dtype: str, device: torch.device
+) -> Scores:
+    """Scores (N,) of Transformers' own classifier, one sequence at a time."""
+    model = AutoModelForSequenceClassification.from_pretrained(
+        directory, dtype=DTYPES[dtype], use_safetensors=True, trust_remote_code=False
+    )
+    if getattr(model.config, "attn_logit_softcapping", None):
+        model.set_attn_implementation("eager")  # the others leave soft caps out
+    model = model.to(device).eval()
+    found = [model(torch.tensor([ids], device=device)).logits[0, 0] for ids in sequences]
+    return torch.stack(found).float().cpu().numpy()
+
+
+def compositions(
+    model: RewardModel, sequences: Sequence[Sequence[int]], max_tokens: int
+) -> list[Scores]:
+    """Scores (N,) alone, in the service's batches, and in smaller ones of other neighbours."""
+    alone = np.concatenate([model.score([ids]) for ids in sequences])
+    together = model.score_all(sequences, max_tokens)
+    order = np.random.default_rng(0).permutation(len(sequences))
+    mixed = np.empty_like(alone)
+    # Halves of a random order, so that a sequence meets half of its neighbours again.
+    for half in np.array_split(order, 2):
+        mixed[half] = model.score_all([sequences[i] for i in half], max_tokens // 4)
+    return [alone, together, mixed]
+
+
+def row(
+    name: str, dtype: str, ways: Sequence[Scores], reference: Scores, pairs: Pairs, margin: float
+) -> Row:
+    """Differences are the largest over all compositions; flips and ties are those when alone."""
+    stacked = np.stack(ways)
+    left, right = np.array(pairs, int).reshape(-1, 2).T
+    expected, found = (scores[left] - scores[right] for scores in (reference, ways[0]))
+    flipped = np.sign(expected) * np.sign(found) < 0
+    return Row(
+        name=name,
+        dtype=dtype,
+        largest_difference=float(np.abs(stacked - reference).max()),
+        flips=int(flipped.sum()),
+        strong_flips=int((np.abs(expected) > margin)[np.sign(expected) != np.sign(found)].sum()),
+        ties=int((found == 0).sum()),
+        neighbours=float(np.ptp(stacked, axis=0).max()) if len(ways) > 1 else None,
+    )
+
+
+def failures(rows: Iterable[Row], tolerance: float, margin: float) -> Iterable[str]:
+    """What is beyond the limits. Transformers' own rows are there to compare, not to judge.
+
+    ``not … <=`` so that a score that is not a number fails too.
+    """
+    for one in rows:
+        if one.name == "transformers":
+            continue
+        if one.dtype == "float32" and not one.largest_difference <= tolerance:
+            yield (
+                f"{one.name} {one.dtype}: a score is off by {one.largest_difference:.3g}, "
+                f"the tolerance is {tolerance:g}"
+            )
+        if not np.isfinite(one.largest_difference):
+            yield f"{one.name} {one.dtype}: a score is not finite"
+        if one.strong_flips:
+            yield (
+                f"{one.name} {one.dtype}: {one.strong_flips} pairs with a margin over {margin:g} "
+                "lose their order"
+            )
+
+
+def table(report: Report) -> str:
+    """The rows as Markdown, below what was scored."""
+    lines = [
+        f"{report.model} ({report.revision[:19]}) on {report.device}: {report.sequences} "
+        f"sequences, {report.pairs} pairs, against Transformers in fp32, one sequence at a time",
+        "",
+        f"| scored by | dtype | largest difference | between batches | flips | flips over "
+        f"{report.margin:g} | ties |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    lines += [cells(one) for one in report.rows]
+    return "\n".join(lines)
+
+
+def cells(one: Row) -> str:
+    between = "" if one.neighbours is None else f"{one.neighbours:.2g}"
+    values: list[Any] = [
+        one.name, one.dtype, f"{one.largest_difference:.2g}", between,
+        one.flips, one.strong_flips, one.ties,
+    ]  # fmt: skip
+    return f"| {' | '.join(map(str, values))} |"

@@ -1,0 +1,89 @@
+"""``plaudit parity`` compares with plain Transformers, and fails when it should."""
+
+import gzip
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification
+
+from plaudit import attention
+from plaudit.conversation import Encoder
+from plaudit.probes import conversations
+from service.parity import ParityError, main
+
+
+def report_of(path: Path) -> dict:
+    return json.loads(path.read_text())
+
+
+def row_of(report: dict, name: str, dtype: str) -> dict:
+    (found,) = [r for r in report["rows"] if (r["name"], r["dtype"]) == (name, dtype)]
+    return found
+
+
+def test_a_sound_model_passes_and_says_what_was_compared(
+    tmp_path, tiny_checkpoint, pairs_file, capsys
+):
+    out = tmp_path / "parity.json"
+    command = [str(tiny_checkpoint), "--data", str(pairs_file), "--pairs", "20", "--device", "cpu"]
+    assert main([*command, "--json", str(out)]) == 0
+    report = report_of(out)
+    assert (report["pairs"], report["sequences"]) == (20, len(conversations()) + 40)
+    assert report["failures"] == []
+    exact = row_of(report, "torch", "float32")
+    assert exact["largest_difference"] <= 1e-5
+    assert exact["neighbours"] <= 1e-5
+    assert exact["flips"] == 0
+    rough = row_of(report, "torch", "bfloat16")
+    assert 1e-5 < rough["largest_difference"] < 0.25
+    shown = capsys.readouterr().out
+    assert "| torch | float32 |" in shown
+    assert "| transformers | bfloat16 |" in shown
+
+
+def test_the_reference_is_transformers_itself(tmp_path, tiny_checkpoint):
+    """The bf16 row of Transformers holds the difference that two plain runs have."""
+    out = tmp_path / "parity.json"
+    assert main([str(tiny_checkpoint), "--device", "cpu", "--json", str(out)]) == 0
+    encoder = Encoder.load(tiny_checkpoint, 512)
+    sequences = [encoder.messages(m) for m in conversations()]
+    runs = []
+    for dtype in (torch.float32, torch.bfloat16):
+        model = AutoModelForSequenceClassification.from_pretrained(tiny_checkpoint, dtype=dtype)
+        with torch.inference_mode():
+            runs.append(torch.cat([model(torch.tensor([s])).logits[:, 0] for s in sequences]))
+    expected = (runs[0] - runs[1].float()).abs().max().item()
+    assert row_of(report_of(out), "transformers", "bfloat16")[
+        "largest_difference"
+    ] == pytest.approx(expected, rel=1e-3)
+
+
+def test_an_attention_that_forgets_the_prompt_fails(tiny_checkpoint, monkeypatch, capsys):
+    whole = attention.Plan.of
+    monkeypatch.setattr(
+        attention.Plan,
+        "of",
+        lambda packed, device: replace(
+            (found := whole(packed, device)), ancestors=[[] for _ in found.ancestors]
+        ),
+    )
+    assert main([str(tiny_checkpoint), "--device", "cpu"]) == 1
+    assert "torch float32: a score is off by" in capsys.readouterr().err
+
+
+def test_a_tighter_tolerance_than_rounding_fails(tiny_checkpoint):
+    assert main([str(tiny_checkpoint), "--device", "cpu", "--tolerance", "0"]) == 1
+
+
+def test_compressed_data_is_read_and_a_bad_line_is_named(tmp_path, tiny_checkpoint, pairs_file):
+    packed = tmp_path / "pairs.jsonl.gz"
+    packed.write_bytes(gzip.compress(pairs_file.read_bytes() + b'{"prompt": "no turns"}\n'))
+    command = [str(tiny_checkpoint), "--device", "cpu", "--data", str(packed), "--pairs"]
+    assert main([*command, "5"]) == 0
+    with pytest.raises(ParityError, match=r"pairs\.jsonl\.gz:61: Expected `array`"):
+        main([*command, "100"])
+    with pytest.raises(ParityError, match="no such file"):
+        main([str(tiny_checkpoint), "--data", str(tmp_path / "none")])
