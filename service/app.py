@@ -2,9 +2,9 @@
 
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from fastapi import FastAPI, Request, Response
@@ -18,7 +18,15 @@ from plaudit.wire import EnsembleRequest, EnsembleResponse, ModelList, ScoreRequ
 from service import openapi
 from service.admission import Admission
 from service.cache import Cache, MemoryCache, RedisCache, TieredCache
-from service.hardening import Keys, deadline_seconds, read_body, request_id
+from service.fair_queue import Caller
+from service.hardening import (
+    Keys,
+    deadline_seconds,
+    priority,
+    read_body,
+    request_id,
+    unless_gone,
+)
 from service.logs import event, log
 from service.member_scores import MemberScores
 from service.metrics import Metrics
@@ -86,13 +94,14 @@ def add_scoring(app: FastAPI, scorer: Scorer, settings: Settings, metrics: Metri
     async def answer(
         request: Request,
         decoder: "msgspec.json.Decoder[R]",
-        use: Callable[[R, float], Awaitable[ScoreResponse | EnsembleResponse]],
+        use: Callable[[R, Caller, float], Coroutine[Any, Any, ScoreResponse | EnsembleResponse]],
     ) -> Response:
         seconds = deadline_seconds(request.headers, settings.deadline_seconds)
+        caller = Caller(priority(request.headers))
         body = await read_body(request, max_bytes)
         with metrics.stage("decode"):
             decoded = decode(decoder, body)
-        response = await use(decoded, seconds)
+        response = await unless_gone(request, use(decoded, caller, seconds))
         request.state.log = {
             "items": len(response.rewards),
             "tokens": response.usage.tokens,

@@ -7,7 +7,6 @@ While a forward runs the queue grows by itself; an idle engine lingers a moment 
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -16,12 +15,17 @@ from typing import Any, Protocol
 import numpy as np
 
 from plaudit.joint_model import Asked
+from service.fair_queue import Caller, FairQueue
 from service.logs import log
 from service.metrics import Metrics
 
 # Budgets of tokens planned together: wide enough for like lengths and shared prefixes to meet,
 # narrow enough that nobody at the queue's head waits for more forwards than this.
 WINDOW = 4
+# A caller's turn is this part of a budget: one item behind a large request is in the next forward.
+TURNS = 2
+LINGER_STEP = 0.0005
+STOPPING = "the server is stopping"
 
 
 class EngineFault(RuntimeError):
@@ -43,9 +47,14 @@ class Work:
     """One sequence on its way to one member's score, wanted by ``waiters`` callers."""
 
     asked: Asked
+    caller: Caller
     done: asyncio.Future[float]
     waiters: int = 1
     since: float = field(default_factory=time.perf_counter)
+
+    @property
+    def tokens(self) -> int:
+        return len(self.asked.ids)
 
 
 class Batcher:
@@ -61,15 +70,17 @@ class Batcher:
     ):
         self._forward, self._thread, self._metrics = forward, thread, metrics
         self._max_tokens, self._linger = max_batch_tokens, linger_seconds
-        self._queue: deque[Work] = deque()
+        self._queue: FairQueue[Work] = FairQueue(max(1, max_batch_tokens // TURNS))
+        self._arrivals = 0
         self._arrived = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
 
-    def submit(self, asked: Asked) -> Work:
+    def submit(self, asked: Asked, caller: Caller) -> Work:
         """Queue a sequence. Its ``done`` is settled with a score or EngineFault."""
-        work = Work(asked, asyncio.get_running_loop().create_future())
-        self._queue.append(work)
+        work = Work(asked, caller, asyncio.get_running_loop().create_future())
+        self._queue.push(work)
         self._metrics.queue_items.inc()
+        self._arrivals += 1
         self._arrived.set()
         if self._loop is None or self._loop.done():
             self._loop = asyncio.create_task(self._run())
@@ -80,35 +91,59 @@ class Batcher:
         if self._loop is not None:
             self._loop.cancel()
             await asyncio.gather(self._loop, return_exceptions=True)
-        settle(self._queue, error=EngineFault("the server is stopping"))
-        self._queue.clear()
+        settle(self._queue.drain(), error=EngineFault(STOPPING))
 
     async def _run(self) -> None:
         while True:
-            if not self._queue:
+            if not len(self._queue):
                 self._arrived.clear()
                 await self._arrived.wait()
-                await asyncio.sleep(self._linger)
-            window = self._take()
+                await self._gather()
+            window = self._queue.take(WINDOW * self._max_tokens)
+            self._metrics.queue_items.dec(len(window))
             self._metrics.queue_oldest.set(time.perf_counter() - window[0].since)
             try:
-                plan = self._forward.batches([work.asked for work in window], self._max_tokens)
-                for batch in plan:
-                    await self._compute(still_wanted([window[i] for i in batch]))
+                await self._work_through(window)
             finally:
-                # Nothing is left here unless the loop is cancelled or fails outside a forward.
-                settle(window, error=EngineFault("the server is stopping"))
+                # Nothing is left here unless the loop is cancelled.
+                settle(window, error=EngineFault(STOPPING))
 
-    def _take(self) -> list[Work]:
-        """The queue's head, up to WINDOW budgets of tokens."""
-        window: list[Work] = []
-        tokens = 0
-        while self._queue and (not window or tokens < WINDOW * self._max_tokens):
-            work = self._queue.popleft()
-            self._metrics.queue_items.dec()
-            window.append(work)
-            tokens += len(work.asked.ids)
-        return window
+    async def _gather(self) -> None:
+        """Linger while company comes, at most as long as allowed: a lone caller waits one step."""
+        enough = time.perf_counter() + self._linger
+        seen = None
+        while seen != self._arrivals and time.perf_counter() < enough:
+            seen = self._arrivals
+            await asyncio.sleep(LINGER_STEP)
+
+    async def _work_through(self, window: list[Work]) -> None:
+        """Compute a window batch by batch, the earliest turn first. When more work arrives, what is
+        not begun goes back to take its turn beside it."""
+        arrivals = self._arrivals
+        plan = await self._plan(window)
+        for number, batch in enumerate(plan, start=1):
+            await self._compute(still_wanted([window[i] for i in batch]))
+            rest = sorted(i for later in plan[number:] for i in later)
+            if rest and arrivals != self._arrivals:
+                waiting = [window[i] for i in rest]
+                self._queue.put_back(waiting)
+                self._metrics.queue_items.inc(len(waiting))
+                for i in reversed(rest):
+                    del window[i]
+                return
+
+    async def _plan(self, window: Sequence[Work]) -> list[list[int]]:
+        """Batches of positions in the window. Planned in the engine's thread: it takes a while."""
+        asked = [work.asked for work in window]
+        loop = asyncio.get_running_loop()
+        try:
+            plan = await loop.run_in_executor(
+                self._thread, self._forward.batches, asked, self._max_tokens
+            )
+        except Exception as error:  # noqa: BLE001  as in _compute
+            settle(window, error=fault_of(error, len(window)))
+            return []
+        return sorted(plan, key=min)
 
     async def _compute(self, batch: list[Work]) -> None:
         if not batch:
@@ -123,11 +158,8 @@ class Batcher:
                 scores, sizes = await loop.run_in_executor(self._thread, self._score, asked)
             if len(scores) != len(batch):
                 raise ValueError(f"{len(scores)} scores for {len(batch)} sequences")
-        except Exception as error:  # noqa: BLE001  the one place where an engine's failure ends
-            log.exception("engine fault")
-            fault = EngineFault(f"{type(error).__name__} in a batch of {len(batch)}")
-            fault.__cause__ = error
-            settle(batch, error=fault)
+        except Exception as error:  # noqa: BLE001  an engine's failure ends here
+            settle(batch, error=fault_of(error, len(batch)))
         else:
             settle(batch, scores=scores)
             self._count(asked, *sizes)
@@ -147,6 +179,14 @@ class Batcher:
             metrics.tokens.labels(kind).inc(count)
 
 
+def fault_of(error: Exception, count: int) -> EngineFault:
+    """Log an engine's failure where it is being handled, and make it the fault of its work."""
+    log.exception("engine fault")
+    fault = EngineFault(f"{type(error).__name__} in a batch of {count}")
+    fault.__cause__ = error
+    return fault
+
+
 def still_wanted(works: Sequence[Work]) -> list[Work]:
     """The works that somebody waits for; the others are cancelled."""
     for work in works:
@@ -156,7 +196,7 @@ def still_wanted(works: Sequence[Work]) -> list[Work]:
 
 
 def settle(
-    works: Sequence[Work] | deque[Work],
+    works: Sequence[Work],
     scores: np.ndarray[Any, Any] | None = None,
     error: EngineFault | None = None,
 ) -> None:

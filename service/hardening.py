@@ -1,14 +1,19 @@
 """What stands before the scorer: keys, body caps, deadlines, request ids."""
 
+import asyncio
 import hashlib
 import hmac
 import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any, TypeVar, cast, get_args
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
+from service.fair_queue import Priority
 from service.problems import Failure
+
+T = TypeVar("T")
 
 REQUEST_ID = re.compile(r"^[A-Za-z0-9-]{1,64}$")
 
@@ -53,6 +58,33 @@ def deadline_seconds(headers: Mapping[str, str], limit: float) -> float:
     if not re.fullmatch("[0-9]{1,12}", value) or int(value) == 0:
         raise Failure("malformed", "X-Request-Deadline-Ms is not a positive number of milliseconds")
     return min(limit, int(value) / 1000)
+
+
+def priority(headers: Mapping[str, str]) -> Priority:
+    """How urgent the caller says it is (X-Priority)."""
+    value = headers.get("x-priority", "train")
+    for known in get_args(Priority):
+        if value == known:
+            return cast(Priority, known)
+    raise Failure("malformed", f"X-Priority is not one of {', '.join(get_args(Priority))}")
+
+
+async def unless_gone(request: Request, answer: Coroutine[Any, Any, T]) -> T:
+    """The answer, unless the caller hangs up first: then it is cancelled, ClientDisconnect.
+
+    The body must have been read: what is received after it can only be the end.
+    """
+    answering = asyncio.ensure_future(answer)
+    gone = asyncio.ensure_future(request.receive())
+    try:
+        await asyncio.wait({answering, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not answering.done():
+            raise ClientDisconnect
+        return answering.result()
+    finally:
+        answering.cancel()
+        gone.cancel()
+        await asyncio.gather(answering, gone, return_exceptions=True)
 
 
 def request_id(headers: Mapping[str, str]) -> str:

@@ -9,6 +9,7 @@ from plaudit.conversation import TokenSequence
 from plaudit.wire import ItemError
 from service.batcher import EngineFault, Work
 from service.cache import Cache, key_of
+from service.fair_queue import Caller
 from service.items import Encoded
 from service.metrics import Metrics
 from service.registry import Member
@@ -33,7 +34,7 @@ class MemberScores:
         self._running: dict[bytes, Work] = {}
         self._storing: set[asyncio.Task[None]] = set()
 
-    async def of(self, member: Member, encoded: Sequence[Encoded]) -> list[Outcome]:
+    async def of(self, member: Member, encoded: Sequence[Encoded], caller: Caller) -> list[Outcome]:
         """A score or an error for each item, in order; identical items are computed once."""
         revision = member.model.revision
         keyed = [
@@ -48,15 +49,17 @@ class MemberScores:
         with self._metrics.stage("cache_get"):
             known = await self._cache.get(list(ids))
         found: dict[bytes, Outcome] = {k: Scored(v, cached=True) for k, v in known.items()}
-        found |= await self._compute(member, {k: v for k, v in ids.items() if k not in known})
+        found |= await self._compute(
+            member, {k: v for k, v in ids.items() if k not in known}, caller
+        )
         return [key if isinstance(key, ItemError) else found[key] for key in keyed]
 
     async def _compute(
-        self, member: Member, missing: Mapping[bytes, Sequence[int]]
+        self, member: Member, missing: Mapping[bytes, Sequence[int]], caller: Caller
     ) -> dict[bytes, Outcome]:
         if not missing:
             return {}
-        works = {key: self._join(member, key, ids) for key, ids in missing.items()}
+        works = {key: self._join(member, key, ids, caller) for key, ids in missing.items()}
         storing = asyncio.create_task(self._store(works))
         self._storing.add(storing)
         storing.add_done_callback(self._storing.discard)
@@ -81,14 +84,14 @@ class MemberScores:
         with self._metrics.stage("cache_set"):
             await self._cache.put(fresh)
 
-    def _join(self, member: Member, key: bytes, ids: Sequence[int]) -> Work:
+    def _join(self, member: Member, key: bytes, ids: Sequence[int], caller: Caller) -> Work:
         """The work already running for ``key``, or new work."""
         running = self._running.get(key)
         if running is not None and not running.done.cancelled():
             running.waiters += 1
             self._metrics.joined.inc()
             return running
-        work = self._running[key] = member.submit(ids)
+        work = self._running[key] = member.submit(ids, caller)
         work.done.add_done_callback(lambda _: self._forget(key, work))
         return work
 

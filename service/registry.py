@@ -16,6 +16,7 @@ from plaudit.reward_model import RewardModel
 from plaudit.wire import Aggregate, ModelInfo
 from service.batcher import Batcher, Work
 from service.engines.torch_engine import NAME, TorchEngine
+from service.fair_queue import Caller
 from service.metrics import Metrics
 from service.problems import Failure, quote
 from service.settings import Settings, SettingsError
@@ -32,9 +33,9 @@ class Member:
     batcher: Batcher
     position: int
 
-    def submit(self, ids: Sequence[int]) -> Work:
+    def submit(self, ids: Sequence[int], caller: Caller) -> Work:
         """Queue a sequence for this member's score."""
-        return self.batcher.submit(Asked(self.position, ids))
+        return self.batcher.submit(Asked(self.position, ids), caller)
 
 
 @dataclass(frozen=True)

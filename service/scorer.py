@@ -26,6 +26,7 @@ from plaudit.wire import (
     Usage,
 )
 from service.admission import Admission, within
+from service.fair_queue import Caller
 from service.items import Encoded, count_tokens, encode, items_of
 from service.member_scores import MemberScores, Outcome, Scored
 from service.metrics import Metrics
@@ -51,14 +52,14 @@ class Scorer:
         self._metrics, self._max_items = metrics, max_items
         self._tokenizer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tokenize")
 
-    async def score(self, request: ScoreRequest, seconds: float) -> ScoreResponse:
+    async def score(self, request: ScoreRequest, caller: Caller, seconds: float) -> ScoreResponse:
         """Answer ``POST /score`` within ``seconds``: a Failure ends the request, an item's error
         only the item."""
         deadline = asyncio.get_running_loop().time() + seconds
         member = self.registry.member(request.model)
         encoded = await self._encode(member, self._items(request), request.truncation, deadline)
         async with self._admission.admit(count_tokens(encoded), deadline):
-            outcomes = await self._member_scores.of(member, encoded)
+            outcomes = await self._member_scores.of(member, encoded, caller)
         results = [
             score_result(member, sequence, outcome)
             for sequence, outcome in zip(encoded, outcomes, strict=True)
@@ -71,7 +72,9 @@ class Scorer:
             usage=usage([encoded], [outcomes]),
         )
 
-    async def ensemble_score(self, request: EnsembleRequest, seconds: float) -> EnsembleResponse:
+    async def ensemble_score(
+        self, request: EnsembleRequest, caller: Caller, seconds: float
+    ) -> EnsembleResponse:
         """Answer ``POST /ensemble_score``. An item that one member cannot score has no reward."""
         deadline = asyncio.get_running_loop().time() + seconds
         ensemble = self.registry.ensemble(request.ensemble)
@@ -79,7 +82,12 @@ class Scorer:
         items = self._items(request)
         encoded = [await self._encode(m, items, request.truncation, deadline) for m in members]
         async with self._admission.admit(sum(map(count_tokens, encoded)), deadline):
-            outcomes = await asyncio.gather(*map(self._member_scores.of, members, encoded))
+            outcomes = await asyncio.gather(
+                *(
+                    self._member_scores.of(member, rows, caller)
+                    for member, rows in zip(members, encoded, strict=True)
+                )
+            )
         raw, places = scored_rows(outcomes)
         rewards = calibrate(raw, members)
         kind = request.aggregate or ensemble.aggregate

@@ -49,7 +49,7 @@ class Settings(BaseSettings):
     threads: int = Field(0, ge=0, description="compute threads on a CPU; 0: torch's choice")
     max_tokens: int = Field(4096, ge=1, description="limit for models without reward.json")
     max_batch_tokens: int = Field(8192, ge=1, description="tokens in one forward")
-    linger_ms: float = Field(2.0, ge=0, description="how long an idle engine waits for company")
+    linger_ms: float = Field(2.0, ge=0, description="most that an idle engine waits for company")
 
     max_queued_tokens: int = Field(
         1_000_000, ge=1, description="tokens admitted at a time; callers beyond that are held"

@@ -10,22 +10,30 @@ import pytest
 from plaudit.joint_model import Asked
 from plaudit.packing import padded_batches
 from service.batcher import Batcher, EngineFault
+from service.fair_queue import Caller
 from service.logs import JsonFormatter
+
+CALLER = Caller()
 
 
 class Engine:
-    """Scores a sequence by its sum. Fails on the marker 666; holds while ``gate`` is shut."""
+    """Scores a sequence by its sum. Fails on the marker 666, and to
+    plan with 777; holds while ``gate`` is shut."""
 
     def __init__(self):
         self.seen: list[list[list[int]]] = []
         self.gate = threading.Event()
         self.gate.set()
+        self.waiting = False
 
     def batches(self, asked, max_tokens):
+        if any(777 in one.ids for one in asked):
+            raise ZeroDivisionError
         return padded_batches([one.ids for one in asked], max_tokens)
 
     def score(self, asked):
         sequences = [one.ids for one in asked]
+        self.waiting = not self.gate.is_set()
         self.gate.wait()
         self.seen.append([list(s) for s in sequences])
         if any(666 in s for s in sequences):
@@ -53,7 +61,7 @@ async def batcher(engine, metrics):
 
 async def test_concurrent_sequences_share_forwards_and_get_their_own_scores(batcher, engine):
     sequences = [[i] * (1 + i % 7) for i in range(200)]
-    works = [batcher.submit(Asked(0, s)) for s in sequences]
+    works = [batcher.submit(Asked(0, s), CALLER) for s in sequences]
     scores = await asyncio.gather(*(work.done for work in works))
     assert scores == [sum(s) for s in sequences]
     assert len(engine.seen) < 60
@@ -62,7 +70,7 @@ async def test_concurrent_sequences_share_forwards_and_get_their_own_scores(batc
 
 
 async def test_a_failing_forward_fails_its_batch_and_no_other(batcher):
-    works = [batcher.submit(Asked(0, s)) for s in ([1] * 30, [666] * 31, [2] * 32)]
+    works = [batcher.submit(Asked(0, s), CALLER) for s in ([1] * 30, [666] * 31, [2] * 32)]
     results = await asyncio.gather(*(w.done for w in works), return_exceptions=True)
     assert (results[0], results[2]) == (30.0, 64.0)
     assert isinstance(results[1], EngineFault)
@@ -71,10 +79,10 @@ async def test_a_failing_forward_fails_its_batch_and_no_other(batcher):
 
 async def test_what_nobody_waits_for_is_never_computed(batcher, engine):
     engine.gate.clear()
-    first = batcher.submit(Asked(0, [1]))
-    while batcher._queue:  # until the engine holds the first
+    first = batcher.submit(Asked(0, [1]), CALLER)
+    while not engine.waiting:  # until the engine holds the first
         await asyncio.sleep(0)
-    left, wanted = batcher.submit(Asked(0, [2])), batcher.submit(Asked(0, [3]))
+    left, wanted = batcher.submit(Asked(0, [2]), CALLER), batcher.submit(Asked(0, [3]), CALLER)
     left.waiters = 0
     engine.gate.set()
     assert [await first.done, await wanted.done] == [1.0, 3.0]
@@ -82,9 +90,40 @@ async def test_what_nobody_waits_for_is_never_computed(batcher, engine):
     assert left.done.cancelled()
 
 
+async def test_one_item_does_not_wait_for_all_of_a_large_request(batcher, engine):
+    engine.gate.clear()
+    large = [batcher.submit(Asked(0, [i] * 16), CALLER) for i in range(100)]
+    while not engine.waiting:  # until the engine holds the first of them
+        await asyncio.sleep(0)
+    small = batcher.submit(Asked(0, [5]), Caller())
+    engine.gate.set()
+    assert await small.done == 5.0
+    assert sum(work.done.done() for work in large) < 10
+    assert [await work.done for work in large] == [16.0 * i for i in range(100)]
+
+
+async def test_urgent_work_goes_before_offline_work(batcher, engine):
+    engine.gate.clear()
+    offline = [batcher.submit(Asked(0, [i] * 16), Caller("offline")) for i in range(100)]
+    while not engine.waiting:
+        await asyncio.sleep(0)
+    train = [batcher.submit(Asked(0, [i] * 16), CALLER) for i in range(20)]
+    engine.gate.set()
+    await asyncio.wait([work.done for work in train])
+    assert sum(work.done.done() for work in offline) < 15
+    await asyncio.wait([work.done for work in offline])
+
+
+async def test_a_failure_to_plan_is_the_fault_of_its_window_and_no_other(batcher):
+    poison = batcher.submit(Asked(0, [777]), CALLER)
+    with pytest.raises(EngineFault, match="ZeroDivisionError in a batch of 1"):
+        await poison.done
+    assert await batcher.submit(Asked(0, [4]), CALLER).done == 4.0
+
+
 async def test_closing_settles_what_is_queued(batcher, engine):
     engine.gate.clear()
-    works = [batcher.submit(Asked(0, [i] * 30)) for i in range(5)]
+    works = [batcher.submit(Asked(0, [i] * 30), CALLER) for i in range(5)]
     await asyncio.sleep(0)
     engine.gate.set()
     await batcher.close()
@@ -93,7 +132,7 @@ async def test_closing_settles_what_is_queued(batcher, engine):
 
 
 async def test_a_failing_forward_is_logged_without_its_message(batcher, caplog):
-    work = batcher.submit(Asked(0, [666]))
+    work = batcher.submit(Asked(0, [666]), CALLER)
     await asyncio.wait([work.done])
     [record] = [r for r in caplog.records if r.message == "engine fault"]
     assert "RuntimeError" in JsonFormatter().format(record)

@@ -10,8 +10,10 @@ from plaudit.conversation import TokenSequence
 from plaudit.joint_model import Asked
 from service.batcher import Work
 from service.cache import MemoryCache
+from service.fair_queue import Caller
 from service.member_scores import MemberScores, Scored
 
+CALLER = Caller()
 A, B = TokenSequence([1, 2]), TokenSequence([3])
 
 
@@ -21,8 +23,8 @@ class Queue:
     def __init__(self):
         self.works: list[Work] = []
 
-    def submit(self, ids: Sequence[int]) -> Work:
-        self.works.append(Work(Asked(0, ids), asyncio.get_running_loop().create_future()))
+    def submit(self, ids: Sequence[int], caller: Caller) -> Work:
+        self.works.append(Work(Asked(0, ids), caller, asyncio.get_running_loop().create_future()))
         return self.works[-1]
 
 
@@ -50,7 +52,7 @@ async def started(*tasks):
 
 
 async def test_identical_work_of_two_callers_runs_once(scores, member, queue):
-    tasks = await started(scores.of(member, [A]), scores.of(member, [A, B]))
+    tasks = await started(scores.of(member, [A], CALLER), scores.of(member, [A, B], CALLER))
     assert [work.asked.ids for work in queue.works] == [A.ids, B.ids]
     assert queue.works[0].waiters == 2
     for work, score in zip(queue.works, (0.5, 1.5), strict=True):
@@ -60,22 +62,22 @@ async def test_identical_work_of_two_callers_runs_once(scores, member, queue):
 
 
 async def test_what_was_computed_for_a_caller_that_gave_up_is_cached(scores, member, queue):
-    [task] = await started(scores.of(member, [A, B]))
+    [task] = await started(scores.of(member, [A, B], CALLER))
     queue.works[0].done.set_result(0.5)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert [work.waiters for work in queue.works] == [0, 0]
     queue.works[1].done.cancel()
     await asyncio.gather(*scores._storing)
-    [again] = await started(scores.of(member, [A]))
+    [again] = await started(scores.of(member, [A], CALLER))
     assert await again == [Scored(0.5, cached=True)]
 
 
 async def test_work_that_was_just_cancelled_is_not_joined(scores, member, queue):
-    [task] = await started(scores.of(member, [A]))
+    [task] = await started(scores.of(member, [A], CALLER))
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     queue.works[0].done.cancel()
-    [again] = await started(scores.of(member, [A]))
+    [again] = await started(scores.of(member, [A], CALLER))
     queue.works[1].done.set_result(0.5)
     assert await again == [Scored(0.5, cached=False)]

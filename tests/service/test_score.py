@@ -218,3 +218,12 @@ async def test_a_deadline_of_the_caller_ends_in_504(serve, tiny_checkpoint):
             headers = {"X-Request-Deadline-Ms": value}
             wrong = await client.post("/score", json={}, headers=headers)
             assert wrong.status_code == 422
+
+
+async def test_an_unknown_priority_is_refused_and_the_known_ones_score(serve, tiny_checkpoint):
+    async with serve(models=[tiny_checkpoint]) as client:
+        for value, code in (("train", 200), ("eval", 200), ("offline", 200), ("urgent", 422)):
+            headers = {"X-Priority": value}
+            answer = await client.post("/score", json={"items": ITEMS}, headers=headers)
+            assert answer.status_code == code
+    assert "train, eval, offline" in answer.json()["detail"]

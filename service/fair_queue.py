@@ -1,0 +1,136 @@
+"""The order in which work waits: requests take turns, so none waits for the whole of another.
+
+Within a priority, deficit round robin (Shreedhar and Varghese, SIGCOMM 1995): at its turn a request
+may send a quantum of tokens; what it cannot use yet it keeps for its next turn. Among priorities,
+stride scheduling (Waldspurger and Weihl, MIT/LCS/TM-528): next is the one that had least by its
+share.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Generic, Literal, Protocol, TypeVar
+
+Priority = Literal["train", "eval", "offline"]
+# Parts of the tokens while all have work. A training step waits for its slowest reward, an
+# evaluation for itself, nobody for offline work.
+SHARES: dict[Priority, float] = {"train": 1.0, "eval": 1 / 4, "offline": 1 / 16}
+
+
+@dataclass(frozen=True, eq=False)
+class Caller:
+    """One request, known by identity, and how urgent it is."""
+
+    priority: Priority = "train"
+
+
+class Waiting(Protocol):
+    """What can wait: work of a caller, of a size in tokens."""
+
+    @property
+    def caller(self) -> Caller: ...
+
+    @property
+    def tokens(self) -> int: ...
+
+
+W = TypeVar("W", bound=Waiting)
+
+
+@dataclass
+class Flow(Generic[W]):
+    """The waiting work of one caller, oldest first, and the tokens it may send at its turn."""
+
+    works: deque[W] = field(default_factory=deque)
+    credit: float = 0.0
+
+
+@dataclass
+class Lane(Generic[W]):
+    """The callers of one priority in the order of their turns; ``sent`` tokens by its share."""
+
+    flows: dict[Caller, Flow[W]] = field(default_factory=dict)
+    ring: deque[Caller] = field(default_factory=deque)
+    sent: float = 0.0
+
+    def turn(self, quantum: int) -> list[W]:
+        """What the next caller may send; nothing if it still saves up for a long sequence."""
+        caller = self.ring.popleft()
+        flow = self.flows[caller]
+        if flow.credit < flow.works[0].tokens:
+            flow.credit += quantum
+        sent = []
+        while flow.works and flow.works[0].tokens <= flow.credit:
+            sent.append(flow.works.popleft())
+            flow.credit -= sent[-1].tokens
+        if flow.works:
+            self.ring.append(caller)
+        else:
+            del self.flows[caller]
+        return sent
+
+
+class FairQueue(Generic[W]):
+    """Waiting work of many callers. Not thread-safe."""
+
+    def __init__(self, quantum: int):
+        self._quantum = quantum
+        self._lanes: dict[Priority, Lane[W]] = {priority: Lane() for priority in SHARES}
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def push(self, work: W) -> None:
+        lane = self._lane(work.caller)
+        if work.caller not in lane.flows:
+            lane.flows[work.caller] = Flow()
+            lane.ring.append(work.caller)
+        lane.flows[work.caller].works.append(work)
+        self._count += 1
+
+    def _lane(self, caller: Caller) -> Lane[W]:
+        """The caller's lane. One that stood empty starts level with the others, not with a claim
+        on all that it did not send meanwhile."""
+        lane = self._lanes[caller.priority]
+        if not lane.ring:
+            busy = [other.sent for other in self._lanes.values() if other.ring]
+            lane.sent = max(lane.sent, min(busy, default=0.0))
+        return lane
+
+    def take(self, tokens: int) -> list[W]:
+        """Work of at least ``tokens`` tokens if there is as much, and less than a turn more."""
+        taken: list[W] = []
+        total = 0
+        while self._count > len(taken) and total < tokens:
+            priority = min((p for p in SHARES if self._lanes[p].ring), key=self._sent)
+            sent = self._lanes[priority].turn(self._quantum)
+            size = sum(work.tokens for work in sent)
+            self._lanes[priority].sent += size / SHARES[priority]
+            taken += sent
+            total += size
+        self._count -= len(taken)
+        return taken
+
+    def _sent(self, priority: Priority) -> float:
+        return self._lanes[priority].sent
+
+    def put_back(self, works: Iterable[W]) -> None:
+        """Return work that was taken and not begun, in its order, with the credit it cost."""
+        for work in reversed([*works]):
+            lane = self._lanes[work.caller.priority]
+            if work.caller not in lane.flows:
+                lane.flows[work.caller] = Flow()
+                lane.ring.appendleft(work.caller)
+            flow = lane.flows[work.caller]
+            flow.works.appendleft(work)
+            flow.credit += work.tokens
+            lane.sent -= work.tokens / SHARES[work.caller.priority]
+            self._count += 1
+
+    def drain(self) -> list[W]:
+        """Everything that waits; the queue is empty then."""
+        everything = []
+        while self._count:
+            everything += self.take(self._quantum)
+        return everything
