@@ -13,6 +13,7 @@ from torch.nn.functional import dropout as drop
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, PretrainedConfig
 
+from plaudit.cascade import Cascade, cascade_attention
 from plaudit.packing import Packed
 
 NAME = "plaudit_packed"
@@ -34,13 +35,15 @@ class Plan:
 
     sizes: list[int]
     ancestors: list[list[int]]
+    cascade: Cascade
     device: torch.device
     _masks: dict[tuple[int, int | None], Tensor] = field(default_factory=dict)
 
     @classmethod
     def of(cls, packed: Packed, device: torch.device) -> "Plan":
         sizes = [node.stop - node.start for node in packed.nodes]
-        return cls(sizes, [packed.ancestors(i) for i in range(len(sizes))], device)
+        ancestors = [packed.ancestors(i) for i in range(len(sizes))]
+        return cls(sizes, ancestors, Cascade.of(packed), device)
 
     def is_causal(self, node: int, window: int | None) -> bool:
         """Whether a node sees its own past and nothing else."""
@@ -79,6 +82,9 @@ def packed_attention(  # noqa: PLR0913  the interface of Transformers
 
     ``split`` and ``cat`` rather than slices: the gradient of a slice is as long as the whole row.
     """
+    plain = dropout == 0 and sliding_window is None and softcap is None
+    if plain and query.device.type == "cpu" and not torch.is_grad_enabled():
+        return cascade_attention(query, key, value, plan.cascade, scaling), None
     groups = query.shape[1] // key.shape[1]
     if groups > 1:
         key, value = (x.repeat_interleave(groups, dim=1) for x in (key, value))

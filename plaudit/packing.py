@@ -26,7 +26,10 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """One row. ``ends[i]`` is where in the row the last token of sequence i stands."""
+    """One row, in preorder: a node's descendants stand right behind it.
+
+    ``ends[i]`` is where in the row the last token of sequence i stands.
+    """
 
     ids: list[int]
     nodes: list[Node]
@@ -37,6 +40,15 @@ class Packed:
         found: list[int] = []
         for node in self.nodes:
             found.extend(range(node.first_position, node.first_position + node.stop - node.start))
+        return found
+
+    def reaches(self) -> list[int]:
+        """Where in the row the descendants of each node end; its own stop if it has none."""
+        found = [node.stop for node in self.nodes]
+        for index in reversed(range(len(self.nodes))):
+            parent = self.nodes[index].parent
+            if parent >= 0:
+                found[parent] = max(found[parent], found[index])
         return found
 
     def ancestors(self, index: int) -> list[int]:
@@ -67,21 +79,21 @@ def pack(sequences: Sequence[Ids], min_shared: int = MIN_SHARED) -> Packed:
     pending = [(0, len(ordered), -1, 0)]
     while pending:
         lo, hi, parent, depth = pending.pop()
-        while lo < hi:
-            if len(ordered[lo]) == depth:  # ends on its parent's last token
-                packed.ends[order[lo]] = packed.nodes[parent].stop - 1
-                lo += 1
-                continue
-            stop = lo + 1
-            while stop < hi and lcp[stop - 1] >= depth + min_shared:
-                stop += 1
-            # Alone, a sequence is a leaf; together, they share a node down to where they part.
-            common = min(lcp[lo : stop - 1], default=len(ordered[lo]))
-            start = len(packed.ids)
-            packed.ids.extend(ordered[lo][depth:common])
-            packed.nodes.append(Node(start, len(packed.ids), parent, depth))
-            pending.append((lo, stop, len(packed.nodes) - 1, common))
-            lo = stop
+        while lo < hi and len(ordered[lo]) == depth:  # ends on its parent's last token
+            packed.ends[order[lo]] = packed.nodes[parent].stop - 1
+            lo += 1
+        if lo == hi:
+            continue
+        stop = lo + 1
+        while stop < hi and lcp[stop - 1] >= depth + min_shared:
+            stop += 1
+        # Alone, a sequence is a leaf; together, they share a node down to where they part.
+        common = min(lcp[lo : stop - 1], default=len(ordered[lo]))
+        start = len(packed.ids)
+        packed.ids.extend(ordered[lo][depth:common])
+        packed.nodes.append(Node(start, len(packed.ids), parent, depth))
+        pending.append((stop, hi, parent, depth))
+        pending.append((lo, stop, len(packed.nodes) - 1, common))
     return packed
 
 

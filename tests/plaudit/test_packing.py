@@ -50,6 +50,16 @@ def test_every_sequence_is_rebuilt_from_its_end(found, least):
 
 
 @given(sequences, min_shared)
+def test_descendants_stand_right_behind_their_node(found, least):
+    packed = pack(found, least)
+    for index, reach in enumerate(packed.reaches()):
+        inside = range(packed.nodes[index].start, reach)
+        for other, node in enumerate(packed.nodes):
+            descends = other == index or index in packed.ancestors(other)
+            assert (node.start in inside) == (node.stop - 1 in inside) == descends
+
+
+@given(sequences, min_shared)
 def test_each_end_is_the_last_token_of_a_node(found, least):
     packed = pack(found, least)
     assert set(packed.ends) <= {node.stop - 1 for node in packed.nodes}

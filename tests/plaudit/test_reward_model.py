@@ -171,6 +171,15 @@ def test_packed_scores_and_gradients_equal_plain_transformers(name):
     assert_same_scores_and_gradients(PACKED[name], PackedBatch)
 
 
+@pytest.mark.parametrize("name", PACKED)
+def test_packed_scores_without_gradients_equal_plain_transformers(name):
+    """Scoring alone takes another attention than training."""
+    plain, ours = build(PACKED[name]), build(PACKED[name])
+    with torch.inference_mode():
+        expected, found = one_at_a_time(plain), scores(ours, batch_for(ours, SEQUENCES))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", PADDED)
 def test_padded_scores_and_gradients_equal_plain_transformers(name):
     assert_same_scores_and_gradients(PADDED[name], PaddedBatch)
