@@ -28,7 +28,7 @@ class Cascade:
     keys that they all see."""
 
     own: list[Tensor]
-    real: list[tuple[Tensor, Tensor]]
+    real: list[tuple[Tensor, ...]]
     shared: list[tuple[slice, slice]]
 
     @classmethod
