@@ -5,6 +5,7 @@ heads, K key heads, T tokens of the row, Q and S tokens of queries and keys, D w
 """
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -25,17 +26,19 @@ PROVEN = frozenset({"gemma2", "gemma3_text", "gpt2", "llama", "mistral", "qwen2"
 
 def is_proven(config: PretrainedConfig) -> bool:
     """Whether a model of this config may run packed: of a proven type, and causal."""
+    causal = getattr(config, "is_causal", True)
     bidirectional = getattr(config, "use_bidirectional_attention", None)
-    return config.model_type in PROVEN and not bidirectional
+    return config.model_type in PROVEN and causal and not bidirectional
 
 
 @dataclass(frozen=True)
 class Plan:
     """What the attention function needs of a packed row, made once for all layers."""
 
+    packed: Packed
     sizes: list[int]
     ancestors: list[list[int]]
-    cascade: Cascade
+    longest: int
     device: torch.device
     _masks: dict[tuple[int, int | None], Tensor] = field(default_factory=dict)
 
@@ -43,7 +46,12 @@ class Plan:
     def of(cls, packed: Packed, device: torch.device) -> "Plan":
         sizes = [node.stop - node.start for node in packed.nodes]
         ancestors = [packed.ancestors(i) for i in range(len(sizes))]
-        return cls(sizes, ancestors, Cascade.of(packed), device)
+        longest = max(node.first_position + node.stop - node.start for node in packed.nodes)
+        return cls(packed, sizes, ancestors, longest, device)
+
+    @cached_property
+    def cascade(self) -> Cascade:
+        return Cascade.of(self.packed)
 
     def is_causal(self, node: int, window: int | None) -> bool:
         """Whether a node sees its own past and nothing else."""
@@ -82,8 +90,11 @@ def packed_attention(  # noqa: PLR0913  the interface of Transformers
 
     ``split`` and ``cat`` rather than slices: the gradient of a slice is as long as the whole row.
     """
+    if sliding_window is not None and sliding_window >= plan.longest:
+        sliding_window = None
     plain = dropout == 0 and sliding_window is None and softcap is None
-    if plain and query.device.type == "cpu" and not torch.is_grad_enabled():
+    scoring = query.device.type == "cpu" and not torch.is_grad_enabled()
+    if plain and scoring and query.dtype == key.dtype == value.dtype:
         return cascade_attention(query, key, value, plan.cascade, scaling), None
     groups = query.shape[1] // key.shape[1]
     if groups > 1:

@@ -65,18 +65,19 @@ def cascade_attention(
 ) -> Tensor:
     """Queries (1, H, T, D), keys and values (1, K, T, D) to outputs (1, T, H, D)."""
     queries, keys, values = (x[0].transpose(0, 1) for x in (query, key, value))
-    output = torch.empty_like(queries)
+    # In fp32: a part is merged for each ancestor, and each merge would round again.
+    output = torch.empty(queries.shape)
     weight = torch.empty(queries.shape[:2])
     for positions, real in zip(cascade.own, cascade.real, strict=True):
         q, k, v = (x[positions].transpose(1, 2) for x in (queries, keys, values))
         found, lse = flash_attention(q, k, v, 0.0, True, scale=scaling)
         where = positions[real]
-        output[where] = found.transpose(1, 2)[real]
+        output[where] = found.transpose(1, 2)[real].float()
         weight[where] = lse.transpose(1, 2)[real]
     for at, seen in cascade.shared:
         found, lse = _unmasked(queries[at], keys[seen], values[seen], scaling)
         _merge(output[at], weight[at], found, lse)
-    return output[None]
+    return output.to(query.dtype)[None]
 
 
 def _unmasked(
@@ -104,6 +105,5 @@ def _unmasked(
 
 def _merge(output: Tensor, weight: Tensor, found: Tensor, lse: Tensor) -> None:
     """Join two partial attentions in place, each by its part of the exponentials' sum."""
-    part = torch.sigmoid(lse - weight)[:, :, None].to(output.dtype)
-    output.lerp_(found, part)
+    output.lerp_(found.float(), torch.sigmoid(lse - weight)[:, :, None])
     torch.logaddexp(weight, lse, out=weight)

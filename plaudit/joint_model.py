@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from plaudit import probes
 from plaudit.reward_model import (
     PackedBatch,
     RewardModel,
@@ -49,8 +50,8 @@ class JointModel:
     def adopt(self, model: RewardModel) -> bool:
         """Add a model that shares at least as many lowest blocks as the members do, if it does.
 
-        It gives up its own copies of them. Blocks are compared tensor by tensor, so no flag and no
-        name decides.
+        It gives up its own copies of them; from then on its blocks belong to all members. Blocks
+        are compared tensor by tensor, so no flag and no name decides.
         """
         first = self.members[0].classifier
         shared = count_shared_blocks(first, model.classifier)
@@ -114,6 +115,16 @@ class JointModel:
         for batch in self.batches(asked, max_tokens):
             found[batch] = self.score([asked[i] for i in batch])
         return found
+
+    def verify_probes(self, dtype: str) -> None:
+        """Re-score every member's stored probes the way they are served; CheckpointError."""
+        encoded = [probes.stored_ids(model) for model in self.members]
+        asked = [Asked(member, ids) for member, some in enumerate(encoded) for ids in some]
+        scores = self.score_all(asked)
+        for member, model in enumerate(self.members):
+            own = np.array([one.member == member for one in asked], bool)
+            if own.any():
+                probes.check(model, scores[own], dtype)
 
     def computed_tokens(self, asked: Sequence[Asked]) -> tuple[int, int]:
         """Tokens that one batch sends through the members, and padding beside them.

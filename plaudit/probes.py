@@ -7,7 +7,7 @@ a squashing activation moves a score or a token id, and ends there.
 from collections.abc import Sequence
 
 from plaudit.checkpoint import CheckpointError, Message, Probe, ids_digest
-from plaudit.reward_model import RewardModel
+from plaudit.reward_model import RewardModel, Scores
 
 # Absolute tolerance on a score against the stored fp32 one, by the dtype of the body.
 TOLERANCE = {"float32": 1e-3, "bfloat16": 0.25}
@@ -84,9 +84,13 @@ def encode(model: RewardModel, messages: Sequence[tuple[Message, ...]]) -> list[
 
 def verify(model: RewardModel, dtype: str) -> float:
     """Re-score the stored probes; the largest difference, or CheckpointError if it is too large."""
+    encoded = stored_ids(model)
+    return check(model, model.score_all(encoded), dtype) if encoded else 0.0
+
+
+def stored_ids(model: RewardModel) -> list[list[int]]:
+    """Token ids of the stored probes; CheckpointError if they are not those of training."""
     stored = model.manifest.probes
-    if not stored:
-        return 0.0
     encoded = encode(model, [probe.messages for probe in stored])
     for number, (probe, ids) in enumerate(zip(stored, encoded, strict=True)):
         if ids_digest(ids) != probe.ids_digest:
@@ -94,8 +98,13 @@ def verify(model: RewardModel, dtype: str) -> float:
                 f"probes[{number}].ids_digest: the tokenizer or template gives other token ids "
                 "than in training"
             )
-    expected = [probe.score for probe in stored]
-    differences = abs(model.score_all(encoded) - expected)
+    return encoded
+
+
+def check(model: RewardModel, scores: Scores, dtype: str) -> float:
+    """Compare the probes' scores with the stored ones, of which there is at least one."""
+    expected = [probe.score for probe in model.manifest.probes]
+    differences = abs(scores - expected)
     worst = int(differences.argmax())
     if not differences[worst] <= TOLERANCE[dtype]:
         raise CheckpointError(

@@ -1,8 +1,7 @@
 """Gathers sequences of concurrent requests into forwards under a token budget.
 
 One loop per joint model owns its queue and settles every sequence exactly once, with a score or an
-error.
-While a forward runs the queue grows by itself; an idle engine lingers a moment for company.
+error. While a forward runs the queue grows by itself; an idle engine lingers a moment for company.
 """
 
 import asyncio
@@ -99,9 +98,11 @@ class Batcher:
                 self._arrived.clear()
                 await self._arrived.wait()
                 await self._gather()
-            window = self._queue.take(WINDOW * self._max_tokens)
-            self._metrics.queue_items.dec(len(window))
-            self._metrics.queue_oldest.set(time.perf_counter() - window[0].since)
+            taken = self._queue.take(WINDOW * self._max_tokens)
+            self._metrics.queue_items.dec(len(taken))
+            oldest = min(work.since for work in taken)
+            self._metrics.queue_oldest.set(time.perf_counter() - oldest)
+            window = still_wanted(taken)
             try:
                 await self._work_through(window)
             finally:
@@ -112,9 +113,9 @@ class Batcher:
         """Linger while company comes, at most as long as allowed: a lone caller waits one step."""
         enough = time.perf_counter() + self._linger
         seen = None
-        while seen != self._arrivals and time.perf_counter() < enough:
+        while seen != self._arrivals and (left := enough - time.perf_counter()) > 0:
             seen = self._arrivals
-            await asyncio.sleep(LINGER_STEP)
+            await asyncio.sleep(min(LINGER_STEP, left))
 
     async def _work_through(self, window: list[Work]) -> None:
         """Compute a window batch by batch, the earliest turn first. When more work arrives, what is

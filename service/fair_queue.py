@@ -54,14 +54,20 @@ class Lane(Generic[W]):
     sent: float = 0.0
 
     def turn(self, quantum: int) -> list[W]:
-        """What the next caller may send; nothing if it still saves up for a long sequence."""
+        """What the next caller may send; nothing if it still saves up for a long sequence.
+
+        Never more than a quantum or one sequence, however much credit was put back.
+        """
         caller = self.ring.popleft()
         flow = self.flows[caller]
-        if flow.credit < flow.works[0].tokens:
+        first = flow.works[0].tokens
+        if flow.credit < first:
             flow.credit += quantum
-        sent = []
-        while flow.works and flow.works[0].tokens <= flow.credit:
+        left = min(flow.credit, max(quantum, first))
+        sent: list[W] = []
+        while flow.works and flow.works[0].tokens <= left:
             sent.append(flow.works.popleft())
+            left -= sent[-1].tokens
             flow.credit -= sent[-1].tokens
         if flow.works:
             self.ring.append(caller)
@@ -77,6 +83,7 @@ class FairQueue(Generic[W]):
         self._quantum = quantum
         self._lanes: dict[Priority, Lane[W]] = {priority: Lane() for priority in SHARES}
         self._count = 0
+        self._now = 0.0  # what the lane served last had been sent by its share
 
     def __len__(self) -> int:
         return self._count
@@ -94,8 +101,7 @@ class FairQueue(Generic[W]):
         on all that it did not send meanwhile."""
         lane = self._lanes[caller.priority]
         if not lane.ring:
-            busy = [other.sent for other in self._lanes.values() if other.ring]
-            lane.sent = max(lane.sent, min(busy, default=0.0))
+            lane.sent = self._now
         return lane
 
     def take(self, tokens: int) -> list[W]:
@@ -104,9 +110,11 @@ class FairQueue(Generic[W]):
         total = 0
         while self._count > len(taken) and total < tokens:
             priority = min((p for p in SHARES if self._lanes[p].ring), key=self._sent)
-            sent = self._lanes[priority].turn(self._quantum)
+            lane = self._lanes[priority]
+            self._now = lane.sent
+            sent = lane.turn(self._quantum)
             size = sum(work.tokens for work in sent)
-            self._lanes[priority].sent += size / SHARES[priority]
+            lane.sent += size / SHARES[priority]
             taken += sent
             total += size
         self._count -= len(taken)
@@ -116,16 +124,17 @@ class FairQueue(Generic[W]):
         return self._lanes[priority].sent
 
     def put_back(self, works: Iterable[W]) -> None:
-        """Return work that was taken and not begun, in its order, with the credit it cost."""
+        """Return work that was taken and not begun, in its order, with the credit and the turns
+        it cost: the next take begins with it."""
         for work in reversed([*works]):
             lane = self._lanes[work.caller.priority]
-            if work.caller not in lane.flows:
-                lane.flows[work.caller] = Flow()
-                lane.ring.appendleft(work.caller)
-            flow = lane.flows[work.caller]
+            flow = lane.flows.setdefault(work.caller, Flow())
             flow.works.appendleft(work)
             flow.credit += work.tokens
             lane.sent -= work.tokens / SHARES[work.caller.priority]
+            if work.caller in lane.ring:
+                lane.ring.remove(work.caller)
+            lane.ring.appendleft(work.caller)
             self._count += 1
 
     def drain(self) -> list[W]:

@@ -34,32 +34,45 @@ class MemberScores:
         self._running: dict[bytes, Work] = {}
         self._storing: set[asyncio.Task[None]] = set()
 
-    async def of(self, member: Member, encoded: Sequence[Encoded], caller: Caller) -> list[Outcome]:
-        """A score or an error for each item, in order; identical items are computed once."""
-        revision = member.model.revision
+    async def of(
+        self, members: Sequence[Member], rows: Sequence[Sequence[Encoded]], caller: Caller
+    ) -> list[list[Outcome]]:
+        """For each member a score or an error for each item of its row, in order.
+
+        Identical items are computed once. Items are submitted one after another, each for all its
+        members, so that members that share blocks meet in one forward.
+        """
         keyed = [
-            e if isinstance(e, ItemError) else key_of(revision, self._numerics, e.ids)
-            for e in encoded
+            [self._key(member, one) for one in row]
+            for member, row in zip(members, rows, strict=True)
         ]
-        ids = {
-            key: e.ids
-            for key, e in zip(keyed, encoded, strict=True)
-            if isinstance(key, bytes) and isinstance(e, TokenSequence)
+        wanted: dict[bytes, tuple[Member, Sequence[int]]] = {
+            key: (member, one.ids)
+            for keys, items in zip(zip(*keyed, strict=True), zip(*rows, strict=True), strict=True)
+            for member, key, one in zip(members, keys, items, strict=True)
+            if isinstance(key, bytes) and isinstance(one, TokenSequence)
         }
         with self._metrics.stage("cache_get"):
-            known = await self._cache.get(list(ids))
+            known = await self._cache.get(list(wanted))
         found: dict[bytes, Outcome] = {k: Scored(v, cached=True) for k, v in known.items()}
-        found |= await self._compute(
-            member, {k: v for k, v in ids.items() if k not in known}, caller
-        )
-        return [key if isinstance(key, ItemError) else found[key] for key in keyed]
+        found |= await self._compute({k: v for k, v in wanted.items() if k not in known}, caller)
+        return [
+            [key if isinstance(key, ItemError) else found[key] for key in keys] for keys in keyed
+        ]
+
+    def _key(self, member: Member, encoded: Encoded) -> bytes | ItemError:
+        if isinstance(encoded, ItemError):
+            return encoded
+        return key_of(member.model.revision, self._numerics, encoded.ids)
 
     async def _compute(
-        self, member: Member, missing: Mapping[bytes, Sequence[int]], caller: Caller
+        self, missing: Mapping[bytes, tuple[Member, Sequence[int]]], caller: Caller
     ) -> dict[bytes, Outcome]:
         if not missing:
             return {}
-        works = {key: self._join(member, key, ids, caller) for key, ids in missing.items()}
+        works = {
+            key: self._join(member, key, ids, caller) for key, (member, ids) in missing.items()
+        }
         storing = asyncio.create_task(self._store(works))
         self._storing.add(storing)
         storing.add_done_callback(self._storing.discard)
@@ -69,7 +82,7 @@ class MemberScores:
         finally:
             for work in works.values():
                 work.waiters -= 1
-        return {key: self._outcome(member, work) for key, work in works.items()}
+        return {key: self._outcome(missing[key][0], work) for key, work in works.items()}
 
     async def _store(self, works: Mapping[bytes, Work]) -> None:
         """Wait until all is settled, then cache the scores."""

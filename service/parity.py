@@ -38,9 +38,10 @@ class PairRow(msgspec.Struct):
 class Row(msgspec.Struct, frozen=True):
     """One way to score beside the reference, in the units of raw scores.
 
-    A flip is a pair that the two order differently, strong if its reference margin exceeds
-    ``--margin``; a tie is a pair with equal scores. ``neighbours`` is the largest difference of a
-    score between three batch compositions and None where there is only one.
+    A flip is a pair that loses the order it has in the reference, to the other or to a tie; a
+    strong one has a reference margin over ``--margin``. A tie is a pair with equal scores.
+    ``neighbours`` is the largest difference of a score between three batch compositions and None
+    where there is only one.
     """
 
     name: str
@@ -118,8 +119,8 @@ def compare(options: argparse.Namespace) -> Report:
         if dtype != "float32":
             alone = plain(options.model, sequences, dtype, device)
             found.append(row("transformers", dtype, [alone], reference, pairs, options.margin))
-        served = RewardModel.load(options.model, options.device, dtype)
-        ways = compositions(served, sequences, options.max_batch_tokens)
+            model = RewardModel.load(options.model, options.device, dtype)
+        ways = compositions(model, sequences, options.max_batch_tokens)
         found.append(row("torch", dtype, ways, reference, pairs, options.margin))
     return Report(
         model=str(options.model),
@@ -204,13 +205,13 @@ def row(
     stacked = np.stack(ways)
     left, right = np.array(pairs, int).reshape(-1, 2).T
     expected, found = (scores[left] - scores[right] for scores in (reference, ways[0]))
-    flipped = np.sign(expected) * np.sign(found) < 0
+    flipped = (np.sign(expected) != np.sign(found)) & (expected != 0)
     return Row(
         name=name,
         dtype=dtype,
         largest_difference=float(np.abs(stacked - reference).max()),
         flips=int(flipped.sum()),
-        strong_flips=int((np.abs(expected) > margin)[np.sign(expected) != np.sign(found)].sum()),
+        strong_flips=int((flipped & (np.abs(expected) > margin)).sum()),
         ties=int((found == 0).sum()),
         neighbours=float(np.ptp(stacked, axis=0).max()) if len(ways) > 1 else None,
     )

@@ -117,8 +117,14 @@ class Registry:
 
     def __init__(self, engine: TorchEngine, wanted: Sources, metrics: Metrics):
         self.engine = engine
-        models = {name: engine.load(path) for name, path in wanted.models.items()}
-        joints = join(models.values())
+        models: dict[str, RewardModel] = {}
+
+        def loading() -> Iterator[RewardModel]:
+            for name, path in wanted.models.items():
+                models[name] = engine.load(path)
+                yield models[name]
+
+        joints = join(loading())  # each gives up shared blocks before the next is loaded
         self._batchers = [engine.batcher(joint) for joint in joints]
         places = {
             id(model): (batcher, position)

@@ -59,7 +59,7 @@ class Scorer:
         member = self.registry.member(request.model)
         encoded = await self._encode(member, self._items(request), request.truncation, deadline)
         async with self._admission.admit(count_tokens(encoded), deadline):
-            outcomes = await self._member_scores.of(member, encoded, caller)
+            (outcomes,) = await self._member_scores.of([member], [encoded], caller)
         results = [
             score_result(member, sequence, outcome)
             for sequence, outcome in zip(encoded, outcomes, strict=True)
@@ -82,12 +82,7 @@ class Scorer:
         items = self._items(request)
         encoded = [await self._encode(m, items, request.truncation, deadline) for m in members]
         async with self._admission.admit(sum(map(count_tokens, encoded)), deadline):
-            outcomes = await asyncio.gather(
-                *(
-                    self._member_scores.of(member, rows, caller)
-                    for member, rows in zip(members, encoded, strict=True)
-                )
-            )
+            outcomes = await self._member_scores.of(members, encoded, caller)
         raw, places = scored_rows(outcomes)
         rewards = calibrate(raw, members)
         kind = request.aggregate or ensemble.aggregate

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import torch
 
-from plaudit import probes
 from plaudit.joint_model import JointModel
 from plaudit.reward_model import RewardModel, pick_device
 from service.batcher import Batcher
@@ -31,13 +30,13 @@ class TorchEngine:
         return f"{NAME}/{pick_device(self._settings.device).type}/{self.dtype}"
 
     def load(self, directory: Path) -> RewardModel:
-        """A model whose probes gave the stored scores. Blocks; raises CheckpointError."""
+        """A model whose files are verified. Blocks; raises CheckpointError."""
         settings = self._settings
-        model = RewardModel.load(directory, settings.device, self.dtype, settings.max_tokens)
-        probes.verify(model, self.dtype)
-        return model
+        return RewardModel.load(directory, settings.device, self.dtype, settings.max_tokens)
 
     def batcher(self, model: JointModel) -> Batcher:
+        """A batcher, if the probes get their stored scores. Blocks; raises CheckpointError."""
+        model.verify_probes(self.dtype)
         settings = self._settings
         return Batcher(
             model,

@@ -14,7 +14,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from plaudit.checkpoint import describe_plain
+from plaudit.checkpoint import CheckpointError, describe_plain
 from plaudit.conversation import Encoder
 from plaudit.joint_model import Asked, JointModel, join
 from plaudit.reward_model import RewardModel
@@ -136,3 +136,13 @@ def test_shared_blocks_are_counted_once(trained_above):
 
 def test_nothing_asked_is_nothing_scored(trained_above):
     assert len(JointModel(trained_above(LlamaConfig, 3, 0)).score_all([])) == 0
+
+
+def test_probes_are_verified_as_they_are_served(tmp_path, tiny_checkpoint, retrained_top):
+    paths = [tiny_checkpoint, retrained_top(tmp_path / "top", tiny_checkpoint)]
+    (joint,) = join(RewardModel.load(path, device="cpu") for path in paths)
+    joint.verify_probes("float32")
+    with torch.no_grad():
+        joint.members[1].classifier.base_model.layers[-1].mlp.up_proj.weight.mul_(1.5)
+    with pytest.raises(CheckpointError, match=r"probes\[\d+\]\.score"):
+        joint.verify_probes("float32")

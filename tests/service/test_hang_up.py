@@ -24,18 +24,23 @@ def test_a_caller_that_hangs_up_frees_the_engine(listen, metrics, tiny_checkpoin
         computed.extend(one.ids[0] for one in asked)
         return whole(self, asked)
 
-    monkeypatch.setattr(JointModel, "score", held)
     items = [{"token_ids": [10 + i, 6, 7] * 150} for i in range(30)]
     body = json.dumps({"items": items}).encode()
     with listen(models=[tiny_checkpoint], max_batch_tokens=512) as url:
+        monkeypatch.setattr(JointModel, "score", held)
         at = urlsplit(url)
         with socket.create_connection((at.hostname, at.port)) as caller:
             head = f"POST /score HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
             caller.sendall(head.encode() + body)
             assert begun.wait(30)
-        while not code_count(metrics, "499"):
-            assert httpx2.get(f"{url}/livez").status_code == 200
-        gate.set()
+        try:
+            for _ in range(2000):
+                assert httpx2.get(f"{url}/livez").status_code == 200
+                if code_count(metrics, "499"):
+                    break
+            assert code_count(metrics, "499") == 1
+        finally:
+            gate.set()
         answer = httpx2.post(f"{url}/score", json={"items": [{"token_ids": [9]}]}, timeout=30)
         assert answer.status_code == 200
     # The forward that ran, and the other caller's.

@@ -43,6 +43,11 @@ def scores(metrics):
     return MemberScores(MemoryCache(1, metrics), "torch", metrics)
 
 
+async def one_row(scores, member, row):
+    (outcomes,) = await scores.of([member], [row], CALLER)
+    return outcomes
+
+
 async def started(*tasks):
     """The tasks, once each has submitted or joined its work."""
     found = [asyncio.create_task(task) for task in tasks]
@@ -52,7 +57,7 @@ async def started(*tasks):
 
 
 async def test_identical_work_of_two_callers_runs_once(scores, member, queue):
-    tasks = await started(scores.of(member, [A], CALLER), scores.of(member, [A, B], CALLER))
+    tasks = await started(one_row(scores, member, [A]), one_row(scores, member, [A, B]))
     assert [work.asked.ids for work in queue.works] == [A.ids, B.ids]
     assert queue.works[0].waiters == 2
     for work, score in zip(queue.works, (0.5, 1.5), strict=True):
@@ -62,22 +67,39 @@ async def test_identical_work_of_two_callers_runs_once(scores, member, queue):
 
 
 async def test_what_was_computed_for_a_caller_that_gave_up_is_cached(scores, member, queue):
-    [task] = await started(scores.of(member, [A, B], CALLER))
+    [task] = await started(one_row(scores, member, [A, B]))
     queue.works[0].done.set_result(0.5)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert [work.waiters for work in queue.works] == [0, 0]
     queue.works[1].done.cancel()
     await asyncio.gather(*scores._storing)
-    [again] = await started(scores.of(member, [A], CALLER))
+    [again] = await started(one_row(scores, member, [A]))
     assert await again == [Scored(0.5, cached=True)]
 
 
 async def test_work_that_was_just_cancelled_is_not_joined(scores, member, queue):
-    [task] = await started(scores.of(member, [A], CALLER))
+    [task] = await started(one_row(scores, member, [A]))
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     queue.works[0].done.cancel()
-    [again] = await started(scores.of(member, [A], CALLER))
+    [again] = await started(one_row(scores, member, [A]))
     queue.works[1].done.set_result(0.5)
     assert await again == [Scored(0.5, cached=False)]
+
+
+async def test_all_members_of_an_item_are_submitted_before_the_next_item(scores, queue):
+    def member(name):
+        def submit(ids, caller):
+            names.append(name)
+            return queue.submit(ids, caller)
+
+        return SimpleNamespace(name=name, submit=submit, model=SimpleNamespace(revision=name))
+
+    names: list[str] = []
+    [task] = await started(scores.of([member("m"), member("n")], [[A, B], [A, B]], CALLER))
+    assert names == ["m", "n", "m", "n"]
+    assert [work.asked.ids for work in queue.works] == [A.ids, A.ids, B.ids, B.ids]
+    for work, score in zip(queue.works, (1.0, 2.0, 3.0, 4.0), strict=True):
+        work.done.set_result(score)
+    assert [[one.score for one in row] for row in await task] == [[1.0, 3.0], [2.0, 4.0]]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from plaudit import attention
+from plaudit import cascade
 from plaudit.conversation import Encoder
 from plaudit.probes import conversations
 from service.parity import ParityError, main
@@ -62,14 +62,8 @@ def test_the_reference_is_transformers_itself(tmp_path, tiny_checkpoint):
 
 
 def test_an_attention_that_forgets_the_prompt_fails(tiny_checkpoint, monkeypatch, capsys):
-    whole = attention.Plan.of
-    monkeypatch.setattr(
-        attention.Plan,
-        "of",
-        lambda packed, device: replace(
-            (found := whole(packed, device)), ancestors=[[] for _ in found.ancestors]
-        ),
-    )
+    whole = cascade.Cascade.of
+    monkeypatch.setattr(cascade.Cascade, "of", lambda packed: replace(whole(packed), shared=[]))
     assert main([str(tiny_checkpoint), "--device", "cpu"]) == 1
     assert "torch float32: a score is off by" in capsys.readouterr().err
 

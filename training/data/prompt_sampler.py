@@ -10,8 +10,8 @@ class PromptSampler(Sampler[int]):
     """Prompts in random order, the pairs of one prompt beside each other.
 
     A packed batch then holds a prompt once for all its pairs, and once each response that stands in
-    several: all comparisons of one prompt in one step, as in arXiv:2203.02155 section 3.5. The
-    order follows from the seed and the epoch alone.
+    several of them (arXiv:2203.02155 section 3.5 puts all comparisons of a prompt in one batch;
+    here a batch may end inside a prompt). The order follows from the seed and the epoch alone.
     """
 
     def __init__(self, prompts: Sequence[str], seed: int):
@@ -29,7 +29,7 @@ class PromptSampler(Sampler[int]):
         return self._length
 
     def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(self._seed + self._epoch)
+        generator = torch.Generator().manual_seed((self._seed << 16) + self._epoch)
         groups = list(self._groups.values())
         for group in torch.randperm(len(groups), generator=generator).tolist():
             order = torch.randperm(len(groups[group]), generator=generator).tolist()

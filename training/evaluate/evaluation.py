@@ -83,9 +83,8 @@ def fitting(pairs: Pairs, found: Iterable[Encoder]) -> Pairs:
 
 
 def encode_all(candidates: Candidates, pairs: Pairs, overlong: Overlong) -> tuple[Pairs, Encoded]:
-    """The pairs to score, and their token ids: pairs over a limit are cut at the
-    checkpoint's side, or dropped
-    for every row."""
+    """The pairs to score, and their token ids: pairs over a limit are cut at the checkpoint's
+    side, or dropped for every row."""
     found = encoders(candidates)
     kept = fitting(pairs, found.values()) if overlong == "drop" else pairs
     encoded = {
@@ -104,6 +103,7 @@ def score_all(candidates: Candidates, pairs: Pairs, encoded: Encoded, dtype: str
             scores[source] |= {
                 one.name: measured for one, measured in zip(family, found, strict=True)
             }
+        del joint  # before the next family is loaded
     calibrations = {n: c.manifest.calibration for n, c in candidates.checkpoints.items()}
     for source, rows in scores.items():
         for ensemble in candidates.ensembles:
