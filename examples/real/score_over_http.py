@@ -1,7 +1,7 @@
 """Score held-out pairs through a running service and compare with ``plaudit evaluate``.
 
     plaudit serve runs/real/ensemble.yaml --dtype bfloat16 &
-    python examples/real/score_over_http.py --evaluation runs/real/evaluation
+    python examples/real/score_over_http.py --evaluation runs/real/evaluation-hh
 
 Prints for each source the accuracy over HTTP beside the evaluation's, the largest difference of a
 reward, and how many pairs the two order differently.
@@ -22,20 +22,19 @@ from training.settings import DataSettings
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--url", default="http://127.0.0.1:8000")
-    parser.add_argument("--data", type=Path, default=Path("examples/real/evaluate.yaml"))
+    parser.add_argument("--data", type=Path, default=Path("examples/real/evaluate-hh.yaml"))
     parser.add_argument("--evaluation", type=Path, required=True, help="its --out directory")
-    parser.add_argument("--sources", nargs="+", default=["hh-harmless", "hh-helpful"])
     options = parser.parse_args()
     config = settings.load(DataSettings, options.data)
     with RewardClient(options.url, timeout_seconds=3600, batch_items=64, concurrency=4) as client:
         client.wait_ready(60)
         for source in config.sources:
-            if source.name in options.sources:
-                loaded = sources.load(source)
-                pairs = splits.select(loaded.pairs, config.split, "test", source.max_pairs)
-                served = rewards(client, pairs)
-                evaluated = evaluated_rewards(options.evaluation, source.name)
-                print(f"{source.name}: {comparison(served, evaluated)}", flush=True)
+            pairs = splits.select(
+                sources.load(source).pairs, config.split, "test", source.max_pairs
+            )
+            served = rewards(client, pairs)
+            evaluated = evaluated_rewards(options.evaluation, source.name)
+            print(f"{source.name}: {comparison(served, evaluated)}", flush=True)
 
 
 def rewards(client: RewardClient, pairs: list[sources.Pair]) -> np.ndarray:
