@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedModel
 
 from plaudit import probes
@@ -20,6 +20,7 @@ from plaudit.reward_model import (
     Scores,
     apply_head,
     can_pack,
+    run_packed,
     use_packed_attention,
 )
 
@@ -102,10 +103,10 @@ class JointModel:
         if self._trunk is None or len(wanted) == 1:
             return [self.members[member].score(sequences) for member in wanted]
         batch = PackedBatch.of(sequences, self.members[0].classifier.device)
-        hidden = _run(self._trunk, batch, input_ids=batch.ids)
+        hidden = run_packed(self._trunk, batch, input_ids=batch.ids)
         found = []
         for member in wanted:
-            states = _run(self._tops[member], batch, inputs_embeds=hidden)[0, batch.ends]
+            states = run_packed(self._tops[member], batch, inputs_embeds=hidden)[0, batch.ends]
             found.append(apply_head(self.members[member].classifier, states).cpu().numpy())
         return found
 
@@ -201,13 +202,6 @@ def _view(body: nn.Module, part: slice) -> nn.Module:
     if getattr(view.config, "layer_types", None):
         view.config.layer_types = view.config.layer_types[part]
     return view  # type: ignore[no-any-return]
-
-
-def _run(body: nn.Module, batch: PackedBatch, **inputs: Tensor) -> Tensor:
-    hidden: Tensor = body(
-        **inputs, position_ids=batch.positions, use_cache=False, plan=batch.plan
-    ).last_hidden_state
-    return hidden
 
 
 def _distinct(asked: Sequence[Asked]) -> tuple[dict[tuple[int, ...], int], list[int]]:

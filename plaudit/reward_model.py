@@ -110,10 +110,15 @@ def scores(model: PreTrainedModel, batch: Batch) -> Tensor:
 def packed_states(model: PreTrainedModel, batch: PackedBatch) -> Tensor:
     """Last hidden state (N, D) of each sequence of a packed row."""
     use_packed_attention(model)
-    hidden: Tensor = model.base_model(
-        input_ids=batch.ids, position_ids=batch.positions, use_cache=False, plan=batch.plan
+    return run_packed(model.base_model, batch, input_ids=batch.ids)[0, batch.ends]
+
+
+def run_packed(body: nn.Module, batch: PackedBatch, **inputs: Tensor) -> Tensor:
+    """Hidden states (1, T, D) of ids or embeddings by a body, or a part of one, that packs."""
+    hidden: Tensor = body(
+        **inputs, position_ids=batch.positions, use_cache=False, plan=batch.plan
     ).last_hidden_state
-    return hidden[0, batch.ends]
+    return hidden
 
 
 def use_packed_attention(model: PreTrainedModel) -> None:

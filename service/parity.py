@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from transformers import AutoModelForSequenceClassification
 
+from plaudit import probes
 from plaudit.checkpoint import CheckpointError, Message
 from plaudit.conversation import ConversationError
-from plaudit.probes import conversations
 from plaudit.reward_model import DTYPES, RewardModel, Scores, pick_device
 
 Pairs = list[tuple[int, int]]
@@ -154,9 +154,7 @@ def encode(model: RewardModel, rows: Sequence[PairRow]) -> tuple[list[list[int]]
     """Token ids of the probes' conversations and of both responses of each row, cut at the
     checkpoint's side, and which of them are pairs."""
     encoder, side = model.encoder, model.manifest.truncation_side
-    sequences = []
-    if encoder.has_template:
-        sequences = [encoder.fit(encoder.messages(m), side).ids for m in conversations()]
+    sequences = probes.encode(model, probes.conversations()) if encoder.has_template else []
     first = len(sequences)
     for number, line in enumerate(rows, start=1):
         for response in (line.chosen, line.rejected):
