@@ -4,7 +4,6 @@ Members trained on one frozen trunk differ in their upper blocks alone, and so d
 Letters: T tokens of a packed row, D width.
 """
 
-import copy
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -14,19 +13,15 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from plaudit import probes
+from plaudit.blocks import can_split, lower, upper
 from plaudit.reward_model import (
     PackedBatch,
     RewardModel,
     Scores,
     apply_head,
-    can_pack,
     run_packed,
     use_packed_attention,
 )
-
-# Packed models whose lower blocks hand their hidden states to the upper ones unchanged, under the
-# names of Llama. (Gemma 2 scales what it is given; GPT-2 adds positions.)
-SPLITTABLE = frozenset({"llama", "mistral", "qwen2", "qwen3"})
 
 # Entries of a config that say where it comes from, not what the model computes.
 PROVENANCE = {"_name_or_path", "transformers_version", "architectures", "dtype"}
@@ -61,14 +56,14 @@ class JointModel:
         if self._trunk is None:
             use_packed_attention(first)
             self.shared_blocks = shared
-            self._trunk = _lower(first.base_model, shared)
-            self._tops = [_upper(first.base_model, shared)]
+            self._trunk = lower(first.base_model, shared)
+            self._tops = [upper(first.base_model, shared)]
         use_packed_attention(model.classifier)
         body = model.classifier.base_model
         body.embed_tokens = first.base_model.embed_tokens
         for i in range(self.shared_blocks):
             body.layers[i] = first.base_model.layers[i]
-        self._tops.append(_upper(body, self.shared_blocks))
+        self._tops.append(upper(body, self.shared_blocks))
         self.members.append(model)
         return True
 
@@ -151,7 +146,7 @@ def join(models: Iterable[RewardModel]) -> list[JointModel]:
 
 def count_shared_blocks(one: PreTrainedModel, other: PreTrainedModel) -> int:
     """How many lowest blocks of two models compute the same, bit by bit."""
-    if not (can_pack(one) and one.config.model_type in SPLITTABLE):
+    if not can_split(one):
         return 0
     if _computation(one) != _computation(other):
         return 0
@@ -178,30 +173,6 @@ def _equal(one: nn.Module, other: nn.Module) -> bool:
         and torch.equal(tensor, others[name])
         for name, tensor in tensors.items()
     )
-
-
-def _lower(body: nn.Module, depth: int) -> nn.Module:
-    """The lowest ``depth`` blocks: token ids to hidden states (1, T, D)."""
-    view = _view(body, slice(depth))
-    view.norm = nn.Identity()
-    return view
-
-
-def _upper(body: nn.Module, depth: int) -> nn.Module:
-    """The blocks above ``depth`` with the final norm: hidden states to hidden states."""
-    return _view(body, slice(depth, None))
-
-
-def _view(body: nn.Module, part: slice) -> nn.Module:
-    """The same modules under a shorter list of blocks; Transformers' own forward runs them."""
-    view: Any = copy.copy(body)
-    view._modules = dict(view._modules)
-    view.config = copy.copy(view.config)
-    view.layers = view.layers[part]
-    view.config.num_hidden_layers = len(view.layers)
-    if getattr(view.config, "layer_types", None):
-        view.config.layer_types = view.config.layer_types[part]
-    return view  # type: ignore[no-any-return]
 
 
 def _distinct(asked: Sequence[Asked]) -> tuple[dict[tuple[int, ...], int], list[int]]:

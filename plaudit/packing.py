@@ -4,6 +4,7 @@ A *packed* batch is the prefix tree of its sequences laid end to end in one row:
 many responses stands there once. A *padded* batch is rows of similar length.
 """
 
+import bisect
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -50,6 +51,14 @@ class Packed:
             if parent >= 0:
                 found[parent] = max(found[parent], found[index])
         return found
+
+    def walks(self) -> list[list[Node]]:
+        """The nodes of each sequence, root first: their tokens, one after another, are its ids."""
+        stops = [node.stop for node in self.nodes]
+        return [
+            [self.nodes[i] for i in (*self.ancestors(last), last)]
+            for last in (bisect.bisect_right(stops, end) for end in self.ends)
+        ]
 
     def ancestors(self, index: int) -> list[int]:
         """Indices of the nodes above a node, root first."""

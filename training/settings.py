@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from plaudit.checkpoint import Side
+from training.data.excerpts import Excerpts
 from training.data.sources import Source
 from training.data.splits import Split
 
@@ -47,9 +48,13 @@ class TrainSettings(DataSettings):
     train_max_tokens: int | None = Field(None, ge=8, description="shorter limit while training")
     overlong: Literal["drop", "cut"] = Field("drop", description="what longer training pairs get")
     truncation_side: Side = Field("left", description="where to cut what is over max_tokens")
+    excerpts: Excerpts | None = Field(None, description="train on parts of prompts and responses")
     validation_pairs: int | None = Field(400, ge=1, description="pairs per source that measure")
 
     train_layers: int | None = Field(None, ge=0, description="top blocks to train; null: all")
+    trunk_cache: Path | None = Field(
+        None, description="file of the frozen blocks' states, computed once if missing"
+    )
     lora: Lora | None = Field(None, description="train adapters instead of the weights")
     gradient_checkpointing: bool = Field(False, description="trade compute for memory")
     dropout: float = Field(0.0, ge=0, lt=1, description="on each trained block's MLP output")

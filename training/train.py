@@ -21,7 +21,9 @@ from plaudit.reward_model import head
 from training import backbone, settings
 from training.data import sources, splits
 from training.data.encoding import EncodedPair, PairCollator, dataset, encode
+from training.data.excerpts import Excerpter
 from training.data.sources import Loaded
+from training.frozen_trunk import FrozenTrunk, open_trunk
 from training.seal import seal
 from training.settings import DataSettings, Lora, SettingsError, TrainSettings
 from training.trainer import PairTrainer, Progress, Scorer, arguments, use_bf16
@@ -70,7 +72,8 @@ def train(config: TrainSettings, resume: bool = False) -> None:
     tuner = add_lora(model, config.lora) if config.lora else None
     if config.train_layers is not None and use_bf16(config):
         backbone.hold_frozen_in_bf16(model)
-    fit(config, model, pairs, last)
+    trunk = frozen_trunk(config, model, pairs) if config.trunk_cache else None
+    fit(config, model, pairs, trunk, last)
     if tuner is not None:
         model = tuner.merge_and_unload()
     save(config, model, tokenizer)
@@ -115,11 +118,12 @@ def training_pairs(
     """
     limit = config.train_max_tokens or config.max_tokens
     short = Encoder(encoder.tokenizer, encoder.vocab_size, limit)
+    excerpt = Excerpter(config.excerpts, encoder.tokenizer) if config.excerpts else None
     found: list[EncodedPair] = []
     for one in loaded:
         side = splits.select(one.pairs, config.split, "train", None)
         cut = config.truncation_side if config.overlong == "cut" else None
-        whole, over = encode(side, short, cut)
+        whole, over = encode(side, short, cut, excerpt)
         encoded = [pair for pair in whole if pair.chosen != pair.rejected]
         alike = len(whole) - len(encoded)
         if one.source.max_pairs is not None:
@@ -163,17 +167,38 @@ def add_lora(model: PreTrainedModel, lora: Lora) -> LoraModel:
     return tuner
 
 
+def frozen_trunk(
+    config: TrainSettings, model: PreTrainedModel, pairs: Sequence[EncodedPair]
+) -> FrozenTrunk:
+    """States under the blocks that train, for every training sequence."""
+    assert config.trunk_cache is not None
+    if config.train_layers is None or config.lora is not None:
+        raise SettingsError("trunk_cache needs frozen blocks: set train_layers, without lora")
+    return open_trunk(
+        config.trunk_cache,
+        model,
+        backbone.digest_of_base(config.model),
+        len(backbone.layers_of(model)) - config.train_layers,
+        {tuple(ids) for pair in pairs for ids in (pair.chosen, pair.rejected)},
+        torch.bfloat16 if use_bf16(config) else torch.float32,
+    )
+
+
 def fit(
-    config: TrainSettings, model: PreTrainedModel, pairs: Sequence[EncodedPair], last: str | None
+    config: TrainSettings,
+    model: PreTrainedModel,
+    pairs: Sequence[EncodedPair],
+    trunk: FrozenTrunk | None,
+    last: str | None,
 ) -> None:
     batches = math.ceil(len(pairs) / config.batch_pairs)
     steps = math.ceil(batches / config.accumulation * config.epochs)
     trainer = PairTrainer(
         config,
-        model=Scorer(model),
+        model=Scorer(model, trunk),
         args=arguments(config, steps),
         train_dataset=dataset(pairs),
-        data_collator=PairCollator(model),
+        data_collator=PairCollator(model, trunk),
     )
     trainer.remove_callback(ProgressCallback)
     trainer.remove_callback(PrinterCallback)

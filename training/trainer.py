@@ -10,9 +10,18 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, ProgressCallback, Trainer, TrainingArguments
 
-from plaudit.reward_model import Batch, can_pack, scores
+from plaudit.reward_model import (
+    Batch,
+    PackedBatch,
+    apply_head,
+    can_pack,
+    run_packed,
+    scores,
+    use_packed_attention,
+)
 from training import losses
 from training.data.prompt_sampler import PromptSampler
+from training.frozen_trunk import FrozenTrunk
 from training.precision import has_bf16
 from training.settings import TrainSettings
 
@@ -20,12 +29,20 @@ from training.settings import TrainSettings
 class Scorer(nn.Module):
     """Raw scores through ``forward``, where autocast, DDP and FSDP attach themselves."""
 
-    def __init__(self, model: PreTrainedModel):
+    def __init__(self, model: PreTrainedModel, trunk: FrozenTrunk | None = None):
         super().__init__()
         self.model = model
+        self._trunk = trunk
 
-    def forward(self, batch: Batch) -> Tensor:
-        return scores(self.model, batch)
+    def forward(self, batch: Batch, states: Tensor | None = None) -> Tensor:
+        """With ``states`` (1, T, D) of a frozen trunk, only what is above it runs."""
+        if states is None:
+            return scores(self.model, batch)
+        assert self._trunk is not None
+        assert isinstance(batch, PackedBatch)
+        use_packed_attention(self.model)
+        hidden = run_packed(self._trunk.upper, batch, inputs_embeds=states)
+        return apply_head(self.model, hidden[0, batch.ends])
 
 
 class PairTrainer(Trainer):
@@ -44,7 +61,7 @@ class PairTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        found = model(batch=inputs["batch"])
+        found = model(batch=inputs["batch"], states=inputs["states"])
         chosen, rejected = found.chunk(2)
         loss = losses.bradley_terry(
             chosen, rejected, label_smoothing=self._settings.label_smoothing

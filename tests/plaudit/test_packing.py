@@ -50,6 +50,13 @@ def test_every_sequence_is_rebuilt_from_its_end(found, least):
 
 
 @given(sequences, min_shared)
+def test_the_walk_of_a_sequence_is_its_tokens(found, least):
+    packed = pack(found, least)
+    for sequence, walk in zip(found, packed.walks(), strict=True):
+        assert [t for node in walk for t in packed.ids[node.start : node.stop]] == sequence
+
+
+@given(sequences, min_shared)
 def test_descendants_stand_right_behind_their_node(found, least):
     packed = pack(found, least)
     for index, reach in enumerate(packed.reaches()):

@@ -1,6 +1,6 @@
 """Pairs to token ids, and to the padded batches of the trainer."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,8 +9,9 @@ from transformers import PreTrainedModel
 
 from plaudit.checkpoint import Side
 from plaudit.conversation import Encoder
-from plaudit.reward_model import Batch, batch_for
+from plaudit.reward_model import batch_for
 from training.data.sources import Pair
+from training.frozen_trunk import FrozenTrunk
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,14 +22,21 @@ class EncodedPair:
 
 
 def encode(
-    pairs: Sequence[Pair], encoder: Encoder, cut: Side | None
+    pairs: Sequence[Pair],
+    encoder: Encoder,
+    cut: Side | None,
+    excerpt: Callable[[Pair], Pair] | None = None,
 ) -> tuple[list[EncodedPair], int]:
-    """Encoded pairs, and how many were over ``max_tokens``: cut at a side, or dropped (None)."""
+    """Encoded pairs, and how many were over ``max_tokens``: cut at a side, or dropped (None).
+
+    With ``excerpt``, the ids are those of what it makes of each pair.
+    """
     encoded: list[EncodedPair] = []
     over = 0
     for pair in pairs:
-        chosen = encoder.pair(pair.prompt, pair.chosen)
-        rejected = encoder.pair(pair.prompt, pair.rejected)
+        shown = excerpt(pair) if excerpt else pair
+        chosen = encoder.pair(shown.prompt, shown.chosen)
+        rejected = encoder.pair(shown.prompt, shown.rejected)
         if max(len(chosen), len(rejected)) > encoder.max_tokens:
             over += 1
             if cut is None:
@@ -52,12 +60,14 @@ def dataset(pairs: Sequence[EncodedPair]) -> Dataset:
 
 
 class PairCollator:
-    """B pairs to one batch of 2B sequences, the chosen first."""
+    """B pairs to one batch of 2B sequences, the chosen first; with a frozen trunk, its states."""
 
-    def __init__(self, model: PreTrainedModel):
-        self._model = model
+    def __init__(self, model: PreTrainedModel, trunk: FrozenTrunk | None = None):
+        self._model, self._trunk = model, trunk
 
-    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Batch | int]:
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         sequences = [row["chosen"] for row in rows] + [row["rejected"] for row in rows]
         tokens = sum(len(sequence) for sequence in sequences)
-        return {"batch": batch_for(self._model, sequences), "tokens": tokens}
+        batch = batch_for(self._model, sequences)
+        states = self._trunk.states(sequences) if self._trunk else None
+        return {"batch": batch, "states": states, "tokens": tokens}

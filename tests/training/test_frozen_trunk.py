@@ -1,0 +1,76 @@
+"""The frozen blocks' states from a file train as the blocks themselves do."""
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from plaudit.conversation import Encoder
+from training import backbone
+from training.data.encoding import PairCollator
+from training.settings import SettingsError
+from training.train import frozen_trunk, read, train, training_pairs
+from training.trainer import Scorer
+
+
+@pytest.fixture
+def config(configure, tmp_path):
+    return configure(
+        tmp_path / "out", train_layers=2, epochs=1, trunk_cache=tmp_path / "trunk.safetensors"
+    )
+
+
+def prepared(config):
+    """The model, its pairs and its trunk."""
+    tokenizer = backbone.load_tokenizer(config)
+    model = backbone.load_backbone(config, tokenizer)
+    pairs = training_pairs(config, read(config), Encoder(tokenizer, len(tokenizer), 128))
+    return model, pairs, frozen_trunk(config, model, pairs)
+
+
+def loss_and_gradients(scorer, inputs):
+    chosen, rejected = scorer(inputs["batch"], inputs["states"]).chunk(2)
+    loss = -torch.nn.functional.logsigmoid(chosen - rejected).mean()
+    loss.backward()
+    found = {n: p.grad for n, p in scorer.named_parameters() if p.grad is not None}
+    scorer.zero_grad(set_to_none=True)
+    return loss.item(), found
+
+
+def test_loss_and_gradients_are_those_of_the_whole_model(config):
+    model, pairs, trunk = prepared(config)
+    rows = [{"chosen": p.chosen, "rejected": p.rejected} for p in pairs[:10]]
+    loss, gradients = loss_and_gradients(Scorer(model), PairCollator(model)(rows))
+    cached = PairCollator(model, trunk)(rows)
+    # The frozen blocks do not run: wrong weights in them change nothing.
+    for parameter in backbone.layers_of(model)[0].parameters():
+        parameter.data.fill_(torch.nan)
+    found, others = loss_and_gradients(Scorer(model, trunk), cached)
+    assert found == pytest.approx(loss, abs=1e-5)
+    assert gradients.keys() == others.keys()
+    assert len(gradients) > 10
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(others[name], gradient, atol=1e-5, rtol=1e-4)
+
+
+def test_a_run_with_the_file_ends_with_the_weights_of_one_without(config, configure, tmp_path):
+    train(config)
+    plain = configure(tmp_path / "plain", train_layers=2, epochs=1)
+    train(plain)
+    found, expected = (load_file(c.out / "model.safetensors") for c in (config, plain))
+    for name, tensor in found.items():
+        torch.testing.assert_close(tensor, expected[name], rtol=0, atol=1e-4)
+
+
+def test_another_member_reuses_the_file_and_other_data_is_refused(config, configure, tmp_path):
+    *_, first = prepared(config)
+    written = config.trunk_cache.stat().st_mtime_ns
+    *_, second = prepared(config.model_copy(update={"seed": 5}))
+    assert config.trunk_cache.stat().st_mtime_ns == written
+    assert torch.equal(first._states, second._states)
+    with pytest.raises(SettingsError, match="made of other data"):
+        prepared(config.model_copy(update={"train_layers": 1}))
+
+
+def test_without_frozen_blocks_there_is_nothing_to_keep(config):
+    with pytest.raises(SettingsError, match="set train_layers"):
+        prepared(config.model_copy(update={"train_layers": None}))

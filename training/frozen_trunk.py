@@ -1,0 +1,119 @@
+"""Hidden states under the blocks that train, computed once for all epochs and members.
+
+Frozen blocks give the same states at every visit. With the top third of the blocks training, two
+fifths of a step's work go into them; members of an ensemble share the file.
+Letters: T tokens of a packed row, D width.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from tqdm import tqdm
+from transformers import PreTrainedModel
+
+from plaudit.blocks import can_split, lower, upper
+from plaudit.checkpoint import ids_digest, sha256
+from plaudit.packing import pack, packed_batches
+from plaudit.reward_model import PackedBatch, run_packed, use_packed_attention
+from training.settings import SettingsError
+
+# Tokens of one forward; it sets the layout of the file too.
+MAX_TOKENS = 4096
+Ids = tuple[int, ...]
+
+
+class FrozenTrunk:
+    """States of known sequences after the lowest ``depth`` blocks, and the blocks above them.
+
+    ``states`` (rows, D): each prefix that sequences of one forward share stands there once.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, depth: int, sequences: Sequence[Ids], states: Tensor
+    ):
+        self.upper: nn.Module = upper(model.base_model, depth)
+        self._states = states
+        self._rows = rows_of(sequences)
+
+    def states(self, sequences: Sequence[Sequence[int]]) -> Tensor:
+        """States (1, T, D) of the row into which ``sequences`` pack, in fp32."""
+        packed = pack(sequences)
+        rows = np.empty(len(packed.ids), np.int64)
+        for sequence, walk in zip(sequences, packed.walks(), strict=True):
+            known = self._rows[tuple(sequence)]
+            for node in walk:
+                length = node.stop - node.start
+                rows[node.start : node.stop] = known[node.first_position :][:length]
+        return self._states[torch.from_numpy(rows)][None].float()
+
+
+def forwards(sequences: Sequence[Ids]) -> list[list[Ids]]:
+    """The sequences by the forwards that compute them: this alone decides the rows of the file."""
+    return [[sequences[i] for i in batch] for batch in packed_batches(sequences, MAX_TOKENS)]
+
+
+def rows_of(sequences: Sequence[Ids]) -> dict[Ids, np.ndarray[tuple[int], np.dtype[np.int64]]]:
+    """The row of each token of each sequence."""
+    found = {}
+    offset = 0
+    for batch in forwards(sequences):
+        packed = pack(batch)
+        for sequence, walk in zip(batch, packed.walks(), strict=True):
+            parts = [np.arange(node.start, node.stop) for node in walk]
+            found[sequence] = np.concatenate(parts) + offset
+        offset += len(packed.ids)
+    return found
+
+
+def compute(
+    model: PreTrainedModel, depth: int, sequences: Sequence[Ids], dtype: torch.dtype
+) -> Tensor:
+    """States (rows, D) of all sequences, in ``dtype``, under autocast to it."""
+    use_packed_attention(model)
+    trunk = lower(model.base_model, depth)
+    parts = []
+    autocast = torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32)
+    with torch.no_grad(), autocast:
+        for batch in tqdm(forwards(sequences), desc="frozen blocks"):
+            packed = PackedBatch.of(batch, model.device)
+            parts.append(run_packed(trunk, packed, input_ids=packed.ids)[0].to("cpu", dtype))
+    return torch.cat(parts)
+
+
+def open_trunk(
+    path: Path,
+    model: PreTrainedModel,
+    base: str,
+    depth: int,
+    sequences: set[Ids],
+    dtype: torch.dtype,
+) -> FrozenTrunk:
+    """The trunk in ``path``, which is computed first if there is none.
+
+    Refuses a file made of another base (by its digest), depth, dtype or set of sequences.
+    """
+    if not can_split(model):
+        raise SettingsError(
+            f"trunk_cache: {model.config.model_type} models cannot be split; remove it"
+        )
+    ordered = sorted(sequences)
+    ids = (ids_digest(sequence).encode() for sequence in ordered)
+    digest = sha256(base.encode(), str(depth).encode(), str(dtype).encode(), *ids)
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_suffix(".part")
+        states = compute(model, depth, ordered, dtype)
+        save_file({"states": states}, unfinished, {"digest": digest})
+        unfinished.rename(path)
+    with safe_open(path, framework="pt") as file:
+        if file.metadata()["digest"] != digest:
+            raise SettingsError(
+                f"trunk_cache {path} was made of other data, another base or other settings; "
+                "remove it or name another file"
+            )
+        return FrozenTrunk(model, depth, ordered, file.get_tensor("states"))
