@@ -1,7 +1,7 @@
 """Hidden states under the blocks that train, computed once for all epochs and members.
 
 Frozen blocks give the same states at every visit. With the top third of the blocks training, two
-fifths of a step's work go into them; members of an ensemble share the file.
+fifths of a step's work go into the others; members of an ensemble share the file.
 Letters: T tokens of a packed row, D width.
 """
 

@@ -9,7 +9,6 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from plaudit.checkpoint import Side
-from training.data.excerpts import Excerpts
 from training.data.sources import Source
 from training.data.splits import Split
 
@@ -48,7 +47,6 @@ class TrainSettings(DataSettings):
     train_max_tokens: int | None = Field(None, ge=8, description="shorter limit while training")
     overlong: Literal["drop", "cut"] = Field("drop", description="what longer training pairs get")
     truncation_side: Side = Field("left", description="where to cut what is over max_tokens")
-    excerpts: Excerpts | None = Field(None, description="train on parts of prompts and responses")
     validation_pairs: int | None = Field(400, ge=1, description="pairs per source that measure")
 
     train_layers: int | None = Field(None, ge=0, description="top blocks to train; null: all")

@@ -21,7 +21,6 @@ from plaudit.reward_model import head
 from training import backbone, settings
 from training.data import sources, splits
 from training.data.encoding import EncodedPair, PairCollator, dataset, encode
-from training.data.excerpts import Excerpter
 from training.data.sources import Loaded
 from training.frozen_trunk import FrozenTrunk, open_trunk
 from training.seal import seal
@@ -118,12 +117,11 @@ def training_pairs(
     """
     limit = config.train_max_tokens or config.max_tokens
     short = Encoder(encoder.tokenizer, encoder.vocab_size, limit)
-    excerpt = Excerpter(config.excerpts, encoder.tokenizer) if config.excerpts else None
     found: list[EncodedPair] = []
     for one in loaded:
         side = splits.select(one.pairs, config.split, "train", None)
         cut = config.truncation_side if config.overlong == "cut" else None
-        whole, over = encode(side, short, cut, excerpt)
+        whole, over = encode(side, short, cut)
         encoded = [pair for pair in whole if pair.chosen != pair.rejected]
         alike = len(whole) - len(encoded)
         if one.source.max_pairs is not None:

@@ -1,6 +1,6 @@
 """Pairs to token ids, and to the padded batches of the trainer."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,21 +22,14 @@ class EncodedPair:
 
 
 def encode(
-    pairs: Sequence[Pair],
-    encoder: Encoder,
-    cut: Side | None,
-    excerpt: Callable[[Pair], Pair] | None = None,
+    pairs: Sequence[Pair], encoder: Encoder, cut: Side | None
 ) -> tuple[list[EncodedPair], int]:
-    """Encoded pairs, and how many were over ``max_tokens``: cut at a side, or dropped (None).
-
-    With ``excerpt``, the ids are those of what it makes of each pair.
-    """
+    """Encoded pairs, and how many were over ``max_tokens``: cut at a side, or dropped (None)."""
     encoded: list[EncodedPair] = []
     over = 0
     for pair in pairs:
-        shown = excerpt(pair) if excerpt else pair
-        chosen = encoder.pair(shown.prompt, shown.chosen)
-        rejected = encoder.pair(shown.prompt, shown.rejected)
+        chosen = encoder.pair(pair.prompt, pair.chosen)
+        rejected = encoder.pair(pair.prompt, pair.rejected)
         if max(len(chosen), len(rejected)) > encoder.max_tokens:
             over += 1
             if cut is None:
