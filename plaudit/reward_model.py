@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from plaudit import attention, checkpoint
+from plaudit.by_rows import run_by_rows
 from plaudit.checkpoint import CheckpointError, Manifest
 from plaudit.conversation import Encoder
-from plaudit.packing import pack, packed_batches, padded_batches
+from plaudit.packing import MIN_SHARED, pack, packed_batches, padded_batches
 
 log = logging.getLogger("plaudit")
 
@@ -57,8 +58,13 @@ class PackedBatch:
     plan: attention.Plan
 
     @classmethod
-    def of(cls, sequences: Sequence[Sequence[int]], device: torch.device) -> "PackedBatch":
-        packed = pack(sequences)
+    def of(
+        cls,
+        sequences: Sequence[Sequence[int]],
+        device: torch.device,
+        min_shared: int = MIN_SHARED,
+    ) -> "PackedBatch":
+        packed = pack(sequences, min_shared)
         ids, positions, ends = (
             torch.tensor(x, device=device) for x in (packed.ids, packed.positions(), packed.ends)
         )
@@ -186,7 +192,9 @@ class RewardModel:
 
     def __init__(self, model: PreTrainedModel, encoder: Encoder, manifest: Manifest, revision: str):
         self.classifier = model.eval()
-        if is_decoder(model) and not can_pack(model):
+        if can_pack(model) and model.device.type == "cpu":
+            run_by_rows(model)
+        elif is_decoder(model) and not can_pack(model):
             say_padded(model.config.model_type)
         self.encoder = encoder
         self.manifest = manifest
@@ -202,12 +210,7 @@ class RewardModel:
     ) -> "RewardModel":
         """Load a checkpoint (or a plain Hugging Face reward model, cut at ``max_tokens``)."""
         path = Path(directory)
-        if not path.is_dir():
-            raise CheckpointError(f"{path}: no such directory")
-        complete = checkpoint.is_complete(path)
-        manifest, revision = (
-            checkpoint.read(path) if complete else checkpoint.describe_plain(path, max_tokens)
-        )
+        manifest, revision = checkpoint.describe(path, max_tokens)
         return cls.open(path, manifest, revision, device, dtype)
 
     @classmethod

@@ -22,6 +22,7 @@ from transformers import (
     Qwen3Config,
 )
 
+from plaudit.by_rows import run_by_rows
 from plaudit.checkpoint import CheckpointError
 from plaudit.reward_model import (
     PackedBatch,
@@ -178,6 +179,21 @@ def test_packed_scores_without_gradients_equal_plain_transformers(name):
     with torch.inference_mode():
         expected, found = one_at_a_time(plain), scores(ours, batch_for(ours, SEQUENCES))
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", PACKED)
+def test_a_few_rows_at_a_time_score_as_all_at_once(name, monkeypatch):
+    plain, ours = build(PACKED[name]), build(PACKED[name])
+    sizes = []
+    for module in (m for n, m in ours.base_model.named_modules() if n.endswith("mlp")):
+        inner = module.forward
+        module.forward = lambda x, inner=inner: sizes.append(x.shape[1]) or inner(x)
+    run_by_rows(ours)
+    monkeypatch.setattr("plaudit.by_rows.ROWS", 7)
+    with torch.inference_mode():
+        expected, found = one_at_a_time(plain), scores(ours, batch_for(ours, SEQUENCES))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    assert max(sizes) == 7
 
 
 @pytest.mark.parametrize("name", PADDED)
