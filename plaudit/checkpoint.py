@@ -224,6 +224,13 @@ def check_config(directory: Path) -> dict[str, Any]:
     return config
 
 
+def describe(directory: Path, max_tokens: int) -> tuple[Manifest, str]:
+    """Manifest and revision of a checkpoint, or of a plain Hugging Face reward model."""
+    if not directory.is_dir():
+        raise CheckpointError(f"{directory}: no such directory")
+    return read(directory) if is_complete(directory) else describe_plain(directory, max_tokens)
+
+
 def describe_plain(directory: Path, max_tokens: int) -> tuple[Manifest, str]:
     """A manifest made for a plain Hugging Face reward model: no probes, no calibration."""
     config = check_config(directory)

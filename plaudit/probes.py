@@ -5,8 +5,10 @@ a squashing activation moves a score or a token id, and ends there.
 """
 
 from collections.abc import Sequence
+from typing import Protocol
 
-from plaudit.checkpoint import CheckpointError, Message, Probe, ids_digest
+from plaudit.checkpoint import CheckpointError, Manifest, Message, Probe, ids_digest
+from plaudit.conversation import Encoder
 from plaudit.reward_model import RewardModel, Scores
 
 # Absolute tolerance on a score against the stored fp32 one, by the dtype of the body.
@@ -55,6 +57,16 @@ LONGER = (
 )
 
 
+class Promised(Protocol):
+    """Whatever a checkpoint's promises are kept by: a loaded model, or a served member."""
+
+    @property
+    def manifest(self) -> Manifest: ...
+
+    @property
+    def encoder(self) -> Encoder: ...
+
+
 def conversations() -> list[tuple[Message, ...]]:
     """The 32 probes: single turns, then one conversation cut after each answer, with and without
     its system turn."""
@@ -77,7 +89,7 @@ def make(model: RewardModel) -> tuple[Probe, ...]:
     )
 
 
-def encode(model: RewardModel, messages: Sequence[tuple[Message, ...]]) -> list[list[int]]:
+def encode(model: Promised, messages: Sequence[tuple[Message, ...]]) -> list[list[int]]:
     side = model.manifest.truncation_side
     return [model.encoder.fit(model.encoder.messages(m), side).ids for m in messages]
 
@@ -88,7 +100,7 @@ def verify(model: RewardModel, dtype: str) -> float:
     return check(model, model.score_all(encoded), dtype) if encoded else 0.0
 
 
-def stored_ids(model: RewardModel) -> list[list[int]]:
+def stored_ids(model: Promised) -> list[list[int]]:
     """Token ids of the stored probes; CheckpointError if they are not those of training."""
     stored = model.manifest.probes
     encoded = encode(model, [probe.messages for probe in stored])
@@ -101,7 +113,7 @@ def stored_ids(model: RewardModel) -> list[list[int]]:
     return encoded
 
 
-def check(model: RewardModel, scores: Scores, dtype: str) -> float:
+def check(model: Promised, scores: Scores, dtype: str) -> float:
     """Compare the probes' scores with the stored ones, of which there is at least one."""
     expected = [probe.score for probe in model.manifest.probes]
     differences = abs(scores - expected)

@@ -59,7 +59,7 @@ def create_app(settings: Settings, registry: Registry, metrics: Metrics) -> Fast
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
-        await registry.close()
+        await registry.engine.close()
         if redis is not None:
             await redis.close()
 
@@ -156,7 +156,9 @@ def add_operations(app: FastAPI, registry: Registry, metrics: Metrics) -> None:
 
     @app.get("/readyz")
     async def readyz() -> Response:
-        """Models are loaded and their probes gave the stored scores."""
+        """Models are loaded, their probes gave the stored scores, and the engine computes."""
+        if not registry.engine.ready:
+            raise Failure("not-ready", "the engine is being restarted", retry_after_seconds=5)
         return Response(b'{"status":"ready"}', media_type="application/json")
 
     @app.get("/metrics")

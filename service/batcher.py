@@ -8,15 +8,14 @@ import asyncio
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 
 from plaudit.joint_model import Asked
 from service.fair_queue import Caller, FairQueue
-from service.logs import log
 from service.metrics import Metrics
+from service.work import STOPPING, EngineFault, Work, fault_of, settle
 
 # Budgets of tokens planned together: wide enough for like lengths and shared prefixes to meet,
 # narrow enough that nobody at the queue's head waits for more forwards than this.
@@ -24,11 +23,6 @@ WINDOW = 4
 # A caller's turn is this part of a budget: one item behind a large request is in the next forward.
 TURNS = 2
 LINGER_STEP = 0.0005
-STOPPING = "the server is stopping"
-
-
-class EngineFault(RuntimeError):
-    """A forward failed; the cause is chained."""
 
 
 class Forward(Protocol):
@@ -39,21 +33,6 @@ class Forward(Protocol):
     def score(self, asked: Sequence[Asked]) -> np.ndarray[Any, Any]: ...
 
     def computed_tokens(self, asked: Sequence[Asked]) -> tuple[int, int]: ...
-
-
-@dataclass(eq=False)
-class Work:
-    """One sequence on its way to one member's score, wanted by ``waiters`` callers."""
-
-    asked: Asked
-    caller: Caller
-    done: asyncio.Future[float]
-    waiters: int = 1
-    since: float = field(default_factory=time.perf_counter)
-
-    @property
-    def tokens(self) -> int:
-        return len(self.asked.ids)
 
 
 class Batcher:
@@ -151,6 +130,7 @@ class Batcher:
             return
         now = time.perf_counter()
         for work in batch:
+            work.begun = True
             self._metrics.stage_seconds.labels("queue").observe(now - work.since)
         asked = [work.asked for work in batch]
         loop = asyncio.get_running_loop()
@@ -180,34 +160,6 @@ class Batcher:
             metrics.tokens.labels(kind).inc(count)
 
 
-def fault_of(error: Exception, count: int) -> EngineFault:
-    """Log an engine's failure where it is being handled, and make it the fault of its work."""
-    log.exception("engine fault")
-    fault = EngineFault(f"{type(error).__name__} in a batch of {count}")
-    fault.__cause__ = error
-    return fault
-
-
 def still_wanted(works: Sequence[Work]) -> list[Work]:
-    """The works that somebody waits for; the others are cancelled."""
-    for work in works:
-        if work.waiters == 0:
-            work.done.cancel()
-    return [work for work in works if work.waiters]
-
-
-def settle(
-    works: Sequence[Work],
-    scores: np.ndarray[Any, Any] | None = None,
-    error: EngineFault | None = None,
-) -> None:
-    """Give each its score, or all the error."""
-    for i, work in enumerate(works):
-        if work.done.done():
-            continue
-        if scores is None:
-            assert error is not None
-            work.done.set_exception(error)
-            work.done.exception()  # marked as seen: a caller that left must not leave a warning
-        else:
-            work.done.set_result(float(scores[i]))
+    """The works that somebody waits for."""
+    return [work for work in works if not work.done.cancelled()]

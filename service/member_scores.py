@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from plaudit.conversation import TokenSequence
 from plaudit.wire import ItemError
-from service.batcher import EngineFault, Work
 from service.cache import Cache, key_of
 from service.fair_queue import Caller
 from service.items import Encoded
+from service.member import Member
 from service.metrics import Metrics
-from service.registry import Member
+from service.work import EngineFault, Work
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class MemberScores:
     def _key(self, member: Member, encoded: Encoded) -> bytes | ItemError:
         if isinstance(encoded, ItemError):
             return encoded
-        return key_of(member.model.revision, self._numerics, encoded.ids)
+        return key_of(member.revision, self._numerics, encoded.ids)
 
     async def _compute(
         self, missing: Mapping[bytes, tuple[Member, Sequence[int]]], caller: Caller
@@ -81,7 +81,7 @@ class MemberScores:
             await asyncio.shield(storing)
         finally:
             for work in works.values():
-                work.waiters -= 1
+                work.leave()
         return {key: self._outcome(missing[key][0], work) for key, work in works.items()}
 
     async def _store(self, works: Mapping[bytes, Work]) -> None:

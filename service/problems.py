@@ -29,6 +29,9 @@ KINDS = {
     "overloaded": Kind(
         503, "The queue stayed full", "retry after the time in Retry-After", retryable=True
     ),
+    "not-ready": Kind(
+        503, "The engine is not ready", "retry after the time in Retry-After", retryable=True
+    ),
     "deadline": Kind(
         504, "Not done within the deadline", "retry, or allow more time", retryable=True
     ),

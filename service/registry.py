@@ -1,6 +1,6 @@
 """What is loaded: members by name, ensembles over them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -11,31 +11,13 @@ import yaml
 from plaudit import ensemble
 from plaudit.checkpoint import CheckpointError, sha256
 from plaudit.ensemble import EnsembleFile
-from plaudit.joint_model import Asked, join
-from plaudit.reward_model import RewardModel
 from plaudit.wire import Aggregate, ModelInfo
-from service.batcher import Batcher, Work
-from service.engines.torch_engine import NAME, TorchEngine
-from service.fair_queue import Caller
+from service.member import Engine, Member
 from service.metrics import Metrics
 from service.problems import Failure, quote
 from service.settings import Settings, SettingsError
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Member:
-    """A loaded model under the name that requests use."""
-
-    name: str
-    model: RewardModel
-    batcher: Batcher
-    position: int
-
-    def submit(self, ids: Sequence[int], caller: Caller) -> Work:
-        """Queue a sequence for this member's score."""
-        return self.batcher.submit(Asked(self.position, ids), caller)
 
 
 @dataclass(frozen=True)
@@ -49,7 +31,7 @@ class Ensemble:
 
     @property
     def revision(self) -> str:
-        return sha256(*(member.model.revision.encode() for member in self.members))
+        return sha256(*(member.revision.encode() for member in self.members))
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -115,37 +97,32 @@ def read_config(path: Path) -> Config:
 class Registry:
     """The loaded members and ensembles. Names in requests are looked up here and nowhere else."""
 
-    def __init__(self, engine: TorchEngine, wanted: Sources, metrics: Metrics):
-        self.engine = engine
-        models: dict[str, RewardModel] = {}
-
-        def loading() -> Iterator[RewardModel]:
-            for name, path in wanted.models.items():
-                models[name] = engine.load(path)
-                yield models[name]
-
-        joints = join(loading())  # each gives up shared blocks before the next is loaded
-        self._batchers = [engine.batcher(joint) for joint in joints]
-        places = {
-            id(model): (batcher, position)
-            for joint, batcher in zip(joints, self._batchers, strict=True)
-            for position, model in enumerate(joint.members)
-        }
-        self.members = {
-            name: Member(name, model, *places[id(model)]) for name, model in models.items()
-        }
-        for name, model in models.items():
-            metrics.model_info.labels(name, model.revision, engine.dtype, NAME).set(1)
+    def __init__(self, engine: Engine, members: Mapping[str, Member], wanted: Sources):
+        self.engine, self.members = engine, members
         self.ensembles = {
             name: self._ensemble(name, entry) for name, entry in wanted.ensembles.items()
         }
+
+    @classmethod
+    async def open(cls, engine: Engine, wanted: Sources, metrics: Metrics) -> "Registry":
+        """Load and verify everything that is wanted, or close the engine and raise CheckpointError
+        or SettingsError."""
+        try:
+            members = await engine.open(wanted.models)
+            registry = cls(engine, members, wanted)
+        except BaseException:
+            await engine.close()  # an engine's processes must not outlive a refused start
+            raise
+        for name, member in members.items():
+            metrics.model_info.labels(name, member.revision, engine.dtype, engine.name).set(1)
+        return registry
 
     def _ensemble(self, name: str, entry: EnsembleFile) -> Ensemble:
         unknown = [member for member in entry.members if member not in self.members]
         if unknown or not entry.members:
             raise SettingsError(f"ensemble {name}: unknown or no members {unknown}")
         members = tuple(self.members[member] for member in entry.members)
-        bare = [m.name for m in members if m.model.manifest.calibration.kind == "none"]
+        bare = [m.name for m in members if m.manifest.calibration.kind == "none"]
         if bare and len(members) > 1:
             raise CheckpointError(
                 f"ensemble {name}: {bare} not calibrated, so the variance would measure scales; "
@@ -162,22 +139,17 @@ class Registry:
 
     def infos(self) -> Iterator[ModelInfo]:
         for member in self.members.values():
-            manifest = member.model.manifest
+            manifest = member.manifest
             yield ModelInfo(
-                member.name, manifest.kind, member.model.revision, manifest.max_tokens,
+                member.name, manifest.kind, member.revision, manifest.max_tokens,
                 self.engine.dtype, [],
             )  # fmt: skip
         for joint in self.ensembles.values():
             yield ModelInfo(
                 joint.name, "ensemble", joint.revision,
-                min(member.model.manifest.max_tokens for member in joint.members),
+                min(member.manifest.max_tokens for member in joint.members),
                 self.engine.dtype, [member.name for member in joint.members],
             )  # fmt: skip
-
-    async def close(self) -> None:
-        for batcher in self._batchers:
-            await batcher.close()
-        self.engine.close()
 
 
 def _pick(loaded: Mapping[str, T], name: str | None, what: str) -> T:

@@ -28,10 +28,11 @@ from plaudit.wire import (
 from service.admission import Admission, within
 from service.fair_queue import Caller
 from service.items import Encoded, count_tokens, encode, items_of
+from service.member import Member
 from service.member_scores import MemberScores, Outcome, Scored
 from service.metrics import Metrics
 from service.problems import Failure
-from service.registry import Member, Registry
+from service.registry import Registry
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -66,7 +67,7 @@ class Scorer:
         ]
         return ScoreResponse(
             model=member.name,
-            revision=member.model.revision,
+            revision=member.revision,
             rewards=[r.reward if isinstance(r.reward, float) else None for r in results],
             items=results,
             usage=usage([encoded], [outcomes]),
@@ -101,7 +102,7 @@ class Scorer:
             rewards=at.floats(combined),
             mean=at.floats(aggregate.mean(rewards)),
             variance=at.floats(variance),
-            members=[MemberInfo(m.name, m.model.revision) for m in members],
+            members=[MemberInfo(m.name, m.revision) for m in members],
             member_scores=at.rows(raw),
             items=ensemble_results(encoded[0], outcomes, at.floats(combined)),
             usage=usage(encoded, outcomes),
@@ -116,7 +117,7 @@ class Scorer:
     async def _encode(
         self, member: Member, items: Sequence[Item], truncation: Truncation, deadline: float
     ) -> list[Encoded]:
-        encoder: Encoder = member.model.encoder
+        encoder: Encoder = member.encoder
 
         def work() -> list[Encoded]:
             return [encode(encoder, item, truncation) for item in items]
@@ -164,7 +165,7 @@ def calibrate(raw: Array, members: Sequence[Member]) -> Array:
     """Raw scores (S, M) to rewards (S, M), each member by its own calibration."""
     found = np.empty_like(raw)
     for j, member in enumerate(members):
-        reward = member.model.manifest.calibration.reward
+        reward = member.manifest.calibration.reward
         found[:, j] = [reward(score) for score in raw[:, j].tolist()]
     return found
 
@@ -176,7 +177,7 @@ def score_result(member: Member, sequence: Encoded, outcome: Outcome) -> ItemRes
         return ItemResult(error=outcome)
     return ItemResult(
         score=outcome.score,
-        reward=member.model.manifest.calibration.reward(outcome.score),
+        reward=member.manifest.calibration.reward(outcome.score),
         tokens=len(sequence.ids),
         truncated=sequence.truncated,
         cached=outcome.cached,

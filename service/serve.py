@@ -1,15 +1,18 @@
 """``plaudit serve``: load, verify, say what is served, listen."""
 
+import asyncio
 import json
 import sys
 from collections.abc import Sequence
 
 import uvicorn
+import uvloop
 
 from plaudit.checkpoint import CheckpointError
 from service import logs
 from service.app import create_app
 from service.engines.torch_engine import TorchEngine
+from service.member import Engine
 from service.metrics import Metrics
 from service.registry import Registry, sources
 from service.settings import Settings, SettingsError, load
@@ -21,27 +24,43 @@ DRAIN_SECONDS = 45
 def main(argv: Sequence[str]) -> int:
     try:
         settings = load(argv)
-        metrics = Metrics()
-        print("loading …", file=sys.stderr, flush=True)
-        registry = Registry(TorchEngine(settings, metrics), sources(settings), metrics)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve(settings))
     except (SettingsError, CheckpointError) as error:
         print(f"plaudit serve: {error}", file=sys.stderr)
         return 2
+    return 0
+
+
+async def serve(settings: Settings) -> None:
+    """Load, listen until a signal, and stop. An engine lives in the loop that serves."""
+    metrics = Metrics()
+    print("loading …", file=sys.stderr, flush=True)
+    registry = await Registry.open(engine_of(settings, metrics), sources(settings), metrics)
     logs.configure(settings.log_level)
     app = create_app(settings, registry, metrics)
     print(banner(settings, registry), file=sys.stderr, flush=True)
-    uvicorn.run(
+    config = uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
         log_config=None,
         access_log=False,
-        loop="uvloop",
         http="httptools",
         server_header=False,
         timeout_graceful_shutdown=DRAIN_SECONDS,
     )
-    return 0
+    await uvicorn.Server(config).serve()
+
+
+def engine_of(settings: Settings, metrics: Metrics) -> Engine:
+    if settings.engine == "torch":
+        return TorchEngine(settings, metrics)
+    try:  # here, because vLLM is an extra and its import takes seconds
+        from service.engines.vllm_engine import VllmEngine
+    except ModuleNotFoundError as error:
+        raise SettingsError(f"{error}; install the engine: pip install 'plaudit[vllm]'") from None
+    return VllmEngine(settings, metrics)
 
 
 def banner(settings: Settings, registry: Registry) -> str:

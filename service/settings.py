@@ -42,9 +42,16 @@ class Settings(BaseSettings):
     api_keys: SecretStr | None = Field(None, description="accepted keys, comma separated")
     api_keys_file: Path | None = Field(None, description="file of accepted keys, one a line")
 
+    engine: Literal["torch", "vllm"] = Field(
+        "torch", description="what computes; vllm needs plaudit[vllm]"
+    )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the models run")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="of the body; the head is always fp32; auto: bf16 on GPUs, else fp32"
+    )
+    tensor_parallel: int = Field(1, ge=1, description="GPUs for each member; vllm only")
+    vllm_memory: float = Field(
+        0.9, gt=0, le=1, description="share of device memory for all members; vllm only"
     )
     threads: int = Field(0, ge=0, description="compute threads on a CPU; 0: torch's choice")
     max_tokens: int = Field(4096, ge=1, description="limit for models without reward.json")

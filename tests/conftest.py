@@ -44,30 +44,37 @@ def tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def tiny_llama(vocab_size: int, seed: int) -> PreTrainedModel:
+TINY = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 1024,
+    "initializer_range": 0.2,  # scores that differ well beyond rounding
+    "problem_type": "regression",
+}
+
+
+def tiny_llama(vocab_size: int, seed: int, **changes: object) -> PreTrainedModel:
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=vocab_size,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=1024,
-        initializer_range=0.2,  # scores that differ well beyond rounding
         pad_token_id=0,
         eos_token_id=2,
         num_labels=1,
         id2label={0: "reward"},
         label2id={"reward": 0},
-        problem_type="regression",
+        **TINY | changes,
     )
     return AutoModelForSequenceClassification.from_config(config)
 
 
-def _save_plain(directory: Path, tokenizer: PreTrainedTokenizerFast, seed: int) -> Path:
+def _save_plain(
+    directory: Path, tokenizer: PreTrainedTokenizerFast, seed: int, **changes: object
+) -> Path:
     """A reward model as any other tool would save it: no reward.json."""
-    tiny_llama(len(tokenizer), seed).save_pretrained(directory)
+    tiny_llama(len(tokenizer), seed, **changes).save_pretrained(directory)
     tokenizer.save_pretrained(directory)
     return directory
 
@@ -128,6 +135,12 @@ def pairs_file(tmp_path: Path) -> Path:
 def save_plain() -> Callable[..., Path]:
     """``save_plain(directory, tokenizer, seed)``: a reward model without reward.json."""
     return _save_plain
+
+
+@pytest.fixture(scope="session")
+def make_complete() -> Callable[..., Path]:
+    """``make_complete(directory)``: a plain reward model turned into a full checkpoint."""
+    return complete
 
 
 @pytest.fixture(scope="session")

@@ -1,41 +1,65 @@
 """The torch engine: models in this process, forwards in a thread of their own."""
 
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from plaudit.joint_model import JointModel
+from plaudit.joint_model import Asked, JointModel, join
 from plaudit.reward_model import RewardModel, pick_device
 from service.batcher import Batcher
+from service.fair_queue import Caller
+from service.member import Member, Submit
 from service.metrics import Metrics
 from service.settings import Settings
-
-NAME = "torch"
+from service.work import Work
 
 
 class TorchEngine:
-    """Loads members and makes the batchers of joint models; one thread computes for all of them."""
+    """Members in this process, those that share blocks joined; one thread computes for all."""
+
+    name = "torch"
+    ready = True
 
     def __init__(self, settings: Settings, metrics: Metrics):
         if settings.threads:
             torch.set_num_threads(settings.threads)
         self._settings, self._metrics = settings, metrics
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
+        self._batchers: list[Batcher] = []
         self.dtype = pick_dtype(settings)
 
     @property
     def numerics(self) -> str:
-        """What besides the revision changes a score's last digits: part of every cache key."""
-        return f"{NAME}/{pick_device(self._settings.device).type}/{self.dtype}"
+        return f"{self.name}/{pick_device(self._settings.device).type}/{self.dtype}"
 
-    def load(self, directory: Path) -> RewardModel:
-        """A model whose files are verified. Blocks; raises CheckpointError."""
+    async def open(self, models: Mapping[str, Path]) -> dict[str, Member]:
+        loaded: dict[str, RewardModel] = {}
+
+        def loading() -> Iterator[RewardModel]:
+            for name, path in models.items():
+                loaded[name] = self._load(path)
+                yield loaded[name]
+
+        submit: dict[int, Submit] = {}
+        for joint in join(loading()):  # each gives up shared blocks before the next is loaded
+            batcher = self._batcher(joint)
+            self._batchers.append(batcher)
+            for position, model in enumerate(joint.members):
+                submit[id(model)] = partial(submit_to, batcher, position)
+        return {
+            name: Member(name, model.manifest, model.revision, model.encoder, submit[id(model)])
+            for name, model in loaded.items()
+        }
+
+    def _load(self, directory: Path) -> RewardModel:
         settings = self._settings
         return RewardModel.load(directory, settings.device, self.dtype, settings.max_tokens)
 
-    def batcher(self, model: JointModel) -> Batcher:
-        """A batcher, if the probes get their stored scores. Blocks; raises CheckpointError."""
+    def _batcher(self, model: JointModel) -> Batcher:
+        """A batcher, if the probes get their stored scores; else CheckpointError."""
         model.verify_probes(self.dtype)
         settings = self._settings
         return Batcher(
@@ -46,8 +70,14 @@ class TorchEngine:
             linger_seconds=settings.linger_ms / 1000,
         )
 
-    def close(self) -> None:
+    async def close(self) -> None:
+        for batcher in self._batchers:
+            await batcher.close()
         self._thread.shutdown(wait=True, cancel_futures=True)
+
+
+def submit_to(batcher: Batcher, member: int, ids: Sequence[int], caller: Caller) -> Work:
+    return batcher.submit(Asked(member, ids), caller)
 
 
 def pick_dtype(settings: Settings) -> str:

@@ -1,10 +1,12 @@
 """A served application over tiny members, spoken to through ASGI or a real socket."""
 
+import asyncio
 import shutil
 import socket
 import subprocess
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,14 +26,15 @@ from service.settings import Settings
 Serve = Callable[..., Any]
 
 
-def build(metrics: Metrics, **settings: Any) -> FastAPI:
+async def build(metrics: Metrics, **settings: Any) -> FastAPI:
     read = Settings(dtype="float32", device="cpu", _cli_parse_args=False, **settings)
-    registry = Registry(TorchEngine(read, metrics), sources(read), metrics)
+    registry = await Registry.open(TorchEngine(read, metrics), sources(read), metrics)
     return create_app(read, registry, metrics)
 
 
 @asynccontextmanager
-async def client_of(app: FastAPI) -> AsyncIterator[httpx2.AsyncClient]:
+async def client_of(building: Awaitable[FastAPI]) -> AsyncIterator[httpx2.AsyncClient]:
+    app = await building
     transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
     async with (
         app.router.lifespan_context(app),
@@ -59,8 +62,10 @@ def ensemble_file(tmp_path: Path, members: list[Path]) -> Path:
 
 
 @contextmanager
-def listening(app: FastAPI) -> Iterator[str]:
+def listening(building: Coroutine[Any, Any, FastAPI]) -> Iterator[str]:
     """The application behind uvicorn on a free loopback port."""
+    with ThreadPoolExecutor(1) as elsewhere:  # a test may have a loop running here
+        app = elsewhere.submit(asyncio.run, building).result()
     server = uvicorn.Server(
         uvicorn.Config(app, port=0, log_config=None, loop="uvloop", http="httptools")
     )

@@ -9,9 +9,10 @@ import pytest
 
 from plaudit.joint_model import Asked
 from plaudit.packing import padded_batches
-from service.batcher import Batcher, EngineFault
+from service.batcher import Batcher
 from service.fair_queue import Caller
 from service.logs import JsonFormatter
+from service.work import EngineFault
 
 CALLER = Caller()
 
@@ -83,7 +84,7 @@ async def test_what_nobody_waits_for_is_never_computed(batcher, engine):
     while not engine.waiting:  # until the engine holds the first
         await asyncio.sleep(0)
     left, wanted = batcher.submit(Asked(0, [2]), CALLER), batcher.submit(Asked(0, [3]), CALLER)
-    left.waiters = 0
+    left.leave()
     engine.gate.set()
     assert [await first.done, await wanted.done] == [1.0, 3.0]
     assert [[2]] not in engine.seen

@@ -8,10 +8,10 @@ import pytest
 
 from plaudit.conversation import TokenSequence
 from plaudit.joint_model import Asked
-from service.batcher import Work
 from service.cache import MemoryCache
 from service.fair_queue import Caller
 from service.member_scores import MemberScores, Scored
+from service.work import Work
 
 CALLER = Caller()
 A, B = TokenSequence([1, 2]), TokenSequence([3])
@@ -35,7 +35,7 @@ def queue():
 
 @pytest.fixture
 def member(queue):
-    return SimpleNamespace(name="m", submit=queue.submit, model=SimpleNamespace(revision="r"))
+    return SimpleNamespace(name="m", submit=queue.submit, revision="r")
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ async def test_all_members_of_an_item_are_submitted_before_the_next_item(scores,
             names.append(name)
             return queue.submit(ids, caller)
 
-        return SimpleNamespace(name=name, submit=submit, model=SimpleNamespace(revision=name))
+        return SimpleNamespace(name=name, submit=submit, revision=name)
 
     names: list[str] = []
     [task] = await started(scores.of([member("m"), member("n")], [[A, B], [A, B]], CALLER))

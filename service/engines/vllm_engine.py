@@ -1,0 +1,201 @@
+"""The vLLM engine: an in-process ``AsyncLLM`` for each member, token ids in, raw logits out.
+
+vLLM batches, schedules and caches prefixes itself; its forwards run in a process of its own, the
+engine core, which opens no port. A core that dies is started again.
+"""
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from vllm import PoolingParams, TokensPrompt
+from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.exceptions import EngineDeadError
+
+from plaudit import checkpoint, probes
+from plaudit.checkpoint import CheckpointError
+from plaudit.conversation import Encoder
+from plaudit.joint_model import Asked
+from service.fair_queue import Caller, Priority
+from service.member import Member
+from service.metrics import Metrics
+from service.settings import Settings
+from service.work import STOPPING, EngineFault, Work, fault_of, settle
+
+log = logging.getLogger("plaudit")
+
+# Raw logits: by default vLLM sends a classifier's score through an activation.
+RAW = PoolingParams(task="classify", use_activation=False)
+# vLLM schedules smaller numbers first.
+PRIORITIES: dict[Priority, int] = {"train": 0, "eval": 1, "offline": 2}
+RESTART_PAUSE_SECONDS = 5.0
+
+
+class VllmEngine:
+    """One core for each member; they share the device's memory in equal parts."""
+
+    name = "vllm"
+
+    def __init__(self, settings: Settings, metrics: Metrics):
+        self._settings, self._metrics = settings, metrics
+        self._cores: list[Core] = []
+        self.dtype = settings.dtype if settings.dtype != "auto" else "bfloat16"
+
+    @property
+    def numerics(self) -> str:
+        return f"{self.name}/{self._settings.tensor_parallel}/{self.dtype}"
+
+    @property
+    def ready(self) -> bool:
+        return all(core.alive for core in self._cores)
+
+    async def open(self, models: Mapping[str, Path]) -> dict[str, Member]:
+        return {name: await self._member(name, path, len(models)) for name, path in models.items()}
+
+    async def _member(self, name: str, directory: Path, count: int) -> Member:
+        manifest, revision = checkpoint.describe(directory, self._settings.max_tokens)
+        encoder = Encoder.load(directory, manifest.max_tokens)
+        arguments = self._arguments(directory, manifest.max_tokens, count)
+        core = Core(arguments, self._metrics)
+        self._cores.append(core)
+        member = Member(name, manifest, revision, encoder, core.submit)
+        await core.open(member, self.dtype)
+        return member
+
+    def _arguments(self, directory: Path, max_tokens: int, count: int) -> AsyncEngineArgs:
+        settings = self._settings
+        return AsyncEngineArgs(
+            model=str(directory),
+            runner="pooling",
+            convert="classify",
+            skip_tokenizer_init=True,
+            trust_remote_code=False,
+            dtype=self.dtype,
+            hf_overrides={"head_dtype": "float32"},
+            max_model_len=max_tokens,
+            max_num_batched_tokens=max(settings.max_batch_tokens, max_tokens),
+            enable_prefix_caching=True,
+            scheduling_policy="priority",
+            tensor_parallel_size=settings.tensor_parallel,
+            gpu_memory_utilization=settings.vllm_memory / count,
+            disable_log_stats=True,
+        )
+
+    async def close(self) -> None:
+        for core in self._cores:
+            await core.close()
+
+
+class Core:
+    """One member's AsyncLLM: scores, forgets what nobody waits for, and comes back after death."""
+
+    def __init__(self, arguments: AsyncEngineArgs, metrics: Metrics):
+        self._arguments, self._metrics = arguments, metrics
+        self._numbers = itertools.count()
+        self._running: dict[asyncio.Task[None], Work] = {}
+        self._up = asyncio.Event()
+        self._llm: AsyncLLM | None = None
+        self._watching: asyncio.Task[None] | None = None
+
+    @property
+    def alive(self) -> bool:
+        return self._up.is_set() and self._llm is not None and not self._llm.errored
+
+    async def open(self, member: Member, dtype: str) -> None:
+        """Start, re-score the probes and keep watch. Raises CheckpointError."""
+        await self._start(member, dtype)
+        self._watching = asyncio.create_task(self._watch(member, dtype))
+
+    async def _start(self, member: Member, dtype: str) -> None:
+        # In a thread: the constructor blocks until the core has loaded the model.
+        self._llm = await asyncio.to_thread(AsyncLLM.from_engine_args, self._arguments)
+        await self._verify(member, dtype)
+        self._up.set()
+
+    async def _verify(self, member: Member, dtype: str) -> None:
+        encoded = probes.stored_ids(member)
+        # A plain model has no probes; one forward still shows that it computes.
+        found = await asyncio.gather(*(self._score(ids, 0) for ids in encoded or [[0]]))
+        if not encoded:
+            return
+        scores = np.array(found, np.float32)
+        refuse_squashed(member, scores)
+        probes.check(member, scores, dtype)
+
+    async def _watch(self, member: Member, dtype: str) -> None:
+        """Start again whenever the core's process has died; till then, work waits."""
+        while True:
+            assert self._llm is not None
+            await asyncio.wait([self._llm.output_handler])  # it ends with the core
+            self._up.clear()
+            log.error("engine core died; starting another")
+            self._llm.shutdown()
+            while not self._up.is_set():
+                try:
+                    await self._start(member, dtype)
+                except Exception:  # whatever keeps it down may pass
+                    log.exception("engine core did not start")
+                    await asyncio.sleep(RESTART_PAUSE_SECONDS)
+
+    def submit(self, ids: Sequence[int], caller: Caller) -> Work:
+        """Hand a sequence to vLLM. Abandoned work is aborted there."""
+        work = Work(Asked(0, ids), caller, asyncio.get_running_loop().create_future())
+        task = asyncio.create_task(self._run(work))
+        self._running[task] = work
+        task.add_done_callback(self._running.pop)
+        work.done.add_done_callback(lambda done: task.cancel() if done.cancelled() else None)
+        return work
+
+    async def _run(self, work: Work) -> None:
+        try:
+            await self._up.wait()
+            with self._metrics.stage("compute"):
+                score = await self._score(work.asked.ids, PRIORITIES[work.caller.priority])
+        except Exception as error:  # noqa: BLE001  an engine's failure ends here
+            if isinstance(error, EngineDeadError):
+                self._up.clear()  # what comes now waits for the next core
+            settle([work], error=fault_of(error, 1))
+        else:
+            settle([work], scores=np.array([score], np.float32))
+            self._metrics.tokens.labels("real").inc(work.tokens)
+
+    async def _score(self, ids: Sequence[int], priority: int) -> float:
+        """The raw logit of one sequence. Cancelled, it is aborted in the core."""
+        assert self._llm is not None
+        outputs = self._llm.encode(
+            TokensPrompt(prompt_token_ids=list(ids)),
+            RAW,
+            request_id=str(next(self._numbers)),
+            priority=priority,
+        )
+        async for output in outputs:
+            found: torch.Tensor = output.outputs.data
+        return float(found.reshape(1)[0])
+
+    async def close(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+        for task in list(self._running):
+            task.cancel()
+        works = list(self._running.values())
+        await asyncio.gather(*self._running, return_exceptions=True)
+        settle(works, error=EngineFault(STOPPING))
+        if self._llm is not None:
+            await asyncio.to_thread(self._llm.shutdown)
+
+
+def refuse_squashed(member: Member, scores: np.ndarray[tuple[int], np.dtype[np.float32]]) -> None:
+    """CheckpointError if the scores are what a sigmoid makes of those promised."""
+    promised = np.array([probe.score for probe in member.manifest.probes])
+    squashed = 1 / (1 + np.exp(-promised))
+    if abs(scores - squashed).max() < abs(scores - promised).max():
+        raise CheckpointError(
+            f"{member.name}: its scores went through an activation (probes[0] is {scores[0]:.4f}, "
+            f"promised {promised[0]:.4f}); this vLLM does not give raw logits: install one of "
+            "plaudit[vllm]"
+        )

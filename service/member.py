@@ -1,0 +1,48 @@
+"""A served member, and what an engine is to the rest of the service."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from plaudit.checkpoint import Manifest
+from plaudit.conversation import Encoder
+from service.fair_queue import Caller
+from service.work import Work
+
+Submit = Callable[[Sequence[int], Caller], Work]
+
+
+@dataclass(frozen=True)
+class Member:
+    """A loaded model under the name that requests use. ``submit`` queues ids for its score."""
+
+    name: str
+    manifest: Manifest
+    revision: str
+    encoder: Encoder
+    submit: Submit
+
+
+class Engine(Protocol):
+    """Computes raw scores of token ids. Sees no text and no HTTP."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def dtype(self) -> str: ...
+
+    @property
+    def numerics(self) -> str:
+        """What besides the revision changes a score's last digits: part of every cache key."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether work is computed now, not only queued."""
+
+    async def open(self, models: Mapping[str, Path]) -> dict[str, Member]:
+        """The members by name, once their probes got the stored scores. Raises CheckpointError."""
+
+    async def close(self) -> None:
+        """Settle what is queued and stop."""

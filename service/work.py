@@ -1,0 +1,70 @@
+"""One sequence on its way to a score, and how it ends."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from plaudit.joint_model import Asked
+from service.fair_queue import Caller
+from service.logs import log
+
+STOPPING = "the server is stopping"
+
+
+class EngineFault(RuntimeError):
+    """A forward failed; the cause is chained."""
+
+
+@dataclass(eq=False)
+class Work:
+    """One sequence on its way to one member's score, wanted by ``waiters`` callers.
+
+    ``done`` is settled with the score or an EngineFault, or cancelled when the last caller leaves
+    before a forward has ``begun`` on it.
+    """
+
+    asked: Asked
+    caller: Caller
+    done: asyncio.Future[float]
+    waiters: int = 1
+    begun: bool = False
+    since: float = field(default_factory=time.perf_counter)
+
+    @property
+    def tokens(self) -> int:
+        return len(self.asked.ids)
+
+    def leave(self) -> None:
+        """One caller fewer. What is being computed goes on: a retry will find it cached."""
+        self.waiters -= 1
+        if not self.waiters and not self.begun:
+            self.done.cancel()
+
+
+def fault_of(error: Exception, count: int) -> EngineFault:
+    """Log an engine's failure where it is being handled, and make it the fault of its work."""
+    log.exception("engine fault")
+    fault = EngineFault(f"{type(error).__name__} in a batch of {count}")
+    fault.__cause__ = error
+    return fault
+
+
+def settle(
+    works: Sequence[Work],
+    scores: np.ndarray[Any, Any] | None = None,
+    error: EngineFault | None = None,
+) -> None:
+    """Give each its score, or all the error."""
+    for i, work in enumerate(works):
+        if work.done.done():
+            continue
+        if scores is None:
+            assert error is not None
+            work.done.set_exception(error)
+            work.done.exception()  # marked as seen: a caller that left must not leave a warning
+        else:
+            work.done.set_result(float(scores[i]))

@@ -1,0 +1,107 @@
+"""The vLLM engine against the real thing: its scores, its aborts, its deaths."""
+
+import asyncio
+import random
+
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification
+
+from plaudit.checkpoint import CheckpointError
+from plaudit.conversation import Encoder
+from plaudit.probes import conversations
+from service.fair_queue import Caller
+from service.metrics import Metrics
+from service.registry import Registry, sources
+from service.work import EngineFault
+
+pytest.importorskip("vllm", reason="vLLM lives in an environment of its own: make test-vllm")
+psutil = pytest.importorskip("psutil")
+from vllm import PoolingParams
+
+from service.engines import vllm_engine
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+CALLER = Caller()
+TOLERANCE = 1e-4
+
+
+def transformers_scores(directory, sequences) -> list[float]:
+    """Raw scores by plain Transformers in fp32, one sequence at a time."""
+    model = AutoModelForSequenceClassification.from_pretrained(directory, dtype=torch.float32)
+    with torch.inference_mode():
+        return [model(torch.tensor([ids])).logits.item() for ids in sequences]
+
+
+def some_sequences(count: int, seed: int = 0) -> list[list[int]]:
+    """Groups of eight responses to one prompt."""
+    rng = random.Random(seed)
+    found = []
+    for _ in range(count // 8):
+        prompt = rng.choices(range(3, 200), k=rng.randint(20, 90))
+        found += [prompt + rng.choices(range(3, 200), k=rng.randint(1, 60)) for _ in range(8)]
+    return found
+
+
+async def score(client, sequences) -> list[float]:
+    body = {"items": [{"token_ids": ids} for ids in sequences]}
+    answer = await client.post("/score", json=body)
+    assert answer.status_code == 200, answer.text
+    return [item["score"] for item in answer.json()["items"]]
+
+
+async def test_conversations_get_the_scores_of_transformers(served, directory):
+    body = {"items": [{"messages": list(messages)} for messages in conversations()]}
+    answer = (await served.client.post("/score", json=body)).json()
+    encoder = Encoder.load(directory, 512)
+    expected = transformers_scores(directory, [encoder.messages(m) for m in conversations()])
+    assert [item["score"] for item in answer["items"]] == pytest.approx(expected, abs=TOLERANCE)
+    assert len({round(one, 3) for one in expected}) > 20
+
+
+async def test_a_batch_of_many_scores_as_batches_of_one(served):
+    sequences = some_sequences(64)
+    many = await asyncio.gather(*(served.member.submit(s, CALLER).done for s in sequences))
+    single = [await served.member.submit(s, CALLER).done for s in sequences]
+    assert many == pytest.approx(single, abs=TOLERANCE)
+
+
+async def test_abandoned_work_is_aborted_in_the_core(served):
+    works = [served.member.submit(s, Caller("offline")) for s in some_sequences(800, seed=1)]
+    kept = served.member.submit([5, 6, 7], CALLER)
+    await asyncio.sleep(0)
+    for work in works:
+        work.leave()
+    assert await kept.done == pytest.approx(await served.member.submit([5, 6, 7], CALLER).done)
+    assert all(work.done.cancelled() for work in works)
+    await asyncio.gather(*served.core._running, return_exceptions=True)
+    assert served.core._llm.get_num_unfinished_requests() == 0
+
+
+async def test_a_dead_core_faults_what_it_held_and_is_started_again(served):
+    before = await served.member.submit([5, 6, 7], CALLER).done
+    held = [served.member.submit(s, CALLER) for s in some_sequences(800, seed=2)]
+    while not served.core._llm.get_num_unfinished_requests():
+        await asyncio.sleep(0)
+    for process in psutil.Process().children(recursive=True):
+        if "EngineCore" in " ".join(process.cmdline()) or "EngineCore" in process.name():
+            process.kill()
+    results = await asyncio.gather(*(work.done for work in held), return_exceptions=True)
+    assert any(isinstance(one, EngineFault) for one in results)
+    assert all(isinstance(one, float | EngineFault) for one in results)
+    assert (await served.client.get("/readyz")).status_code == 503
+    waiting = served.member.submit([5, 6, 7], CALLER)  # work that comes meanwhile waits
+    await served.until_ready()
+    assert await waiting.done == pytest.approx(before, abs=TOLERANCE)
+
+
+async def test_scores_that_went_through_an_activation_are_refused(settings, monkeypatch):
+    monkeypatch.setattr(vllm_engine, "RAW", PoolingParams(task="classify", use_activation=True))
+    engine = vllm_engine.VllmEngine(settings, Metrics())
+    with pytest.raises(CheckpointError, match="went through an activation"):
+        await Registry.open(engine, sources(settings), Metrics())
+
+
+async def test_too_long_is_refused_before_the_engine(served):
+    answer = await served.client.post("/score", json={"items": [{"token_ids": [5] * 600}]})
+    assert answer.json()["items"][0]["error"]["type"] == "too-long"
