@@ -1,0 +1,103 @@
+"""Scoring side by side on real texts: Plaudit, Transformers, vLLM, and the limit of the machine.
+
+    python bench/engines.py --model runs/real/warm --data ../shared/data \\
+        [--vllm .venv-vllm/bin/python] [--repeats 3] [--size 4] [--json FILE]
+
+Each row is a load (bench/loads.py). All contestants score it one after another in every round, so
+that noise of a shared machine meets all of them; figures are medians. "Useful" tokens are those of
+all sequences, whether computed, shared or padded around.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from contestants import Contestant, MatrixProducts, Plain, Plaudit, Unshared, Vllm, median_seconds
+from loads import LOADS, load
+
+from plaudit.conversation import Encoder
+
+ARRIVAL, SORTED = "Transformers, arrival order", "Transformers, by length"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", type=Path, default=Path("runs/demo/warm"))
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--vllm", type=Path, help="Python of an environment that has vLLM")
+    parser.add_argument("--block-size", type=int, default=128, help="of vLLM's prefix cache")
+    parser.add_argument("--loads", nargs="+", choices=LOADS, default=list(LOADS))
+    parser.add_argument("--size", type=int, default=4, help="prompts of 16 in a load")
+    parser.add_argument("--max-tokens", type=int, default=4096)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--json", type=Path, help="write the figures here too")
+    options = parser.parse_args()
+    plaudit = Plaudit(options.model)
+    contestants: list[Contestant] = [
+        plaudit,
+        Plain(ARRIVAL, options.model, by_length=False),
+        Plain(SORTED, options.model, by_length=True),
+        Unshared(options.model),
+        MatrixProducts(options.model),
+    ]
+    if options.vllm:
+        contestants.insert(
+            1, Vllm(options.vllm, options.model, options.max_tokens, options.block_size)
+        )
+    encoder = Encoder.load(options.model, options.max_tokens)
+    found = []
+    for name in options.loads:
+        sequences = load(name, encoder, options.data, options.size)
+        seconds = median_seconds(contestants, sequences, options.repeats)
+        found.append(figures(name, sequences, plaudit.computed(sequences), seconds))
+        print(row(found[-1]), flush=True)
+    for one in contestants:
+        one.close()
+    print("\n" + table(found))
+    if options.json:
+        options.json.write_text(json.dumps(found, indent=1) + "\n")
+
+
+def figures(
+    name: str, sequences: list[list[int]], computed: int, seconds: dict[str, float]
+) -> dict[str, object]:
+    useful = sum(map(len, sequences))
+    ours = seconds["plaudit"]
+    return {
+        "load": name,
+        "sequences": len(sequences),
+        "useful_tokens": useful,
+        "computed_share": computed / useful,
+        "tokens_per_second": {who: useful / taken for who, taken in seconds.items()},
+        "ratio": {who: taken / ours for who, taken in seconds.items() if who != "plaudit"},
+    }
+
+
+def row(one: dict[str, object]) -> str:
+    speed, ratio = one["tokens_per_second"], one["ratio"]
+    assert isinstance(speed, dict)
+    assert isinstance(ratio, dict)
+    cells = [
+        str(one["load"]),
+        str(one["sequences"]),
+        f"{one['useful_tokens']:,}",
+        f"{one['computed_share']:.2f}",
+        f"{speed['plaudit']:,.0f}",
+        *(f"{value:.2f}" for value in ratio.values()),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def table(found: list[dict[str, object]]) -> str:
+    ratio = found[0]["ratio"]
+    assert isinstance(ratio, dict)
+    head = ["load", "sequences", "useful tokens", "computed / useful", "Plaudit, tokens/s"]
+    head += [f"over {who}" for who in ratio]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    return "\n".join([*lines, *map(row, found)])
+
+
+if __name__ == "__main__":
+    main()
