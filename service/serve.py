@@ -29,6 +29,8 @@ def main(argv: Sequence[str]) -> int:
     except (SettingsError, CheckpointError) as error:
         print(f"plaudit serve: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:  # uvicorn has finished what was accepted
+        return 130
     return 0
 
 
@@ -58,7 +60,7 @@ def engine_of(settings: Settings, metrics: Metrics) -> Engine:
         return TorchEngine(settings, metrics)
     try:  # here, because vLLM is an extra and its import takes seconds
         from service.engines.vllm_engine import VllmEngine
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         raise SettingsError(f"{error}; install the engine: pip install 'plaudit[vllm]'") from None
     return VllmEngine(settings, metrics)
 

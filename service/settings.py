@@ -128,6 +128,8 @@ def check(settings: Settings) -> None:
     if not settings.models and settings.config is None:
         raise SettingsError("nothing to serve: plaudit serve RUN_DIRECTORY, or --config FILE")
     check_redis_url(settings)
+    if settings.engine == "torch" and settings.tensor_parallel > 1:
+        raise SettingsError("--tensor-parallel is vLLM's: add --engine vllm, or leave it out")
     if not is_loopback(settings.host) and not settings.keys():
         raise SettingsError(
             f"--host {settings.host} is open to the network and no key is set: "

@@ -5,12 +5,13 @@ fifths of a step's work go into the others; members of an ensemble share the fil
 Letters: T tokens of a packed row, D width.
 """
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -18,8 +19,8 @@ from transformers import PreTrainedModel
 
 from plaudit.blocks import can_split, lower, upper
 from plaudit.checkpoint import ids_digest, sha256
-from plaudit.packing import pack, packed_batches
-from plaudit.reward_model import PackedBatch, run_packed, use_packed_attention
+from plaudit.packing import MIN_SHARED, pack, packed_batches
+from plaudit.reward_model import PackedBatch, pick_device, run_packed, use_packed_attention
 from training.settings import SettingsError
 
 # Tokens of one forward; it sets the layout of the file too.
@@ -36,6 +37,7 @@ class FrozenTrunk:
     def __init__(
         self, model: PreTrainedModel, depth: int, sequences: Sequence[Ids], states: Tensor
     ):
+        use_packed_attention(model)  # before the view copies the config
         self.upper: nn.Module = upper(model.base_model, depth)
         self._states = states
         self._rows = rows_of(sequences)
@@ -73,7 +75,8 @@ def rows_of(sequences: Sequence[Ids]) -> dict[Ids, np.ndarray[tuple[int], np.dty
 def compute(
     model: PreTrainedModel, depth: int, sequences: Sequence[Ids], dtype: torch.dtype
 ) -> Tensor:
-    """States (rows, D) of all sequences, in ``dtype``, under autocast to it."""
+    """States (rows, D) of all sequences, in ``dtype``, under autocast to it, on the CPU."""
+    model.to(pick_device("auto"))  # where the trainer will train it
     use_packed_attention(model)
     trunk = lower(model.base_model, depth)
     parts = []
@@ -102,18 +105,34 @@ def open_trunk(
             f"trunk_cache: {model.config.model_type} models cannot be split; remove it"
         )
     ordered = sorted(sequences)
+    layout = f"{depth} {dtype} {MAX_TOKENS} {MIN_SHARED}"
     ids = (ids_digest(sequence).encode() for sequence in ordered)
-    digest = sha256(base.encode(), str(depth).encode(), str(dtype).encode(), *ids)
+    digest = sha256(base.encode(), layout.encode(), *ids)
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(".part")
         states = compute(model, depth, ordered, dtype)
+        write(path, states, digest)
+    return FrozenTrunk(model, depth, ordered, read(path, digest))
+
+
+def write(path: Path, states: Tensor, digest: str) -> None:
+    """Whole or not at all; of several writers the last one's file stays."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as directory:
+        unfinished = Path(directory) / path.name
         save_file({"states": states}, unfinished, {"digest": digest})
-        unfinished.rename(path)
-    with safe_open(path, framework="pt") as file:
-        if file.metadata()["digest"] != digest:
-            raise SettingsError(
-                f"trunk_cache {path} was made of other data, another base or other settings; "
-                "remove it or name another file"
-            )
-        return FrozenTrunk(model, depth, ordered, file.get_tensor("states"))
+        unfinished.replace(path)
+
+
+def read(path: Path, digest: str) -> Tensor:
+    try:
+        with safe_open(path, framework="pt") as file:
+            found = (file.metadata() or {}).get("digest")
+            states: Tensor = file.get_tensor("states") if found == digest else torch.empty(0)
+    except SafetensorError as error:
+        raise SettingsError(f"trunk_cache {path}: {error}; remove it") from None
+    if found != digest:
+        raise SettingsError(
+            f"trunk_cache {path} was made of other data, another base or other settings; "
+            "remove it or name another file"
+        )
+    return states

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from vllm import PoolingParams, TokensPrompt
 from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.platforms import current_platform
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
@@ -34,6 +35,7 @@ RAW = PoolingParams(task="classify", use_activation=False)
 # vLLM schedules smaller numbers first.
 PRIORITIES: dict[Priority, int] = {"train": 0, "eval": 1, "offline": 2}
 RESTART_PAUSE_SECONDS = 5.0
+VERIFY_SECONDS = 300.0
 
 
 class VllmEngine:
@@ -44,11 +46,14 @@ class VllmEngine:
     def __init__(self, settings: Settings, metrics: Metrics):
         self._settings, self._metrics = settings, metrics
         self._cores: list[Core] = []
-        self.dtype = settings.dtype if settings.dtype != "auto" else "bfloat16"
+        self._device: str = current_platform.device_type
+        self.dtype = settings.dtype
+        if self.dtype == "auto":
+            self.dtype = "float32" if self._device == "cpu" else "bfloat16"
 
     @property
     def numerics(self) -> str:
-        return f"{self.name}/{self._settings.tensor_parallel}/{self.dtype}"
+        return f"{self.name}/{self._device}/{self._settings.tensor_parallel}/{self.dtype}"
 
     @property
     def ready(self) -> bool:
@@ -100,6 +105,7 @@ class Core:
         self._running: dict[asyncio.Task[None], Work] = {}
         self._up = asyncio.Event()
         self._llm: AsyncLLM | None = None
+        self._starting: asyncio.Future[AsyncLLM] | None = None
         self._watching: asyncio.Task[None] | None = None
 
     @property
@@ -108,13 +114,25 @@ class Core:
 
     async def open(self, member: Member, dtype: str) -> None:
         """Start, re-score the probes and keep watch. Raises CheckpointError."""
-        await self._start(member, dtype)
+        try:
+            await self._start(member, dtype)
+        except CheckpointError:
+            raise
+        except Exception as error:
+            raise CheckpointError(f"{member.name}: vLLM did not start: {error}") from error
         self._watching = asyncio.create_task(self._watch(member, dtype))
 
     async def _start(self, member: Member, dtype: str) -> None:
         # In a thread: the constructor blocks until the core has loaded the model.
-        self._llm = await asyncio.to_thread(AsyncLLM.from_engine_args, self._arguments)
-        await self._verify(member, dtype)
+        made = asyncio.to_thread(AsyncLLM.from_engine_args, self._arguments)
+        self._starting = asyncio.ensure_future(made)
+        self._llm = llm = await asyncio.shield(self._starting)
+        try:
+            async with asyncio.timeout(VERIFY_SECONDS):
+                await self._verify(member, dtype)
+        except BaseException:
+            await asyncio.to_thread(llm.shutdown)  # or it holds the memory that the next one needs
+            raise
         self._up.set()
 
     async def _verify(self, member: Member, dtype: str) -> None:
@@ -124,7 +142,7 @@ class Core:
         if not encoded:
             return
         scores = np.array(found, np.float32)
-        refuse_squashed(member, scores)
+        refuse_squashed(member, scores, dtype)
         probes.check(member, scores, dtype)
 
     async def _watch(self, member: Member, dtype: str) -> None:
@@ -134,7 +152,7 @@ class Core:
             await asyncio.wait([self._llm.output_handler])  # it ends with the core
             self._up.clear()
             log.error("engine core died; starting another")
-            self._llm.shutdown()
+            await asyncio.to_thread(self._llm.shutdown)
             while not self._up.is_set():
                 try:
                     await self._start(member, dtype)
@@ -152,12 +170,17 @@ class Core:
         return work
 
     async def _run(self, work: Work) -> None:
+        llm = None
         try:
             await self._up.wait()
+            llm = self._llm
             with self._metrics.stage("compute"):
                 score = await self._score(work.asked.ids, PRIORITIES[work.caller.priority])
+        except asyncio.CancelledError:  # by close(), or by a core that died while it was sent
+            settle([work], error=EngineFault(STOPPING))
+            raise
         except Exception as error:  # noqa: BLE001  an engine's failure ends here
-            if isinstance(error, EngineDeadError):
+            if isinstance(error, EngineDeadError) and self._llm is llm:
                 self._up.clear()  # what comes now waits for the next core
             settle([work], error=fault_of(error, 1))
         else:
@@ -180,20 +203,27 @@ class Core:
     async def close(self) -> None:
         if self._watching is not None:
             self._watching.cancel()
-        for task in list(self._running):
+            await asyncio.gather(self._watching, return_exceptions=True)
+        running = dict(self._running)
+        for task in running:
             task.cancel()
-        works = list(self._running.values())
-        await asyncio.gather(*self._running, return_exceptions=True)
-        settle(works, error=EngineFault(STOPPING))
-        if self._llm is not None:
-            await asyncio.to_thread(self._llm.shutdown)
+        await asyncio.gather(*running, return_exceptions=True)
+        settle(list(running.values()), error=EngineFault(STOPPING))
+        if self._starting is not None:
+            started = await asyncio.gather(self._starting, return_exceptions=True)
+            for llm in started:
+                if isinstance(llm, AsyncLLM):
+                    await asyncio.to_thread(llm.shutdown)
 
 
-def refuse_squashed(member: Member, scores: np.ndarray[tuple[int], np.dtype[np.float32]]) -> None:
+def refuse_squashed(
+    member: Member, scores: np.ndarray[tuple[int], np.dtype[np.float32]], dtype: str
+) -> None:
     """CheckpointError if the scores are what a sigmoid makes of those promised."""
     promised = np.array([probe.score for probe in member.manifest.probes])
     squashed = 1 / (1 + np.exp(-promised))
-    if abs(scores - squashed).max() < abs(scores - promised).max():
+    off, off_squashed = abs(scores - promised).max(), abs(scores - squashed).max()
+    if off_squashed <= probes.TOLERANCE[dtype] < off:
         raise CheckpointError(
             f"{member.name}: its scores went through an activation (probes[0] is {scores[0]:.4f}, "
             f"promised {promised[0]:.4f}); this vLLM does not give raw logits: install one of "

@@ -4,6 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from plaudit.attention import NAME
 from plaudit.conversation import Encoder
 from training import backbone
 from training.data.encoding import PairCollator
@@ -61,6 +62,18 @@ def test_a_run_with_the_file_ends_with_the_weights_of_one_without(config, config
         torch.testing.assert_close(tensor, expected[name], rtol=0, atol=1e-4)
 
 
+def test_from_a_file_that_was_there_training_is_the_same(config):
+    prepared(config)
+    model, pairs, trunk = prepared(config)
+    rows = [{"chosen": p.chosen, "rejected": p.rejected} for p in pairs[:10]]
+    found, gradients = loss_and_gradients(Scorer(model, trunk), PairCollator(model, trunk)(rows))
+    loss, others = loss_and_gradients(Scorer(model), PairCollator(model)(rows))
+    assert found == pytest.approx(loss, abs=1e-5)
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(others[name], gradient, atol=1e-5, rtol=1e-4)
+    assert trunk.upper.config._attn_implementation == NAME  # or a mask of T x T is built
+
+
 def test_another_member_reuses_the_file_and_other_data_is_refused(config, configure, tmp_path):
     *_, first = prepared(config)
     written = config.trunk_cache.stat().st_mtime_ns
@@ -69,6 +82,12 @@ def test_another_member_reuses_the_file_and_other_data_is_refused(config, config
     assert torch.equal(first._states, second._states)
     with pytest.raises(SettingsError, match="made of other data"):
         prepared(config.model_copy(update={"train_layers": 1}))
+
+
+def test_a_file_that_is_none_is_refused_by_name(config):
+    config.trunk_cache.write_bytes(b"half a fi")
+    with pytest.raises(SettingsError, match=r"trunk\.safetensors.*remove it"):
+        prepared(config)
 
 
 def test_without_frozen_blocks_there_is_nothing_to_keep(config):

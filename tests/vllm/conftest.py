@@ -33,8 +33,15 @@ class Served:
         return core
 
     async def until_ready(self) -> None:
-        while (await self.client.get("/readyz")).status_code != 200:
-            await asyncio.sleep(0.1)
+        async with asyncio.timeout(180):
+            while (await self.client.get("/readyz")).status_code != 200:
+                await asyncio.sleep(0.1)
+
+    async def until_busy(self) -> None:
+        """Until some of what was submitted is on its way to the core."""
+        async with asyncio.timeout(60):
+            while not self.core._llm.get_num_unfinished_requests():
+                await asyncio.sleep(0)
 
 
 @pytest.fixture(scope="session")
