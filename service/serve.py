@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -31,6 +32,8 @@ def main(argv: Sequence[str]) -> int:
         return 2
     except KeyboardInterrupt:  # uvicorn has finished what was accepted
         return 130
+    except asyncio.CancelledError:  # SIGTERM while loading
+        return 143
     return 0
 
 
@@ -38,7 +41,7 @@ async def serve(settings: Settings) -> None:
     """Load, listen until a signal, and stop. An engine lives in the loop that serves."""
     metrics = Metrics()
     print("loading …", file=sys.stderr, flush=True)
-    registry = await Registry.open(engine_of(settings, metrics), sources(settings), metrics)
+    registry = await load_registry(settings, metrics)
     logs.configure(settings.log_level)
     app = create_app(settings, registry, metrics)
     print(banner(settings, registry), file=sys.stderr, flush=True)
@@ -53,6 +56,18 @@ async def serve(settings: Settings) -> None:
         timeout_graceful_shutdown=DRAIN_SECONDS,
     )
     await uvicorn.Server(config).serve()
+
+
+async def load_registry(settings: Settings, metrics: Metrics) -> Registry:
+    """Everything that is wanted, loaded. SIGTERM meanwhile closes the engine, whose processes would
+    outlive this one; later it is uvicorn's."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    loop.add_signal_handler(signal.SIGTERM, task.cancel)
+    try:
+        return await Registry.open(engine_of(settings, metrics), sources(settings), metrics)
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)
 
 
 def engine_of(settings: Settings, metrics: Metrics) -> Engine:

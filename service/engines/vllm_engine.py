@@ -1,7 +1,7 @@
 """The vLLM engine: an in-process ``AsyncLLM`` for each member, token ids in, raw logits out.
 
-vLLM batches, schedules and caches prefixes itself; its forwards run in a process of its own, the
-engine core, which opens no port. A core that dies is started again.
+vLLM batches, schedules and caches prefixes itself; its forwards run in processes of their own, the
+engine core and its workers. A core that dies is started again.
 """
 
 import asyncio
