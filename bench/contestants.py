@@ -18,7 +18,7 @@ from plaudit.reward_model import PackedBatch, RewardModel, scores
 
 Sequences = Sequence[Sequence[int]]
 ROWS = 16
-MAX_PADDED_TOKENS = 8192
+MAX_BATCH_TOKENS = 8192
 # Tokens whose activations the matrix products of the speed limit run over at a time.
 LIMIT_ROWS = 4096
 
@@ -28,8 +28,6 @@ class Contestant(Protocol):
 
     def seconds(self, sequences: Sequences) -> float:
         """Time to score all of them, nothing known from before."""
-
-    def close(self) -> None: ...
 
 
 class Plain:
@@ -45,7 +43,7 @@ class Plain:
     def seconds(self, sequences: Sequences) -> float:
         began = time.perf_counter()
         if self._by_length:
-            for batch in padded_batches(sequences, MAX_PADDED_TOKENS):
+            for batch in padded_batches(sequences, MAX_BATCH_TOKENS):
                 self._forward([sequences[i] for i in batch])
         else:
             for start in range(0, len(sequences), ROWS):
@@ -58,29 +56,23 @@ class Plain:
         mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
         self._model(input_ids=ids, attention_mask=mask)
 
-    def close(self) -> None:
-        del self._model
-
 
 class Plaudit:
     """The packed forward under the server's default budget."""
 
-    def __init__(self, directory: Path, max_batch_tokens: int = 8192):
-        self.name = "plaudit"
+    name = "plaudit"
+
+    def __init__(self, directory: Path):
         self._model = RewardModel.load(directory, dtype="bfloat16")
-        self._max_batch_tokens = max_batch_tokens
 
     def seconds(self, sequences: Sequences) -> float:
         began = time.perf_counter()
-        self._model.score_all(sequences, self._max_batch_tokens)
+        self._model.score_all(sequences, MAX_BATCH_TOKENS)
         return time.perf_counter() - began
 
     def computed(self, sequences: Sequences) -> int:
-        batches = self._model.batches(sequences, self._max_batch_tokens)
+        batches = self._model.batches(sequences, MAX_BATCH_TOKENS)
         return sum(self._model.computed_tokens([sequences[i] for i in b])[0] for b in batches)
-
-    def close(self) -> None:
-        del self._model
 
 
 class Unshared:
@@ -88,21 +80,17 @@ class Unshared:
 
     name = "plaudit, nothing shared"
 
-    def __init__(self, directory: Path, max_batch_tokens: int = 8192):
+    def __init__(self, directory: Path):
         self._model = RewardModel.load(directory, dtype="bfloat16").classifier
-        self._max_batch_tokens = max_batch_tokens
 
     @torch.inference_mode()
     def seconds(self, sequences: Sequences) -> float:
         began = time.perf_counter()
-        for batch in padded_batches(sequences, self._max_batch_tokens):
+        for batch in padded_batches(sequences, MAX_BATCH_TOKENS):
             rows = [sequences[i] for i in batch]
             longest = max(map(len, rows))
             scores(self._model, PackedBatch.of(rows, self._model.device, min_shared=longest + 1))
         return time.perf_counter() - began
-
-    def close(self) -> None:
-        del self._model
 
 
 class MatrixProducts:
@@ -129,9 +117,6 @@ class MatrixProducts:
             for weight in self._weights:
                 nn.functional.linear(inputs[weight.shape[1]][:rows], weight)
         return time.perf_counter() - began
-
-    def close(self) -> None:
-        del self._weights
 
 
 class Vllm:

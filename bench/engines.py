@@ -10,6 +10,7 @@ all sequences, whether computed, shared or padded around.
 
 import argparse
 import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from contestants import Contestant, MatrixProducts, Plain, Plaudit, Unshared, Vllm, median_seconds
@@ -42,10 +43,10 @@ def main() -> None:
         Unshared(options.model),
         MatrixProducts(options.model),
     ]
+    vllm = None
     if options.vllm:
-        contestants.insert(
-            1, Vllm(options.vllm, options.model, options.max_tokens, options.block_size)
-        )
+        vllm = Vllm(options.vllm, options.model, options.max_tokens, options.block_size)
+        contestants.insert(1, vllm)
     encoder = Encoder.load(options.model, options.max_tokens)
     found = []
     for name in options.loads:
@@ -53,48 +54,55 @@ def main() -> None:
         seconds = median_seconds(contestants, sequences, options.repeats)
         found.append(figures(name, sequences, plaudit.computed(sequences), seconds))
         print(row(found[-1]), flush=True)
-    for one in contestants:
-        one.close()
+    if vllm:
+        vllm.close()
     print("\n" + table(found))
     if options.json:
-        options.json.write_text(json.dumps(found, indent=1) + "\n")
+        options.json.write_text(json.dumps([asdict(one) for one in found], indent=1) + "\n")
+
+
+@dataclass(frozen=True)
+class Figures:
+    """One load: useful tokens per second of each contestant, and its time over Plaudit's."""
+
+    load: str
+    sequences: int
+    useful_tokens: int
+    computed_share: float
+    tokens_per_second: dict[str, float]
+    ratio: dict[str, float]
 
 
 def figures(
     name: str, sequences: list[list[int]], computed: int, seconds: dict[str, float]
-) -> dict[str, object]:
+) -> Figures:
     useful = sum(map(len, sequences))
     ours = seconds["plaudit"]
-    return {
-        "load": name,
-        "sequences": len(sequences),
-        "useful_tokens": useful,
-        "computed_share": computed / useful,
-        "tokens_per_second": {who: useful / taken for who, taken in seconds.items()},
-        "ratio": {who: taken / ours for who, taken in seconds.items() if who != "plaudit"},
-    }
+    return Figures(
+        load=name,
+        sequences=len(sequences),
+        useful_tokens=useful,
+        computed_share=computed / useful,
+        tokens_per_second={who: useful / taken for who, taken in seconds.items()},
+        ratio={who: taken / ours for who, taken in seconds.items() if who != "plaudit"},
+    )
 
 
-def row(one: dict[str, object]) -> str:
-    speed, ratio = one["tokens_per_second"], one["ratio"]
-    assert isinstance(speed, dict)
-    assert isinstance(ratio, dict)
+def row(one: Figures) -> str:
     cells = [
-        str(one["load"]),
-        str(one["sequences"]),
-        f"{one['useful_tokens']:,}",
-        f"{one['computed_share']:.2f}",
-        f"{speed['plaudit']:,.0f}",
-        *(f"{value:.2f}" for value in ratio.values()),
+        one.load,
+        str(one.sequences),
+        f"{one.useful_tokens:,}",
+        f"{one.computed_share:.2f}",
+        f"{one.tokens_per_second['plaudit']:,.0f}",
+        *(f"{value:.2f}" for value in one.ratio.values()),
     ]
     return f"| {' | '.join(cells)} |"
 
 
-def table(found: list[dict[str, object]]) -> str:
-    ratio = found[0]["ratio"]
-    assert isinstance(ratio, dict)
+def table(found: list[Figures]) -> str:
     head = ["load", "sequences", "useful tokens", "computed / useful", "Plaudit, tokens/s"]
-    head += [f"over {who}" for who in ratio]
+    head += [f"over {who}" for who in found[0].ratio]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     return "\n".join([*lines, *map(row, found)])
 

@@ -6,10 +6,16 @@ Letters: T tokens of a packed row, D width.
 import copy
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from plaudit.reward_model import can_pack
+from plaudit.reward_model import (
+    PackedBatch,
+    apply_head,
+    can_pack,
+    run_packed,
+    use_packed_attention,
+)
 
 # Packed models whose lower blocks hand their hidden states to the upper ones unchanged, under the
 # names of Llama. (Gemma 2 scales what it is given; GPT-2 adds positions.)
@@ -20,21 +26,32 @@ def can_split(model: PreTrainedModel) -> bool:
     return can_pack(model) and model.config.model_type in SPLITTABLE
 
 
-def lower(body: nn.Module, depth: int) -> nn.Module:
+def lower(model: PreTrainedModel, depth: int) -> nn.Module:
     """The lowest ``depth`` blocks: token ids to hidden states (1, T, D)."""
-    view = _view(body, slice(depth))
+    view = _view(model, slice(depth))
     view.norm = nn.Identity()
     return view
 
 
-def upper(body: nn.Module, depth: int) -> nn.Module:
+def upper(model: PreTrainedModel, depth: int) -> nn.Module:
     """The blocks above ``depth`` with the final norm: hidden states to hidden states."""
-    return _view(body, slice(depth, None))
+    return _view(model, slice(depth, None))
 
 
-def _view(body: nn.Module, part: slice) -> nn.Module:
-    """The same modules under a shorter list of blocks; Transformers' own forward runs them."""
-    view: Any = copy.copy(body)
+def upper_scores(
+    model: PreTrainedModel, top: nn.Module, batch: PackedBatch, states: Tensor
+) -> Tensor:
+    """Raw scores (N,), fp32, of states (1, T, D) by ``top``, the upper blocks of ``model``."""
+    return apply_head(model, run_packed(top, batch, inputs_embeds=states)[0, batch.ends])
+
+
+def _view(model: PreTrainedModel, part: slice) -> nn.Module:
+    """The same modules under a shorter list of blocks; Transformers' own forward runs them.
+
+    A view has a config of its own, so the model's attention is chosen before it is copied.
+    """
+    use_packed_attention(model)
+    view: Any = copy.copy(model.base_model)
     view._modules = dict(view._modules)
     view.config = copy.copy(view.config)
     view.layers = view.layers[part]

@@ -13,15 +13,8 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from plaudit import probes
-from plaudit.blocks import can_split, lower, upper
-from plaudit.reward_model import (
-    PackedBatch,
-    RewardModel,
-    Scores,
-    apply_head,
-    run_packed,
-    use_packed_attention,
-)
+from plaudit.blocks import can_split, lower, upper, upper_scores
+from plaudit.reward_model import PackedBatch, RewardModel, Scores, run_packed
 
 # Entries of a config that say where it comes from, not what the model computes.
 PROVENANCE = {"_name_or_path", "transformers_version", "architectures", "dtype"}
@@ -54,16 +47,14 @@ class JointModel:
         if shared < max(1, self.shared_blocks):
             return False
         if self._trunk is None:
-            use_packed_attention(first)
             self.shared_blocks = shared
-            self._trunk = lower(first.base_model, shared)
-            self._tops = [upper(first.base_model, shared)]
-        use_packed_attention(model.classifier)
+            self._trunk = lower(first, shared)
+            self._tops = [upper(first, shared)]
         body = model.classifier.base_model
         body.embed_tokens = first.base_model.embed_tokens
         for i in range(self.shared_blocks):
             body.layers[i] = first.base_model.layers[i]
-        self._tops.append(upper(body, self.shared_blocks))
+        self._tops.append(upper(model.classifier, self.shared_blocks))
         self.members.append(model)
         return True
 
@@ -101,8 +92,8 @@ class JointModel:
         hidden = run_packed(self._trunk, batch, input_ids=batch.ids)
         found = []
         for member in wanted:
-            states = run_packed(self._tops[member], batch, inputs_embeds=hidden)[0, batch.ends]
-            found.append(apply_head(self.members[member].classifier, states).cpu().numpy())
+            classifier, top = self.members[member].classifier, self._tops[member]
+            found.append(upper_scores(classifier, top, batch, hidden).cpu().numpy())
         return found
 
     def score_all(self, asked: Sequence[Asked], max_tokens: int = 4096) -> Scores:

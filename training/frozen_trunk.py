@@ -19,8 +19,8 @@ from transformers import PreTrainedModel
 
 from plaudit.blocks import can_split, lower, upper
 from plaudit.checkpoint import ids_digest, sha256
-from plaudit.packing import MIN_SHARED, pack, packed_batches
-from plaudit.reward_model import PackedBatch, pick_device, run_packed, use_packed_attention
+from plaudit.packing import MIN_SHARED, Packed, pack, packed_batches
+from plaudit.reward_model import PackedBatch, pick_device, run_packed
 from training.settings import SettingsError
 
 # Tokens of one forward; it sets the layout of the file too.
@@ -35,16 +35,14 @@ class FrozenTrunk:
     """
 
     def __init__(
-        self, model: PreTrainedModel, depth: int, sequences: Sequence[Ids], states: Tensor
+        self, model: PreTrainedModel, depth: int, batches: Sequence[Sequence[Ids]], states: Tensor
     ):
-        use_packed_attention(model)  # before the view copies the config
-        self.upper: nn.Module = upper(model.base_model, depth)
+        self.upper: nn.Module = upper(model, depth)
         self._states = states
-        self._rows = rows_of(sequences)
+        self._rows = rows_of(batches)
 
-    def states(self, sequences: Sequence[Sequence[int]]) -> Tensor:
-        """States (1, T, D) of the row into which ``sequences`` pack, in fp32."""
-        packed = pack(sequences)
+    def states(self, sequences: Sequence[Sequence[int]], packed: Packed) -> Tensor:
+        """States (1, T, D) of ``packed``, the row of ``sequences``, in fp32."""
         rows = np.empty(len(packed.ids), np.int64)
         for sequence, walk in zip(sequences, packed.walks(), strict=True):
             known = self._rows[tuple(sequence)]
@@ -54,16 +52,13 @@ class FrozenTrunk:
         return self._states[torch.from_numpy(rows)][None].float()
 
 
-def forwards(sequences: Sequence[Ids]) -> list[list[Ids]]:
-    """The sequences by the forwards that compute them: this alone decides the rows of the file."""
-    return [[sequences[i] for i in batch] for batch in packed_batches(sequences, MAX_TOKENS)]
-
-
-def rows_of(sequences: Sequence[Ids]) -> dict[Ids, np.ndarray[tuple[int], np.dtype[np.int64]]]:
+def rows_of(
+    batches: Sequence[Sequence[Ids]],
+) -> dict[Ids, np.ndarray[tuple[int], np.dtype[np.int64]]]:
     """The row of each token of each sequence."""
     found = {}
     offset = 0
-    for batch in forwards(sequences):
+    for batch in batches:
         packed = pack(batch)
         for sequence, walk in zip(batch, packed.walks(), strict=True):
             parts = [np.arange(node.start, node.stop) for node in walk]
@@ -73,16 +68,15 @@ def rows_of(sequences: Sequence[Ids]) -> dict[Ids, np.ndarray[tuple[int], np.dty
 
 
 def compute(
-    model: PreTrainedModel, depth: int, sequences: Sequence[Ids], dtype: torch.dtype
+    model: PreTrainedModel, depth: int, batches: Sequence[Sequence[Ids]], dtype: torch.dtype
 ) -> Tensor:
-    """States (rows, D) of all sequences, in ``dtype``, under autocast to it, on the CPU."""
+    """States (rows, D) of all batches, in ``dtype``, under autocast to it, on the CPU."""
     model.to(pick_device("auto"))  # where the trainer will train it
-    use_packed_attention(model)
-    trunk = lower(model.base_model, depth)
+    trunk = lower(model, depth)
     parts = []
     autocast = torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32)
     with torch.no_grad(), autocast:
-        for batch in tqdm(forwards(sequences), desc="frozen blocks"):
+        for batch in tqdm(batches, desc="frozen blocks"):
             packed = PackedBatch.of(batch, model.device)
             parts.append(run_packed(trunk, packed, input_ids=packed.ids)[0].to("cpu", dtype))
     return torch.cat(parts)
@@ -108,10 +102,11 @@ def open_trunk(
     layout = f"{depth} {dtype} {MAX_TOKENS} {MIN_SHARED}"
     ids = (ids_digest(sequence).encode() for sequence in ordered)
     digest = sha256(base.encode(), layout.encode(), *ids)
+    # The forwards that compute the states; they alone decide the rows of the file.
+    batches = [[ordered[i] for i in batch] for batch in packed_batches(ordered, MAX_TOKENS)]
     if not path.exists():
-        states = compute(model, depth, ordered, dtype)
-        write(path, states, digest)
-    return FrozenTrunk(model, depth, ordered, read(path, digest))
+        write(path, compute(model, depth, batches, dtype), digest)
+    return FrozenTrunk(model, depth, batches, read(path, digest))
 
 
 def write(path: Path, states: Tensor, digest: str) -> None:

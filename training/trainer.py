@@ -10,15 +10,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, ProgressCallback, Trainer, TrainingArguments
 
-from plaudit.reward_model import (
-    Batch,
-    PackedBatch,
-    apply_head,
-    can_pack,
-    run_packed,
-    scores,
-    use_packed_attention,
-)
+from plaudit.blocks import upper_scores
+from plaudit.reward_model import Batch, PackedBatch, can_pack, scores
 from training import losses
 from training.data.prompt_sampler import PromptSampler
 from training.frozen_trunk import FrozenTrunk
@@ -40,9 +33,7 @@ class Scorer(nn.Module):
             return scores(self.model, batch)
         assert self._trunk is not None
         assert isinstance(batch, PackedBatch)
-        use_packed_attention(self.model)
-        hidden = run_packed(self._trunk.upper, batch, inputs_embeds=states)
-        return apply_head(self.model, hidden[0, batch.ends])
+        return upper_scores(self.model, self._trunk.upper, batch, states)
 
 
 class PairTrainer(Trainer):

@@ -6,7 +6,6 @@ engine core and its workers. A core that dies is started again.
 
 import asyncio
 import itertools
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -23,12 +22,11 @@ from plaudit.checkpoint import CheckpointError
 from plaudit.conversation import Encoder
 from plaudit.joint_model import Asked
 from service.fair_queue import Caller, Priority
+from service.logs import log
 from service.member import Member
 from service.metrics import Metrics
 from service.settings import Settings
 from service.work import STOPPING, EngineFault, Work, fault_of, settle
-
-log = logging.getLogger("plaudit")
 
 # Raw logits: by default vLLM sends a classifier's score through an activation.
 RAW = PoolingParams(task="classify", use_activation=False)
@@ -69,7 +67,7 @@ class VllmEngine:
         core = Core(arguments, self._metrics)
         self._cores.append(core)
         member = Member(name, manifest, revision, encoder, core.submit)
-        await core.open(member, self.dtype)
+        await core.open(member)
         return member
 
     def _arguments(self, directory: Path, max_tokens: int, count: int) -> AsyncEngineArgs:
@@ -112,40 +110,40 @@ class Core:
     def alive(self) -> bool:
         return self._up.is_set() and self._llm is not None and not self._llm.errored
 
-    async def open(self, member: Member, dtype: str) -> None:
+    async def open(self, member: Member) -> None:
         """Start, re-score the probes and keep watch. Raises CheckpointError."""
         try:
-            await self._start(member, dtype)
+            await self._start(member)
         except CheckpointError:
             raise
         except Exception as error:
             raise CheckpointError(f"{member.name}: vLLM did not start: {error}") from error
-        self._watching = asyncio.create_task(self._watch(member, dtype))
+        self._watching = asyncio.create_task(self._watch(member))
 
-    async def _start(self, member: Member, dtype: str) -> None:
+    async def _start(self, member: Member) -> None:
         # In a thread: the constructor blocks until the core has loaded the model.
         made = asyncio.to_thread(AsyncLLM.from_engine_args, self._arguments)
         self._starting = asyncio.ensure_future(made)
         self._llm = llm = await asyncio.shield(self._starting)
         try:
             async with asyncio.timeout(VERIFY_SECONDS):
-                await self._verify(member, dtype)
+                await self._verify(member)
         except BaseException:
             await asyncio.to_thread(llm.shutdown)  # or it holds the memory that the next one needs
             raise
         self._up.set()
 
-    async def _verify(self, member: Member, dtype: str) -> None:
+    async def _verify(self, member: Member) -> None:
         encoded = probes.stored_ids(member)
         # A plain model has no probes; one forward still shows that it computes.
         found = await asyncio.gather(*(self._score(ids, 0) for ids in encoded or [[0]]))
         if not encoded:
             return
         scores = np.array(found, np.float32)
-        refuse_squashed(member, scores, dtype)
-        probes.check(member, scores, dtype)
+        refuse_squashed(member, scores, self._arguments.dtype)
+        probes.check(member, scores, self._arguments.dtype)
 
-    async def _watch(self, member: Member, dtype: str) -> None:
+    async def _watch(self, member: Member) -> None:
         """Start again whenever the core's process has died; till then, work waits."""
         while True:
             assert self._llm is not None
@@ -155,8 +153,8 @@ class Core:
             await asyncio.to_thread(self._llm.shutdown)
             while not self._up.is_set():
                 try:
-                    await self._start(member, dtype)
-                except Exception:  # whatever keeps it down may pass
+                    await self._start(member)
+                except Exception:  # noqa: BLE001  whatever keeps it down may pass
                     log.exception("engine core did not start")
                     await asyncio.sleep(RESTART_PAUSE_SECONDS)
 

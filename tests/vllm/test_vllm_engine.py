@@ -3,23 +3,20 @@
 import asyncio
 import random
 
+import psutil
 import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
+from vllm import PoolingParams
 
 from plaudit.checkpoint import CheckpointError
 from plaudit.conversation import Encoder
 from plaudit.probes import conversations
+from service.engines import vllm_engine
 from service.fair_queue import Caller
 from service.metrics import Metrics
 from service.registry import Registry, sources
 from service.work import EngineFault
-
-pytest.importorskip("vllm", reason="vLLM lives in an environment of its own: make test-vllm")
-psutil = pytest.importorskip("psutil")
-from vllm import PoolingParams
-
-from service.engines import vllm_engine
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 CALLER = Caller()

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from plaudit.checkpoint import Side
 from plaudit.conversation import Encoder
-from plaudit.reward_model import batch_for
+from plaudit.reward_model import PackedBatch, batch_for
 from training.data.sources import Pair
 from training.frozen_trunk import FrozenTrunk
 
@@ -62,5 +62,8 @@ class PairCollator:
         sequences = [row["chosen"] for row in rows] + [row["rejected"] for row in rows]
         tokens = sum(len(sequence) for sequence in sequences)
         batch = batch_for(self._model, sequences)
-        states = self._trunk.states(sequences) if self._trunk else None
+        states = None
+        if self._trunk is not None:
+            assert isinstance(batch, PackedBatch)
+            states = self._trunk.states(sequences, batch.plan.packed)
         return {"batch": batch, "states": states, "tokens": tokens}

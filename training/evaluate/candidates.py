@@ -81,11 +81,7 @@ def endings(paths: Sequence[Path]) -> list[str]:
 
 
 def describe(name: str, path: Path) -> Checkpoint:
-    if not path.is_dir():
-        raise CheckpointError(f"{path}: no such checkpoint directory")
-    if checkpoint.is_complete(path):
-        return Checkpoint(name, path, *checkpoint.read(path))
-    return Checkpoint(name, path, *checkpoint.describe_plain(path, PLAIN_MAX_TOKENS))
+    return Checkpoint(name, path, *checkpoint.describe(path, PLAIN_MAX_TOKENS))
 
 
 def check_calibrated(path: Path, members: Sequence[Checkpoint]) -> None:
