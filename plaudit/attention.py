@@ -1,21 +1,26 @@
 """Attention over a packed row: a node sees its ancestors and its own past.
 
-Registered with Transformers' attention interface, so no model code is rewritten. Letters: H query
-heads, K key heads, T tokens of the row, Q and S tokens of queries and keys, D width of a head.
+Registered with Transformers' attention interface, so no model code is rewritten. Each group of
+siblings (plaudit/siblings.py) goes through batched matrix products, some queries at a time, so that
+few weights are computed that nobody sees. On two CPU cores these were faster than torch's fused
+kernels (docs/performance.md).
+
+Letters: H query heads, K key heads, G = H / K, T tokens of the row, B nodes of at most L tokens, P
+tokens of their ancestors, Q queries taken at a time and the S keys up to the last of them, D width
+of a head.
 """
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout as drop
-from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, PretrainedConfig
 
-from plaudit.cascade import Cascade, cascade_attention
 from plaudit.packing import Packed
+from plaudit.siblings import QUERIES, Layout
 
 NAME = "plaudit_packed"
 
@@ -33,43 +38,49 @@ def is_proven(config: PretrainedConfig) -> bool:
 
 @dataclass(frozen=True)
 class Plan:
-    """What the attention function needs of a packed row, made once for all layers."""
+    """What attention needs of a packed row, made once for all layers."""
 
     packed: Packed
-    sizes: list[int]
-    ancestors: list[list[int]]
-    longest: int
     device: torch.device
-    _masks: dict[tuple[int, int | None], Tensor] = field(default_factory=dict)
+    _layouts: dict[int, Layout] = field(default_factory=dict)
 
-    @classmethod
-    def of(cls, packed: Packed, device: torch.device) -> "Plan":
-        sizes = [node.stop - node.start for node in packed.nodes]
-        ancestors = [packed.ancestors(i) for i in range(len(sizes))]
-        longest = max(node.first_position + node.stop - node.start for node in packed.nodes)
-        return cls(packed, sizes, ancestors, longest, device)
+    def layout(self, heads: int) -> Layout:
+        """For ``heads`` key heads; models have the same in all their layers."""
+        if heads not in self._layouts:
+            self._layouts[heads] = Layout.of(self.packed, heads, self.device)
+        return self._layouts[heads]
 
-    @cached_property
-    def cascade(self) -> Cascade:
-        return Cascade.of(self.packed)
 
-    def is_causal(self, node: int, window: int | None) -> bool:
-        """Whether a node sees its own past and nothing else."""
-        return not self.ancestors[node] and (window is None or self.sizes[node] <= window)
+@dataclass(frozen=True)
+class Rule:
+    """How a query weighs its keys: logits times ``scaling``; then ``cap tanh(logit / cap)`` (Gemma
+    2, arXiv:2408.00118 section 2); nothing ``window`` or more positions back; dropout."""
 
-    def mask(self, node: int, window: int | None) -> Tensor:
-        """True (Q, S) where a node's token sees one of its ancestors' or its own: not later, and
-        fewer than ``window`` positions back."""
-        found = self._masks.get((node, window))
-        if found is None:
-            before = sum(self.sizes[a] for a in self.ancestors[node])
-            key = torch.arange(before + self.sizes[node], device=self.device)
-            query = key[before:, None]
-            found = key <= query
-            if window is not None:
-                found &= query - key < window
-            self._masks[node, window] = found
-        return found
+    scaling: float
+    window: int | None
+    cap: float | None
+    dropout: float
+
+    def weights(self, query: Tensor, key: Tensor, group: int) -> Tensor:
+        """Weights (N, Q G, S) of queries (N, Q G, D) that are the last of all keys (N, S, D)."""
+        logits = torch.baddbmm(
+            query.new_empty(()), query, key.transpose(1, 2), beta=0, alpha=self.scaling
+        )
+        if self.cap is not None:
+            logits = torch.tanh(logits / self.cap) * self.cap
+        rows, asked, keys = logits.shape
+        bias = self.bias(asked // group, keys, query.device).to(logits.dtype)
+        # The G query heads of a key head see the same.
+        logits.view(rows, -1, group, keys)[..., -bias.shape[1] :] += bias[:, None]
+        return drop(torch.softmax(logits, -1), self.dropout)
+
+    def bias(self, queries: int, keys: int, device: torch.device) -> Tensor:
+        """-inf where a query does not look, else 0: (Q, S), or (Q, Q) if all see what is before."""
+        window = keys if self.window is None else self.window
+        key = torch.arange(keys if window < keys else queries, device=device)
+        back = key[-queries:, None] - key
+        unseen = (back < 0) | (back >= window)
+        return torch.zeros(unseen.shape, device=device).masked_fill_(unseen, -torch.inf)
 
 
 def packed_attention(  # noqa: PLR0913  the interface of Transformers
@@ -86,58 +97,47 @@ def packed_attention(  # noqa: PLR0913  the interface of Transformers
     softcap: float | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """Queries (1, H, T, D), keys and values (1, K, T, D) to outputs (1, T, H, D).
-
-    ``split`` and ``cat`` rather than slices: the gradient of a slice is as long as the whole row.
-    """
-    if sliding_window is not None and sliding_window >= plan.longest:
-        sliding_window = None
-    plain = dropout == 0 and sliding_window is None and softcap is None
-    scoring = query.device.type == "cpu" and not torch.is_grad_enabled()
-    if plain and scoring and query.dtype == key.dtype == value.dtype:
-        return cascade_attention(query, key, value, plan.cascade, scaling), None
-    groups = query.shape[1] // key.shape[1]
-    if groups > 1:
-        key, value = (x.repeat_interleave(groups, dim=1) for x in (key, value))
-    queries, keys, values = (torch.split(x, plan.sizes, dim=2) for x in (query, key, value))
-    outputs = []
-    for i, above in enumerate(plan.ancestors):
-        seen = [*above, i]
-        known = torch.cat([keys[j] for j in seen], dim=2)
-        held = torch.cat([values[j] for j in seen], dim=2)
-        if softcap is not None:
-            mask = plan.mask(i, sliding_window)
-            outputs.append(_softcapped(queries[i], known, held, mask, scaling, softcap, dropout))
-            continue
-        causal = plan.is_causal(i, sliding_window)
-        outputs.append(
-            scaled_dot_product_attention(
-                queries[i],
-                known,
-                held,
-                attn_mask=None if causal else plan.mask(i, sliding_window),
-                dropout_p=dropout,
-                is_causal=causal,
-                scale=scaling,
-            )
-        )
-    return torch.cat(outputs, dim=2).transpose(1, 2), None
+    """Queries (1, H, T, D), keys and values (1, K, T, D) to outputs (1, T, H, D)."""
+    rule = Rule(scaling, sliding_window, softcap, dropout)
+    tokens, heads = key.shape[2], key.shape[1]
+    queries, keys, values = (
+        x[0].transpose(0, 1).reshape(tokens * heads, -1) for x in (query, key, value)
+    )
+    layout = plan.layout(heads)
+    seen = [group.seen for group in layout.groups]
+    gathered = zip(
+        gather(queries, [group.own for group in layout.groups]),
+        gather(keys, seen),
+        gather(values, seen),
+        strict=True,
+    )
+    found = torch.cat([piece for group in gathered for piece in _attend(*group, rule)])
+    output = found.index_select(0, layout.order.view(-1))
+    return output.view(1, tokens, *query.shape[1::2]), None
 
 
-def _softcapped(  # noqa: PLR0913
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    mask: Tensor,
-    scaling: float,
-    cap: float,
-    dropout: float,
-) -> Tensor:
-    """Attention whose logits are ``cap tanh(x / cap)`` (arXiv:2408.00118 section 2), which the
-    fused kernels of torch do not know. Queries (1, H, Q, D) to outputs of that shape."""
-    logits = cap * torch.tanh(query @ key.transpose(2, 3) * scaling / cap)
-    weights = logits.masked_fill(~mask, -torch.inf).softmax(-1, dtype=torch.float32)
-    return drop(weights.to(value.dtype), dropout) @ value
+def gather(rows: Tensor, groups: Sequence[Tensor]) -> Iterable[Tensor]:
+    """Rows (..., width) by the indices of each group: at once where a gradient may be wanted, since
+    that of each gather is as long as all rows; else one by one, since all may be large."""
+    if torch.is_grad_enabled():
+        whole = rows.index_select(0, torch.cat([group.view(-1) for group in groups]))
+        parts = torch.split(whole, [group.numel() for group in groups])
+        return (x.view(*group.shape, -1) for x, group in zip(parts, groups, strict=True))
+    return (rows.index_select(0, group.view(-1)).view(*group.shape, -1) for group in groups)
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, rule: Rule) -> Iterator[Tensor]:
+    """Outputs (B K Q, G D), some queries at a time, of queries (B, K, L, G D) after the first of
+    the keys and values (B, K, P + L, D)."""
+    length, width = query.shape[2], key.shape[3]
+    known, held = key.flatten(0, 1), value.flatten(0, 1)
+    asked = query.view(len(known), length, -1, width)
+    before = known.shape[1] - length
+    for start in range(0, length, QUERIES):
+        stop = min(start + QUERIES, length)
+        some, seen = asked[:, start:stop], before + stop
+        weights = rule.weights(some.flatten(1, 2), known[:, :seen], some.shape[2])
+        yield (weights @ held[:, :seen]).view(-1, query.shape[3])
 
 
 AttentionInterface.register(NAME, packed_attention)

@@ -68,7 +68,7 @@ class PackedBatch:
         ids, positions, ends = (
             torch.tensor(x, device=device) for x in (packed.ids, packed.positions(), packed.ends)
         )
-        return cls(ids[None], positions[None], ends, attention.Plan.of(packed, device))
+        return cls(ids[None], positions[None], ends, attention.Plan(packed, device))
 
 
 @dataclass(frozen=True)

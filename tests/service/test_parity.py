@@ -2,14 +2,13 @@
 
 import gzip
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from plaudit import cascade
+from plaudit import siblings
 from plaudit.conversation import Encoder
 from plaudit.probes import conversations
 from service.parity import ParityError, main
@@ -62,8 +61,7 @@ def test_the_reference_is_transformers_itself(tmp_path, tiny_checkpoint):
 
 
 def test_an_attention_that_forgets_the_prompt_fails(tiny_checkpoint, monkeypatch, capsys):
-    whole = cascade.Cascade.of
-    monkeypatch.setattr(cascade.Cascade, "of", lambda packed: replace(whole(packed), shared=[]))
+    monkeypatch.setattr(siblings, "above", lambda packed, parent: [])
     assert main([str(tiny_checkpoint), "--device", "cpu"]) == 1
     assert "torch float32: a score is off by" in capsys.readouterr().err
 
