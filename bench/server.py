@@ -1,66 +1,172 @@
-"""Many one-item callers against one server: requests per second and latency, cold and cached.
+"""A server under rollout traffic: a storm of one-item callers, and the same items asked again.
 
-    python bench/server.py [--model runs/demo/warm] [--callers 64] [--requests 512]
+    python bench/server.py [--model runs/demo/warm] [--data ../shared/data] [--callers 512]
 
-Starts ``plaudit serve`` on a free port and stops it at the end.
+Starts ``plaudit serve`` on a free port and stops it at the end. The limit of the storm is the same
+model scoring the same items in one call, without a server, just before.
 """
 
 import argparse
 import asyncio
+import json
+import re
 import socket
 import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
+from loads import Row, rows
+
 from plaudit import AsyncRewardClient
+from plaudit.conversation import Encoder
+from plaudit.reward_model import RewardModel
+
+MAX_BATCH_TOKENS = 8192
+IN_A_REQUEST = 64
 
 
-async def load(url: str, callers: int, requests: int) -> list[float]:
-    """Seconds of each request; ``callers`` of them are always under way."""
-    waiting = iter(range(requests))
-    found = []
+Pair = tuple[Row, list[int]]
 
-    async def caller(client: AsyncRewardClient) -> None:
-        for i in waiting:
-            began = time.perf_counter()
-            answer = await client.score([(f"Question {i // 8}?", f"Answer {i} is this one.")])
-            answer.raise_for_errors()
-            found.append(time.perf_counter() - began)
 
-    async with AsyncRewardClient(url, concurrency=callers) as client:
+def items_of(data: Path, encoder: Encoder, count: int) -> list[Pair]:
+    """Chosen and rejected of real conversations as items of ``POST /score``, with their ids; those
+    too long for the model are left out."""
+    found: list[Pair] = []
+    for row in rows(data / "hh_helpful.jsonl.gz"):
+        for response in (row["chosen"], row["rejected"]):
+            ids = encoder.pair(row["prompt"], response)
+            if len(ids) <= encoder.max_tokens:
+                found.append(({"prompt": row["prompt"], "response": response}, ids))
+        if len(found) >= count:
+            break
+    return found[:count]
+
+
+def alone(engine: RewardModel, sequences: list[list[int]]) -> float:
+    """Seconds that the engine needs without a server."""
+    engine.score_all(sequences[:4], MAX_BATCH_TOKENS)
+    began = time.perf_counter()
+    engine.score_all(sequences, MAX_BATCH_TOKENS)
+    return time.perf_counter() - began
+
+
+@contextmanager
+def serving(model: Path, dtype: str) -> Iterator[int]:
+    """The port of a server that is ready."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "plaudit.cli", "serve", model, "--port", str(port)]
+    command += [
+        "--dtype",
+        dtype,
+        "--max-batch-tokens",
+        str(MAX_BATCH_TOKENS),
+        "--deadline-seconds",
+        "600",
+    ]
+    server = subprocess.Popen([*map(str, command), "--log-level", "warning"])
+    try:
+        yield port
+    finally:
+        server.terminate()
+        server.wait()
+
+
+async def storm(url: str, items: Sequence[Row]) -> tuple[float, list[float]]:
+    """One caller for each item, all at once: the whole time, and that of each."""
+
+    async def call(client: AsyncRewardClient, item: Row) -> float:
+        began = time.perf_counter()
+        answer = await client.score([(item["prompt"], item["response"])])
+        answer.raise_for_errors()
+        return time.perf_counter() - began
+
+    async with AsyncRewardClient(url, concurrency=len(items), timeout_seconds=600) as client:
         await client.wait_ready(300)
-        await asyncio.gather(*(caller(client) for _ in range(callers)))
-    return found
+        began = time.perf_counter()
+        latencies = await asyncio.gather(*(call(client, item) for item in items))
+        return time.perf_counter() - began, list(latencies)
 
 
-def report(name: str, latencies: list[float], wall: float) -> None:
+def repeat(port: int, bodies: list[bytes], connections: int, seconds: float) -> list[float]:
+    """Latencies of requests, one after another on each connection, for some seconds.
+
+    Over plain sockets: the client shares the machine, and an HTTP library's time would be measured.
+    """
+    requests = [
+        b"POST /score HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%b"
+        % (len(body), body)
+        for body in bodies
+    ]
+
+    def one(offset: int) -> list[float]:
+        found: list[float] = []
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            until = time.perf_counter() + seconds
+            while (began := time.perf_counter()) < until:
+                connection.sendall(requests[(offset + len(found)) % len(requests)])
+                content = answer(connection)
+                found.append(time.perf_counter() - began)
+        assert json.loads(content)["usage"]["computed_tokens"] == 0, "not from the cache"
+        return found
+
+    with ThreadPoolExecutor(connections) as pool:
+        return [one for found in pool.map(one, range(connections)) for one in found]
+
+
+def answer(connection: socket.socket) -> bytes:
+    """The body of an answer that must be a 200."""
+    received = connection.recv(1 << 20)
+    while b"\r\n\r\n" not in received:
+        received += connection.recv(1 << 20)
+    head, _, content = received.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200"), head
+    length = re.search(rb"(?i)content-length: (\d+)", head)
+    assert length
+    while len(content) < int(length[1]):
+        content += connection.recv(1 << 20)
+    return content
+
+
+def quantiles(latencies: list[float]) -> str:
     p50, p99 = statistics.median(latencies), statistics.quantiles(latencies, n=100)[98]
-    rate = len(latencies) / wall
-    print(f"{name:7} {rate:8.1f} requests/s   p50 {p50 * 1e3:7.1f} ms   p99 {p99 * 1e3:7.1f} ms")
+    return f"p50 {p50 * 1e3:,.2f} ms, p99 {p99 * 1e3:,.2f} ms"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, default=Path("runs/demo/warm"))
-    parser.add_argument("--callers", type=int, default=64)
-    parser.add_argument("--requests", type=int, default=512)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--callers", type=int, default=512)
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each repeat")
     options = parser.parse_args()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "plaudit.cli", "serve", options.model, "--port", str(port)]
-    server = subprocess.Popen([*command, "--log-level", "warning"])
-    try:
-        for name in ("cold", "cached"):
-            began = time.perf_counter()
-            url = f"http://127.0.0.1:{port}"
-            latencies = asyncio.run(load(url, options.callers, options.requests))
-            report(name, latencies, time.perf_counter() - began)
-    finally:
-        server.terminate()
-        server.wait()
+    engine = RewardModel.load(options.model, dtype=options.dtype)
+    items, sequences = zip(*items_of(options.data, engine.encoder, options.callers), strict=True)
+    tokens = sum(map(len, sequences))
+    seconds = alone(engine, list(sequences))
+    print(f"engine alone: {len(items)} items, {tokens:,} tokens, {tokens / seconds:,.0f} tokens/s")
+    del engine
+    with serving(options.model, options.dtype) as port:
+        wall, latencies = asyncio.run(storm(f"http://127.0.0.1:{port}", items))
+        print(
+            f"storm of {len(items)} one-item callers: {tokens / wall:,.0f} tokens/s, "
+            f"{seconds / wall:.2f} of the engine alone, {quantiles(latencies)}"
+        )
+        for size, connections in ((1, 1), (1, 8), (IN_A_REQUEST, 1), (IN_A_REQUEST, 2)):
+            parts = [items[i : i + size] for i in range(0, len(items), size)]
+            bodies = [json.dumps({"items": part}).encode() for part in parts]
+            found = repeat(port, bodies, connections, options.seconds)
+            print(
+                f"cached, {size} a request, {connections} connections: "
+                f"{size * len(found) / options.seconds:,.0f} items/s, {quantiles(found)}"
+            )
 
 
 if __name__ == "__main__":

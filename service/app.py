@@ -32,6 +32,7 @@ from service.member_scores import MemberScores
 from service.metrics import Metrics
 from service.problems import Failure, problem
 from service.registry import Registry
+from service.repeats import Repeats
 from service.scorer import Scorer
 from service.settings import Settings
 
@@ -39,6 +40,8 @@ T = TypeVar("T")
 R = TypeVar("R", ScoreRequest, EnsembleRequest)
 # nginx's status for a caller that hung up; it is only logged and counted.
 CLIENT_CLOSED_REQUEST = 499
+# Of a score in memory and of the item that it belongs to.
+ENTRY_BYTES = 500
 OPEN_ROUTES = frozenset({"/livez", "/readyz", "/metrics", "/openapi.json", "/docs"})
 ROUTES = OPEN_ROUTES | {"/score", "/ensemble_score", "/models"}
 
@@ -46,11 +49,13 @@ ROUTES = OPEN_ROUTES | {"/score", "/ensemble_score", "/models"}
 def create_app(settings: Settings, registry: Registry, metrics: Metrics) -> FastAPI:
     """The application over a loaded registry."""
     redis = redis_of(settings, metrics)
-    memory = MemoryCache(settings.cache_megabytes, metrics)
+    entries = int(settings.cache_megabytes * 1e6 / ENTRY_BYTES)
+    memory = MemoryCache(entries, metrics)
     cache: Cache = memory if redis is None else TieredCache(memory, redis)
     scorer = Scorer(
         registry,
-        MemberScores(cache, registry.engine.numerics, metrics),
+        MemberScores(cache, metrics),
+        Repeats(entries),
         Admission(settings.max_queued_tokens, metrics),
         metrics,
         settings.max_items,

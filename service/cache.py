@@ -21,7 +21,6 @@ from service.metrics import Metrics
 KEY_PREFIX = b"plaudit:1:"
 VALUE = struct.Struct("<4sf16s")  # magic with layout version, score, checksum over key and score
 MAGIC = b"PLD1"
-ENTRY_BYTES = 200  # of a key, a float and their places in an OrderedDict
 
 T = TypeVar("T")
 
@@ -41,19 +40,20 @@ class Cache(Protocol):
 
 
 class MemoryCache:
-    """Least recently used entries leave when ``megabytes`` are reached."""
+    """The scores used last; those used longest ago leave beyond ``entries``."""
 
-    def __init__(self, megabytes: float, metrics: Metrics):
-        self._max_entries = int(megabytes * 1e6 / ENTRY_BYTES)
+    def __init__(self, entries: int, metrics: Metrics):
+        self._max_entries = entries
         self._entries: OrderedDict[bytes, float] = OrderedDict()
-        self._lookups = metrics.cache_lookups
+        self._hits = metrics.cache_lookups.labels("l1", "hit")
+        self._misses = metrics.cache_lookups.labels("l1", "miss")
 
     async def get(self, keys: Sequence[bytes]) -> dict[bytes, float]:
         found = {key: self._entries[key] for key in keys if key in self._entries}
         for key in found:
             self._entries.move_to_end(key)
-        self._lookups.labels("l1", "hit").inc(len(found))
-        self._lookups.labels("l1", "miss").inc(len(keys) - len(found))
+        self._hits.inc(len(found))
+        self._misses.inc(len(keys) - len(found))
         return found
 
     async def put(self, scores: Mapping[bytes, float]) -> None:

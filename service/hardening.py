@@ -75,16 +75,26 @@ async def unless_gone(request: Request, answer: Coroutine[Any, Any, T]) -> T:
     The body must have been read: what is received after it can only be the end.
     """
     answering = asyncio.ensure_future(answer)
-    gone = asyncio.ensure_future(request.receive())
     try:
-        await asyncio.wait({answering, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not answering.done():
-            raise ClientDisconnect
+        await asyncio.sleep(0)
+        if not answering.done():  # repeats are: they need no more than one step
+            await _done_or_gone(answering, request)
         return answering.result()
     finally:
         answering.cancel()
+        await asyncio.wait({answering})
+
+
+async def _done_or_gone(answering: asyncio.Future[T], request: Request) -> None:
+    gone = asyncio.ensure_future(request.receive())
+    either: list[asyncio.Future[Any]] = [answering, gone]
+    try:
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if not answering.done():
+            raise ClientDisconnect
+    finally:
         gone.cancel()
-        await asyncio.gather(answering, gone, return_exceptions=True)
+        await asyncio.wait({gone})
 
 
 def request_id(headers: Mapping[str, str]) -> str:

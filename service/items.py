@@ -1,12 +1,30 @@
 """From wire items to token ids: one error per bad item, never one for its neighbours."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from plaudit.conversation import ConversationError, Encoder, TokenSequence
+from plaudit.conversation import ConversationError, Encoder
 from plaudit.wire import Group, Item, ItemError, Prompt, Truncation
+from service.cache import key_of
+from service.member import Member
 from service.problems import Failure
 
-Encoded = TokenSequence | ItemError
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What an item is to everything but the engine: its score's key, its tokens, those cut away."""
+
+    key: bytes
+    tokens: int
+    truncated: int
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """An item ready to score."""
+
+    ids: list[int]
+    seen: Seen
 
 
 def items_of(items: list[Item] | None, groups: list[Group] | None) -> list[Item]:
@@ -18,12 +36,16 @@ def items_of(items: list[Item] | None, groups: list[Group] | None) -> list[Item]
     raise Failure("malformed", "a request has either items or groups")
 
 
-def encode(encoder: Encoder, item: Item, truncation: Truncation) -> Encoded:
-    """An item's token ids, or its error."""
+def encode(
+    member: Member, numerics: str, item: Item, truncation: Truncation
+) -> Encoded | ItemError:
+    """An item's token ids and their key, or its error."""
     try:
-        return encoder.fit(ids_of(encoder, item), truncation)
+        fitted = member.encoder.fit(ids_of(member.encoder, item), truncation)
     except ConversationError as error:
         return ItemError(error.kind, str(error))
+    key = key_of(member.revision, numerics, fitted.ids)
+    return Encoded(fitted.ids, Seen(key, len(fitted.ids), fitted.truncated))
 
 
 def ids_of(encoder: Encoder, item: Item) -> list[int]:
@@ -48,5 +70,5 @@ def turns(prompt: Prompt) -> list[dict[str, str]]:
     return [{"role": message.role, "content": message.content} for message in prompt]
 
 
-def count_tokens(encoded: Sequence[Encoded]) -> int:
-    return sum(len(e.ids) for e in encoded if isinstance(e, TokenSequence))
+def count_tokens(encoded: Sequence[Encoded | ItemError]) -> int:
+    return sum(one.seen.tokens for one in encoded if isinstance(one, Encoded))

@@ -3,20 +3,19 @@
 import asyncio
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
-from plaudit.conversation import TokenSequence
+from msgspec import Struct
+
 from plaudit.wire import ItemError
-from service.cache import Cache, key_of
+from service.cache import Cache
 from service.fair_queue import Caller
-from service.items import Encoded
+from service.items import Encoded, Seen
 from service.member import Member
 from service.metrics import Metrics
 from service.work import EngineFault, Work
 
 
-@dataclass(frozen=True, slots=True)
-class Scored:
+class Scored(Struct, frozen=True):
     """A raw score of one member."""
 
     score: float
@@ -29,41 +28,48 @@ Outcome = Scored | ItemError
 class MemberScores:
     """Looks up, joins or computes. Work that runs is known by its cache key until it is done."""
 
-    def __init__(self, cache: Cache, numerics: str, metrics: Metrics):
-        self._cache, self._numerics, self._metrics = cache, numerics, metrics
+    def __init__(self, cache: Cache, metrics: Metrics):
+        self._cache, self._metrics = cache, metrics
         self._running: dict[bytes, Work] = {}
         self._storing: set[asyncio.Task[None]] = set()
 
+    async def kept(self, row: Sequence[Seen | None]) -> list[Outcome | None]:
+        """The cached score of each, where there is one."""
+        wanted = [seen.key for seen in row if seen is not None]
+        known = await self._look_up(wanted) if wanted else {}
+        return [
+            Scored(known[seen.key], cached=True) if seen is not None and seen.key in known else None
+            for seen in row
+        ]
+
     async def of(
-        self, members: Sequence[Member], rows: Sequence[Sequence[Encoded]], caller: Caller
+        self,
+        members: Sequence[Member],
+        rows: Sequence[Sequence[Encoded | ItemError]],
+        caller: Caller,
     ) -> list[list[Outcome]]:
         """For each member a score or an error for each item of its row, in order.
 
         Identical items are computed once. Items are submitted one after another, each for all its
         members, so that members that share blocks meet in one forward.
         """
-        keyed = [
-            [self._key(member, one) for one in row]
-            for member, row in zip(members, rows, strict=True)
-        ]
         wanted: dict[bytes, tuple[Member, Sequence[int]]] = {
-            key: (member, one.ids)
-            for keys, items in zip(zip(*keyed, strict=True), zip(*rows, strict=True), strict=True)
-            for member, key, one in zip(members, keys, items, strict=True)
-            if isinstance(key, bytes) and isinstance(one, TokenSequence)
+            one.seen.key: (member, one.ids)
+            for item in zip(*rows, strict=True)
+            for member, one in zip(members, item, strict=True)
+            if isinstance(one, Encoded)
         }
-        with self._metrics.stage("cache_get"):
-            known = await self._cache.get(list(wanted))
+        known = await self._look_up(list(wanted))
         found: dict[bytes, Outcome] = {k: Scored(v, cached=True) for k, v in known.items()}
         found |= await self._compute({k: v for k, v in wanted.items() if k not in known}, caller)
         return [
-            [key if isinstance(key, ItemError) else found[key] for key in keys] for keys in keyed
+            [found[one.seen.key] if isinstance(one, Encoded) else one for one in row]
+            for row in rows
         ]
 
-    def _key(self, member: Member, encoded: Encoded) -> bytes | ItemError:
-        if isinstance(encoded, ItemError):
-            return encoded
-        return key_of(member.revision, self._numerics, encoded.ids)
+    async def _look_up(self, keys: Sequence[bytes]) -> dict[bytes, float]:
+        with self._metrics.stage("cache_get"):
+            return await self._cache.get(keys)
 
     async def _compute(
         self, missing: Mapping[bytes, tuple[Member, Sequence[int]]], caller: Caller

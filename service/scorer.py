@@ -1,18 +1,18 @@
 """The use case: requests in, responses out. Knows no HTTP.
 
-encode in a thread -> admit -> members' raw scores -> calibrate -> aggregate, in request order.
+repeats' scores -> encode the others in a thread -> admit -> members' raw scores -> calibrate ->
+aggregate, in request order.
 Letters: N items of a request, S of them scored, M members.
 """
 
 import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from plaudit import aggregate
-from plaudit.conversation import Encoder, TokenSequence
 from plaudit.wire import (
     EnsembleRequest,
     EnsembleResponse,
@@ -27,14 +27,17 @@ from plaudit.wire import (
 )
 from service.admission import Admission, within
 from service.fair_queue import Caller
-from service.items import Encoded, count_tokens, encode, items_of
+from service.items import Encoded, Seen, count_tokens, encode, items_of
 from service.member import Member
 from service.member_scores import MemberScores, Outcome, Scored
 from service.metrics import Metrics
 from service.problems import Failure
 from service.registry import Registry
+from service.repeats import Repeats, digests
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
+T = TypeVar("T")
+U = TypeVar("U")
 
 
 class Scorer:
@@ -44,46 +47,41 @@ class Scorer:
         self,
         registry: Registry,
         member_scores: MemberScores,
+        repeats: Repeats,
         admission: Admission,
         metrics: Metrics,
         max_items: int,
     ):
         self.registry = registry
-        self._member_scores, self._admission = member_scores, admission
+        self._member_scores, self._repeats = member_scores, repeats
+        self._admission = admission
         self._metrics, self._max_items = metrics, max_items
         self._tokenizer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tokenize")
 
     async def score(self, request: ScoreRequest, caller: Caller, seconds: float) -> ScoreResponse:
         """Answer ``POST /score`` within ``seconds``: a Failure ends the request, an item's error
         only the item."""
-        deadline = asyncio.get_running_loop().time() + seconds
         member = self.registry.member(request.model)
-        encoded = await self._encode(member, self._items(request), request.truncation, deadline)
-        async with self._admission.admit(count_tokens(encoded), deadline):
-            (outcomes,) = await self._member_scores.of([member], [encoded], caller)
+        seen, outcomes = await self._outcomes([member], request, caller, seconds)
         results = [
-            score_result(member, sequence, outcome)
-            for sequence, outcome in zip(encoded, outcomes, strict=True)
+            score_result(member, one, outcome)
+            for one, outcome in zip(seen[0], outcomes[0], strict=True)
         ]
         return ScoreResponse(
             model=member.name,
             revision=member.revision,
             rewards=[r.reward if isinstance(r.reward, float) else None for r in results],
             items=results,
-            usage=usage([encoded], [outcomes]),
+            usage=usage(seen, outcomes),
         )
 
     async def ensemble_score(
         self, request: EnsembleRequest, caller: Caller, seconds: float
     ) -> EnsembleResponse:
         """Answer ``POST /ensemble_score``. An item that one member cannot score has no reward."""
-        deadline = asyncio.get_running_loop().time() + seconds
         ensemble = self.registry.ensemble(request.ensemble)
         members = ensemble.members
-        items = self._items(request)
-        encoded = [await self._encode(m, items, request.truncation, deadline) for m in members]
-        async with self._admission.admit(sum(map(count_tokens, encoded)), deadline):
-            outcomes = await self._member_scores.of(members, encoded, caller)
+        seen, outcomes = await self._outcomes(members, request, caller, seconds)
         raw, places = scored_rows(outcomes)
         rewards = calibrate(raw, members)
         kind = request.aggregate or ensemble.aggregate
@@ -93,7 +91,7 @@ class Scorer:
             for std in np.sqrt(variance):
                 self._metrics.ensemble_std.labels(ensemble.name).observe(std)
         combined = aggregate.aggregate(rewards, kind, coefficient)
-        at = Places(places, len(items))
+        at = Places(places, len(outcomes[0]))
         return EnsembleResponse(
             ensemble=ensemble.name,
             revision=ensemble.revision,
@@ -104,8 +102,8 @@ class Scorer:
             variance=at.floats(variance),
             members=[MemberInfo(m.name, m.revision) for m in members],
             member_scores=at.rows(raw),
-            items=ensemble_results(encoded[0], outcomes, at.floats(combined)),
-            usage=usage(encoded, outcomes),
+            items=ensemble_results(seen[0], outcomes, at.floats(combined)),
+            usage=usage(seen, outcomes),
         )
 
     def _items(self, request: ScoreRequest | EnsembleRequest) -> list[Item]:
@@ -114,20 +112,63 @@ class Scorer:
             raise Failure("too-large", f"{len(items)} items, the limit is {self._max_items}")
         return items
 
+    async def _outcomes(
+        self,
+        members: Sequence[Member],
+        request: ScoreRequest | EnsembleRequest,
+        caller: Caller,
+        seconds: float,
+    ) -> tuple[list[list[Seen | ItemError]], list[list[Outcome]]]:
+        """For each member every item in order, and its score or error.
+
+        Only items that are no repeats, or whose score is no longer kept, are encoded and admitted.
+        """
+        deadline = asyncio.get_running_loop().time() + seconds
+        items = self._items(request)
+        asked = [digests(member.revision, items, request.truncation) for member in members]
+        seen = [self._repeats.get(row) for row in asked]
+        kept = [await self._member_scores.kept(row) for row in seen]
+        missing = [i for i in range(len(items)) if any(row[i] is None for row in kept)]
+        fresh: list[list[Encoded | ItemError]] = [[] for _ in members]
+        found: list[list[Outcome]] = [[] for _ in members]
+        if missing:
+            wanted = [items[i] for i in missing]
+            fresh = [await self._encode(m, wanted, request.truncation, deadline) for m in members]
+            async with self._admission.admit(sum(map(count_tokens, fresh)), deadline):
+                found = await self._member_scores.of(members, fresh, caller)
+        for row, encoded in zip(asked, fresh, strict=True):
+            places = zip(missing, encoded, strict=True)
+            self._repeats.put({row[i]: e.seen for i, e in places if isinstance(e, Encoded)})
+        rows = [
+            fill(row, missing, [e.seen if isinstance(e, Encoded) else e for e in encoded])
+            for row, encoded in zip(seen, fresh, strict=True)
+        ]
+        cut = sum(1 for row in rows for one in row if isinstance(one, Seen) and one.truncated)
+        self._metrics.truncated.labels(request.truncation).inc(cut)
+        return rows, [fill(row, missing, new) for row, new in zip(kept, found, strict=True)]
+
     async def _encode(
         self, member: Member, items: Sequence[Item], truncation: Truncation, deadline: float
-    ) -> list[Encoded]:
-        encoder: Encoder = member.encoder
+    ) -> list[Encoded | ItemError]:
+        numerics = self.registry.engine.numerics
 
-        def work() -> list[Encoded]:
-            return [encode(encoder, item, truncation) for item in items]
+        def work() -> list[Encoded | ItemError]:
+            return [encode(member, numerics, item, truncation) for item in items]
 
         async with within(deadline, "tokenize", self._metrics):
             with self._metrics.stage("tokenize"):
-                encoded = await asyncio.get_running_loop().run_in_executor(self._tokenizer, work)
-        cut = sum(1 for e in encoded if isinstance(e, TokenSequence) and e.truncated)
-        self._metrics.truncated.labels(truncation).inc(cut)
-        return encoded
+                return await asyncio.get_running_loop().run_in_executor(self._tokenizer, work)
+
+
+def fill(known: Sequence[T | None], missing: Sequence[int], found: Sequence[U]) -> list[T | U]:
+    """``known`` with what was found at the places that were missing."""
+    new = dict(zip(missing, found, strict=True))
+    whole: list[T | U] = []
+    for place, one in enumerate(known):
+        value = new.get(place, one)
+        assert value is not None
+        whole.append(value)
+    return whole
 
 
 class Places:
@@ -170,55 +211,57 @@ def calibrate(raw: Array, members: Sequence[Member]) -> Array:
     return found
 
 
-def score_result(member: Member, sequence: Encoded, outcome: Outcome) -> ItemResult:
-    if isinstance(sequence, ItemError):
-        return ItemResult(error=sequence)
+def score_result(member: Member, seen: Seen | ItemError, outcome: Outcome) -> ItemResult:
+    if isinstance(seen, ItemError):
+        return ItemResult(error=seen)
     if isinstance(outcome, ItemError):
         return ItemResult(error=outcome)
     return ItemResult(
         score=outcome.score,
         reward=member.manifest.calibration.reward(outcome.score),
-        tokens=len(sequence.ids),
-        truncated=sequence.truncated,
+        tokens=seen.tokens,
+        truncated=seen.truncated,
         cached=outcome.cached,
     )
 
 
 def ensemble_results(
-    encoded: Sequence[Encoded],
+    seen: Sequence[Seen | ItemError],
     outcomes: Sequence[Sequence[Outcome]],
     rewards: Sequence[float | None],
 ) -> list[ItemResult]:
     """Items of an ensemble's answer; tokens and cuts are the first member's."""
     results = []
-    for sequence, row, reward in zip(encoded, zip(*outcomes, strict=True), rewards, strict=True):
+    for one, row, reward in zip(seen, zip(*outcomes, strict=True), rewards, strict=True):
         errors = [outcome for outcome in row if isinstance(outcome, ItemError)]
-        if errors or reward is None or isinstance(sequence, ItemError):
+        if errors or reward is None or isinstance(one, ItemError):
             results.append(ItemResult(error=errors[0]))
             continue
         cached = all(isinstance(outcome, Scored) and outcome.cached for outcome in row)
         results.append(
             ItemResult(
                 reward=reward,
-                tokens=len(sequence.ids),
-                truncated=sequence.truncated,
+                tokens=one.tokens,
+                truncated=one.truncated,
                 cached=cached,
             )
         )
     return results
 
 
-def usage(encoded: Sequence[Sequence[Encoded]], outcomes: Sequence[Sequence[Outcome]]) -> Usage:
-    """Totals over M members; identical sequences of a request are computed once."""
+def usage(
+    seen: Sequence[Sequence[Seen | ItemError]], outcomes: Sequence[Sequence[Outcome]]
+) -> Usage:
+    """Totals over M members; identical items of a request are computed once."""
     tokens = cached = 0
-    computed = set()
-    for j, (sequences, scored) in enumerate(zip(encoded, outcomes, strict=True)):
-        for sequence, outcome in zip(sequences, scored, strict=True):
-            if not isinstance(sequence, TokenSequence):
+    computed: dict[bytes, int] = {}
+    for row, scored in zip(seen, outcomes, strict=True):
+        for one, outcome in zip(row, scored, strict=True):
+            if isinstance(one, ItemError):
                 continue
-            tokens += len(sequence.ids)
+            tokens += one.tokens
             if isinstance(outcome, Scored) and outcome.cached:
                 cached += 1
             else:
-                computed.add((j, *sequence.ids))
-    return Usage(tokens, sum(len(key) - 1 for key in computed), cached)
+                computed[one.key] = one.tokens
+    return Usage(tokens, sum(computed.values()), cached)

@@ -90,7 +90,7 @@ def test_the_breaker_opens_rests_and_closes():
 
 
 async def test_memory_forgets_the_least_recently_used(metrics):
-    memory = MemoryCache(megabytes=2 * 200 / 1e6, metrics=metrics)
+    memory = MemoryCache(entries=2, metrics=metrics)
     await memory.put({KEYS[0]: 0.0, KEYS[1]: 1.0})
     await memory.get([KEYS[0]])
     await memory.put({KEYS[2]: 2.0})
@@ -99,7 +99,7 @@ async def test_memory_forgets_the_least_recently_used(metrics):
 
 async def test_what_redis_knew_is_kept_in_memory(redis_cache, metrics):
     await redis_cache.put({KEYS[0]: 1.5})
-    tiered = TieredCache(MemoryCache(1, metrics), redis_cache)
+    tiered = TieredCache(MemoryCache(10, metrics), redis_cache)
     assert await tiered.get(KEYS[:1]) == await tiered.get(KEYS[:1]) == {KEYS[0]: 1.5}
     assert lookups(metrics, "redis", "hit") == 1
 

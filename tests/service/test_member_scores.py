@@ -6,15 +6,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from plaudit.conversation import TokenSequence
 from plaudit.joint_model import Asked
 from service.cache import MemoryCache
 from service.fair_queue import Caller
+from service.items import Encoded, Seen
 from service.member_scores import MemberScores, Scored
 from service.work import Work
 
 CALLER = Caller()
-A, B = TokenSequence([1, 2]), TokenSequence([3])
+A, B = Encoded([1, 2], Seen(b"a", 2, 0)), Encoded([3], Seen(b"b", 1, 0))
 
 
 class Queue:
@@ -40,7 +40,7 @@ def member(queue):
 
 @pytest.fixture
 def scores(metrics):
-    return MemberScores(MemoryCache(1, metrics), "torch", metrics)
+    return MemberScores(MemoryCache(10, metrics), metrics)
 
 
 async def one_row(scores, member, row):
@@ -97,7 +97,11 @@ async def test_all_members_of_an_item_are_submitted_before_the_next_item(scores,
         return SimpleNamespace(name=name, submit=submit, revision=name)
 
     names: list[str] = []
-    [task] = await started(scores.of([member("m"), member("n")], [[A, B], [A, B]], CALLER))
+    rows = [
+        [Encoded(one.ids, Seen(name + one.seen.key, 1, 0)) for one in (A, B)]
+        for name in (b"m", b"n")
+    ]
+    [task] = await started(scores.of([member("m"), member("n")], rows, CALLER))
     assert names == ["m", "n", "m", "n"]
     assert [work.asked.ids for work in queue.works] == [A.ids, A.ids, B.ids, B.ids]
     for work, score in zip(queue.works, (1.0, 2.0, 3.0, 4.0), strict=True):

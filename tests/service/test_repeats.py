@@ -1,0 +1,76 @@
+"""An item asked again is answered from memory, and nothing else is ever taken for it."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from plaudit.wire import Item, Message
+from service.items import Seen
+from service.repeats import Repeats, digests
+
+texts = st.text(max_size=4)
+turns = st.lists(st.builds(Message, st.sampled_from(["user", "assistant"]), texts), max_size=2)
+items = st.builds(
+    Item,
+    prompt=st.none() | texts | turns,
+    response=st.none() | texts,
+    messages=st.none() | turns,
+    text=st.none() | texts,
+    token_ids=st.none() | st.lists(st.integers(0, 300), max_size=3),
+)
+truncations = st.sampled_from(["error", "left", "right"])
+
+
+@given(st.lists(st.tuples(st.sampled_from(["r", "r "]), items, truncations), unique_by=repr))
+def test_all_that_decides_the_token_ids_is_told_apart(asked):
+    found = [digests(revision, [item], truncation)[0] for revision, item, truncation in asked]
+    assert len(set(found)) == len(asked)
+
+
+def test_what_was_asked_longest_ago_is_forgotten():
+    a, b, c = (Seen(bytes([i]), i, 0) for i in range(3))
+    repeats = Repeats(entries=2)
+    repeats.put({b"a": a, b"b": b})
+    repeats.get([b"a"])
+    repeats.put({b"c": c})
+    assert repeats.get([b"a", b"b", b"c"]) == [a, None, c]
+
+
+@pytest.mark.parametrize("truncation", ["left", "right"])
+async def test_a_repeat_is_answered_alike_without_the_tokenizer(
+    serve, tiny_checkpoint, metrics, truncation
+):
+    def tokenized() -> float | None:
+        labels = {"stage": "tokenize"}
+        return metrics.registry.get_sample_value("plaudit_stage_duration_seconds_count", labels)
+
+    def cut() -> float | None:
+        return metrics.registry.get_sample_value("plaudit_truncated_total", {"side": truncation})
+
+    body = {
+        "items": [{"token_ids": [5] * 600}, {"prompt": "Hi", "response": "Hello"}, {"text": ""}],
+        "truncation": truncation,
+    }
+    async with serve(models=[tiny_checkpoint]) as client:
+        first = (await client.post("/score", json=body)).json()
+        second = (await client.post("/score", json={**body, "items": body["items"][:2]})).json()
+        assert tokenized() == 1
+        third = (await client.post("/score", json={**body, "items": body["items"][1:]})).json()
+        assert tokenized() == 2  # an item in error is looked at again
+    assert cut() == 2
+    assert second["usage"]["cached"] == 2
+    for item in first["items"][:2]:
+        item["cached"] = True
+    assert second["items"] == first["items"][:2]
+    assert third["items"] == first["items"][1:]
+
+
+async def test_a_repeat_under_another_truncation_is_its_own_item(serve, tiny_checkpoint):
+    body = {"items": [{"token_ids": list(range(3, 253)) * 3}]}
+    async with serve(models=[tiny_checkpoint]) as client:
+        left, right, error = [
+            (await client.post("/score", json={**body, "truncation": side})).json()
+            for side in ("left", "right", "error")
+        ]
+    assert left["rewards"] != right["rewards"]
+    assert error["items"][0]["error"]["type"] == "too-long"
