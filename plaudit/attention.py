@@ -17,12 +17,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout as drop
+from torch.utils.checkpoint import checkpoint
 from transformers import AttentionInterface, PretrainedConfig
 
 from plaudit.packing import Packed
 from plaudit.siblings import QUERIES, Layout
 
 NAME = "plaudit_packed"
+# Keys beyond which weights are computed again for a gradient: kept, they would grow with the square
+# of the length.
+KEPT = 1024
 
 # Models each proven equal to Transformers, one sequence at a time, in scores and gradients
 # (tests/plaudit/test_reward_model.py). Others are padded.
@@ -60,6 +64,10 @@ class Rule:
     window: int | None
     cap: float | None
     dropout: float
+
+    def outputs(self, query: Tensor, key: Tensor, value: Tensor, group: int) -> Tensor:
+        """Weighted values (N, Q G, D) of queries (N, Q G, D) that are the last of all keys."""
+        return self.weights(query, key, group) @ value
 
     def weights(self, query: Tensor, key: Tensor, group: int) -> Tensor:
         """Weights (N, Q G, S) of queries (N, Q G, D) that are the last of all keys (N, S, D)."""
@@ -136,8 +144,12 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, rule: Rule) -> Iterator[T
     for start in range(0, length, QUERIES):
         stop = min(start + QUERIES, length)
         some, seen = asked[:, start:stop], before + stop
-        weights = rule.weights(some.flatten(1, 2), known[:, :seen], some.shape[2])
-        yield (weights @ held[:, :seen]).view(-1, query.shape[3])
+        piece = some.flatten(1, 2), known[:, :seen], held[:, :seen], some.shape[2]
+        if torch.is_grad_enabled() and seen > KEPT:
+            found = checkpoint(rule.outputs, *piece, use_reentrant=False)
+        else:
+            found = rule.outputs(*piece)
+        yield found.view(-1, query.shape[3])
 
 
 AttentionInterface.register(NAME, packed_attention)

@@ -82,7 +82,7 @@ async def unless_gone(request: Request, answer: Coroutine[Any, Any, T]) -> T:
         return answering.result()
     finally:
         answering.cancel()
-        await asyncio.wait({answering})
+        await asyncio.gather(answering, return_exceptions=True)
 
 
 async def _done_or_gone(answering: asyncio.Future[T], request: Request) -> None:
@@ -94,7 +94,7 @@ async def _done_or_gone(answering: asyncio.Future[T], request: Request) -> None:
             raise ClientDisconnect
     finally:
         gone.cancel()
-        await asyncio.wait({gone})
+        await asyncio.gather(gone, return_exceptions=True)
 
 
 def request_id(headers: Mapping[str, str]) -> str:

@@ -35,7 +35,7 @@ class MemberScores:
 
     async def kept(self, row: Sequence[Seen | None]) -> list[Outcome | None]:
         """The cached score of each, where there is one."""
-        wanted = [seen.key for seen in row if seen is not None]
+        wanted = list(dict.fromkeys(seen.key for seen in row if seen is not None))
         known = await self._look_up(wanted) if wanted else {}
         return [
             Scored(known[seen.key], cached=True) if seen is not None and seen.key in known else None

@@ -34,13 +34,23 @@ class Repeats:
             self._seen.popitem(last=False)
 
 
-def digests(revision: str, items: Sequence[Item], truncation: Truncation) -> list[bytes]:
-    """One for each item, of all that decides its token ids."""
-    rest = hashlib.blake2b(f"{revision} {truncation} ".encode(), digest_size=32)
-    encoder = msgspec.msgpack.Encoder()
+def digests(items: Sequence[Item]) -> list[bytes]:
+    """One for each item. A prompt that items share is hashed once, so that time is bounded by the
+    request's bytes."""
+    encoder = msgspec.json.Encoder()  # unlike MessagePack it knows integers of any size
     found = []
+    prompt, stem = None, hashlib.blake2b(encoder.encode(None), digest_size=32)
     for item in items:
-        whole = rest.copy()
-        whole.update(encoder.encode(item))
+        if item.prompt is not prompt:
+            prompt = item.prompt
+            stem = hashlib.blake2b(encoder.encode(prompt), digest_size=32)
+        whole = stem.copy()
+        whole.update(encoder.encode((item.response, item.messages, item.text, item.token_ids)))
         found.append(whole.digest())
     return found
+
+
+def under(revision: str, truncation: Truncation, asked: Sequence[bytes]) -> list[bytes]:
+    """Digests of items for one model and truncation."""
+    place = hashlib.blake2b(f"{revision} {truncation}".encode(), digest_size=16).digest()
+    return [place + digest for digest in asked]

@@ -33,7 +33,7 @@ from service.member_scores import MemberScores, Outcome, Scored
 from service.metrics import Metrics
 from service.problems import Failure
 from service.registry import Registry
-from service.repeats import Repeats, digests
+from service.repeats import Repeats, digests, under
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 T = TypeVar("T")
@@ -125,7 +125,8 @@ class Scorer:
         """
         deadline = asyncio.get_running_loop().time() + seconds
         items = self._items(request)
-        asked = [digests(member.revision, items, request.truncation) for member in members]
+        all_asked = digests(items)
+        asked = [under(member.revision, request.truncation, all_asked) for member in members]
         seen = [self._repeats.get(row) for row in asked]
         kept = [await self._member_scores.kept(row) for row in seen]
         missing = [i for i in range(len(items)) if any(row[i] is None for row in kept)]

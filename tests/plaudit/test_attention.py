@@ -68,17 +68,18 @@ def test_equals_attention_token_by_token(found, least, heads, window, cap, queri
 
 
 @settings(max_examples=20, deadline=None)
-@given(sequences, heads, windows, caps)
-def test_gradients_equal_those_of_attention_token_by_token(found, heads, window, cap):
+@given(sequences, heads, windows, caps, st.sampled_from([0, attention.KEPT]))
+def test_gradients_equal_those_of_attention_token_by_token(found, heads, window, cap, kept):
     packed = pack(found, 1)
     tensors = [x.requires_grad_() for x in random(packed, heads)]
     expected = one_token_at_a_time(*tensors, packed, 0.3, window, cap)
-    ours = attend(tensors, packed, 0.3, sliding_window=window, softcap=cap)
-    weight = torch.randn(ours.shape, generator=torch.Generator().manual_seed(0))
+    weight = torch.randn(expected.shape, generator=torch.Generator().manual_seed(0))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attention, "KEPT", kept)
+        ours = attend(tensors, packed, 0.3, sliding_window=window, softcap=cap)
+        gradients = torch.autograd.grad((ours * weight).sum(), tensors)
     for found, right in zip(
-        torch.autograd.grad((ours * weight).sum(), tensors),
-        torch.autograd.grad((expected * weight).sum(), tensors),
-        strict=True,
+        gradients, torch.autograd.grad((expected * weight).sum(), tensors), strict=True
     ):
         torch.testing.assert_close(found, right, rtol=0, atol=1e-5)
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from plaudit.wire import Item, Message
 from service.items import Seen
-from service.repeats import Repeats, digests
+from service.repeats import Repeats, digests, under
 
 texts = st.text(max_size=4)
 turns = st.lists(st.builds(Message, st.sampled_from(["user", "assistant"]), texts), max_size=2)
@@ -16,15 +16,41 @@ items = st.builds(
     response=st.none() | texts,
     messages=st.none() | turns,
     text=st.none() | texts,
-    token_ids=st.none() | st.lists(st.integers(0, 300), max_size=3),
+    token_ids=st.none() | st.lists(st.integers(-(2**70), 2**70), max_size=3),
 )
 truncations = st.sampled_from(["error", "left", "right"])
 
 
 @given(st.lists(st.tuples(st.sampled_from(["r", "r "]), items, truncations), unique_by=repr))
 def test_all_that_decides_the_token_ids_is_told_apart(asked):
-    found = [digests(revision, [item], truncation)[0] for revision, item, truncation in asked]
+    hashed = digests([item for _, item, _ in asked])
+    found = [
+        under(revision, truncation, [digest])[0]
+        for (revision, _, truncation), digest in zip(asked, hashed, strict=True)
+    ]
     assert len(set(found)) == len(asked)
+
+
+async def test_a_token_id_of_any_size_is_an_error_of_its_item_alone(serve, tiny_checkpoint):
+    wild = [{"token_ids": [token]} for token in (2**64, -(2**70))]
+    async with serve(models=[tiny_checkpoint]) as client:
+        answer = await client.post("/score", json={"items": [*wild, {"text": "fine"}]})
+    first, second, third = answer.json()["items"]
+    assert first["error"]["type"] == second["error"]["type"] == "token-out-of-range"
+    assert third["score"]
+
+
+async def test_a_repeat_is_looked_up_once(serve, tiny_checkpoint, metrics):
+    body = {"items": [{"text": "same"}] * 8}
+    async with serve(models=[tiny_checkpoint]) as client:
+        for _ in range(2):
+            await client.post("/score", json=body)
+    value = metrics.registry.get_sample_value
+    found = [
+        value("plaudit_cache_lookups_total", {"tier": "l1", "result": result})
+        for result in ("hit", "miss")
+    ]
+    assert found == [1, 1]
 
 
 def test_what_was_asked_longest_ago_is_forgotten():
