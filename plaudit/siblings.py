@@ -57,7 +57,10 @@ class Layout:
                 laid += own.numel() * heads
                 own = own.minimum(stops[:, None] - 1)
                 seen = torch.cat([before.expand(len(own), -1), own], 1)
-                rows = ((x[:, None] * heads + head[:, None]).to(device) for x in (own, seen))
+                rows = (
+                    (x[:, None] * heads + head[:, None]).to(device, torch.int32)
+                    for x in (own, seen)
+                )
                 groups.append(Siblings(*rows))
         return cls(groups, order.to(device))
 
