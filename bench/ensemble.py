@@ -7,24 +7,29 @@ Members are checkpoints, each of which also runs by itself. In every round one m
 """
 
 import argparse
-import statistics
 import time
 from pathlib import Path
 
+from contestants import MAX_BATCH_TOKENS, Contestant, Sequences, median_seconds
 from loads import load
 
 from plaudit.conversation import Encoder
 from plaudit.joint_model import Asked, JointModel, join
 from plaudit.reward_model import RewardModel
 
-MAX_BATCH_TOKENS = 8192
 
+class Together:
+    """The first ``count`` members."""
 
-def seconds(joint: JointModel, sequences: list[list[int]], members: int) -> float:
-    asked = [Asked(member, ids) for ids in sequences for member in range(members)]
-    began = time.perf_counter()
-    joint.score_all(asked, MAX_BATCH_TOKENS)
-    return time.perf_counter() - began
+    def __init__(self, joint: JointModel, count: int):
+        self.name = f"{count} members"
+        self._joint, self._members = joint, range(count)
+
+    def seconds(self, sequences: Sequences) -> float:
+        asked = [Asked(member, ids) for ids in sequences for member in self._members]
+        began = time.perf_counter()
+        self._joint.score_all(asked, MAX_BATCH_TOKENS)
+        return time.perf_counter() - began
 
 
 def main() -> None:
@@ -42,15 +47,12 @@ def main() -> None:
     encoder = Encoder.load(options.members[0], 4096)
     sequences = load("pairs", encoder, options.data, options.size)
     counts = range(1, len(joint.members) + 1)
-    found: dict[int, list[float]] = {count: [] for count in counts}
-    for _ in range(options.repeats):
-        for count in counts:
-            found[count].append(seconds(joint, sequences, count))
-    alone = statistics.median(found[1])
-    for count in counts[1:]:
-        cost = statistics.median(found[count]) / alone
+    contestants: list[Contestant] = [Together(joint, count) for count in counts]
+    found = median_seconds(contestants, sequences, options.repeats)
+    alone, *others = found.values()
+    for count, taken in zip(counts[1:], others, strict=True):
         expected = count - joint.shared_blocks * (count - 1) / blocks
-        print(f"{count} members: {cost:.2f} times one member; by blocks alone {expected:.2f}")
+        print(f"{count} members: {taken / alone:.2f} times one; by blocks alone {expected:.2f}")
 
 
 if __name__ == "__main__":

@@ -20,13 +20,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+from contestants import MAX_BATCH_TOKENS
 from loads import Row, rows
 
 from plaudit import AsyncRewardClient
 from plaudit.conversation import Encoder
 from plaudit.reward_model import RewardModel
 
-MAX_BATCH_TOKENS = 8192
 IN_A_REQUEST = 64
 
 
@@ -61,16 +61,12 @@ def serving(model: Path, dtype: str) -> Iterator[int]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "plaudit.cli", "serve", model, "--port", str(port)]
-    command += [
-        "--dtype",
-        dtype,
-        "--max-batch-tokens",
-        str(MAX_BATCH_TOKENS),
-        "--deadline-seconds",
-        "600",
-    ]
-    server = subprocess.Popen([*map(str, command), "--log-level", "warning"])
+    command = [
+        sys.executable, "-m", "plaudit.cli", "serve", str(model), "--port", str(port),
+        "--dtype", dtype, "--max-batch-tokens", str(MAX_BATCH_TOKENS),
+        "--deadline-seconds", "600", "--log-level", "warning",
+    ]  # fmt: skip
+    server = subprocess.Popen(command)
     try:
         yield port
     finally:

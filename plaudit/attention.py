@@ -77,18 +77,19 @@ class Rule:
         if self.cap is not None:
             logits = torch.tanh(logits / self.cap) * self.cap
         rows, asked, keys = logits.shape
-        bias = self.bias(asked // group, keys, query.device).to(logits.dtype)
+        bias = self.bias(logits.new_full((asked // group, keys), -torch.inf))
         # The G query heads of a key head see the same.
         logits.view(rows, -1, group, keys)[..., -bias.shape[1] :] += bias[:, None]
         return drop(torch.softmax(logits, -1), self.dropout)
 
-    def bias(self, queries: int, keys: int, device: torch.device) -> Tensor:
-        """-inf where a query does not look, else 0: (Q, S), or (Q, Q) if all see what is before."""
-        window = keys if self.window is None else self.window
-        key = torch.arange(keys if window < keys else queries, device=device)
-        back = key[-queries:, None] - key
-        unseen = (back < 0) | (back >= window)
-        return torch.zeros(unseen.shape, device=device).masked_fill_(unseen, -torch.inf)
+    def bias(self, unseen: Tensor) -> Tensor:
+        """``unseen`` (Q, S), all -inf, with 0 where the last Q of S tokens look; its last (Q, Q) if
+        they see all that is before them."""
+        queries, keys = unseen.shape
+        if self.window is None or keys <= self.window:
+            return unseen[:, -queries:].triu(1)
+        before = keys - queries
+        return unseen.triu(before + 1) + unseen.tril(before - self.window)
 
 
 def packed_attention(  # noqa: PLR0913  the interface of Transformers

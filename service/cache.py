@@ -8,7 +8,6 @@ import asyncio
 import hashlib
 import struct
 import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
@@ -17,6 +16,7 @@ from redis.exceptions import RedisError
 
 from plaudit.checkpoint import ids_digest, sha256
 from service.metrics import Metrics
+from service.recent import Recent
 
 KEY_PREFIX = b"plaudit:1:"
 VALUE = struct.Struct("<4sf16s")  # magic with layout version, score, checksum over key and score
@@ -40,26 +40,21 @@ class Cache(Protocol):
 
 
 class MemoryCache:
-    """The scores used last; those used longest ago leave beyond ``entries``."""
+    """The ``entries`` scores used last, in this process."""
 
     def __init__(self, entries: int, metrics: Metrics):
-        self._max_entries = entries
-        self._entries: OrderedDict[bytes, float] = OrderedDict()
+        self._scores: Recent[float] = Recent(entries)
         self._hits = metrics.cache_lookups.labels("l1", "hit")
         self._misses = metrics.cache_lookups.labels("l1", "miss")
 
     async def get(self, keys: Sequence[bytes]) -> dict[bytes, float]:
-        found = {key: self._entries[key] for key in keys if key in self._entries}
-        for key in found:
-            self._entries.move_to_end(key)
+        found = self._scores.get(keys)
         self._hits.inc(len(found))
         self._misses.inc(len(keys) - len(found))
         return found
 
     async def put(self, scores: Mapping[bytes, float]) -> None:
-        self._entries.update(scores)
-        while len(self._entries) > self._max_entries:
-            self._entries.popitem(last=False)
+        self._scores.put(scores)
 
 
 class Breaker:

@@ -5,33 +5,27 @@ text is not kept.
 """
 
 import hashlib
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from plaudit.wire import Item, Truncation
 from service.items import Seen
+from service.recent import Recent
 
 
 class Repeats:
-    """What the items asked last became; those asked longest ago leave beyond ``entries``."""
+    """What the ``entries`` items asked last became."""
 
     def __init__(self, entries: int):
-        self._max_entries = entries
-        self._seen: OrderedDict[bytes, Seen] = OrderedDict()
+        self._seen: Recent[Seen] = Recent(entries)
 
     def get(self, digests: Sequence[bytes]) -> list[Seen | None]:
-        found = [self._seen.get(digest) for digest in digests]
-        for digest, seen in zip(digests, found, strict=True):
-            if seen is not None:
-                self._seen.move_to_end(digest)
-        return found
+        known = self._seen.get(digests)
+        return [known.get(digest) for digest in digests]
 
     def put(self, seen: Mapping[bytes, Seen]) -> None:
-        self._seen.update(seen)
-        while len(self._seen) > self._max_entries:
-            self._seen.popitem(last=False)
+        self._seen.put(seen)
 
 
 def digests(items: Sequence[Item]) -> list[bytes]:

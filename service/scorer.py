@@ -125,18 +125,14 @@ class Scorer:
         """
         deadline = asyncio.get_running_loop().time() + seconds
         items = self._items(request)
-        all_asked = digests(items)
-        asked = [under(member.revision, request.truncation, all_asked) for member in members]
+        truncation, sent = request.truncation, digests(items)
+        asked = [under(member.revision, truncation, sent) for member in members]
         seen = [self._repeats.get(row) for row in asked]
         kept = [await self._member_scores.kept(row) for row in seen]
         missing = [i for i in range(len(items)) if any(row[i] is None for row in kept)]
-        fresh: list[list[Encoded | ItemError]] = [[] for _ in members]
-        found: list[list[Outcome]] = [[] for _ in members]
-        if missing:
-            wanted = [items[i] for i in missing]
-            fresh = [await self._encode(m, wanted, request.truncation, deadline) for m in members]
-            async with self._admission.admit(sum(map(count_tokens, fresh)), deadline):
-                found = await self._member_scores.of(members, fresh, caller)
+        fresh, found = await self._anew(
+            members, [items[i] for i in missing], truncation, caller, deadline
+        )
         for row, encoded in zip(asked, fresh, strict=True):
             places = zip(missing, encoded, strict=True)
             self._repeats.put({row[i]: e.seen for i, e in places if isinstance(e, Encoded)})
@@ -145,8 +141,23 @@ class Scorer:
             for row, encoded in zip(seen, fresh, strict=True)
         ]
         cut = sum(1 for row in rows for one in row if isinstance(one, Seen) and one.truncated)
-        self._metrics.truncated.labels(request.truncation).inc(cut)
+        self._metrics.truncated.labels(truncation).inc(cut)
         return rows, [fill(row, missing, new) for row, new in zip(kept, found, strict=True)]
+
+    async def _anew(
+        self,
+        members: Sequence[Member],
+        items: Sequence[Item],
+        truncation: Truncation,
+        caller: Caller,
+        deadline: float,
+    ) -> tuple[list[list[Encoded | ItemError]], list[list[Outcome]]]:
+        """For each member the items encoded, and their scores or errors."""
+        if not items:
+            return [[] for _ in members], [[] for _ in members]
+        encoded = [await self._encode(m, items, truncation, deadline) for m in members]
+        async with self._admission.admit(sum(map(count_tokens, encoded)), deadline):
+            return encoded, await self._member_scores.of(members, encoded, caller)
 
     async def _encode(
         self, member: Member, items: Sequence[Item], truncation: Truncation, deadline: float

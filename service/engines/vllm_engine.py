@@ -112,15 +112,19 @@ class Core:
 
     async def open(self, member: Member) -> None:
         """Start, re-score the probes and keep watch. Raises CheckpointError."""
+        await self._start(member)
+        self._watching = asyncio.create_task(self._watch(member))
+
+    async def _start(self, member: Member) -> None:
+        """Start and re-score the probes. Raises CheckpointError, whatever vLLM raised."""
         try:
-            await self._start(member)
+            await self._launch(member)
         except CheckpointError:
             raise
         except Exception as error:
             raise CheckpointError(f"{member.name}: vLLM did not start: {error}") from error
-        self._watching = asyncio.create_task(self._watch(member))
 
-    async def _start(self, member: Member) -> None:
+    async def _launch(self, member: Member) -> None:
         # In a thread: the constructor blocks until the core has loaded the model.
         made = asyncio.to_thread(AsyncLLM.from_engine_args, self._arguments)
         self._starting = asyncio.ensure_future(made)
@@ -154,7 +158,7 @@ class Core:
             while not self._up.is_set():
                 try:
                     await self._start(member)
-                except Exception:  # noqa: BLE001  whatever keeps it down may pass
+                except CheckpointError:  # what keeps it down may pass
                     log.exception("engine core did not start")
                     await asyncio.sleep(RESTART_PAUSE_SECONDS)
 
