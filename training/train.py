@@ -111,7 +111,7 @@ def read(config: DataSettings) -> list[Loaded]:
 def training_pairs(
     config: TrainSettings, loaded: Sequence[Loaded], encoder: Encoder
 ) -> list[EncodedPair]:
-    """Train-side pairs of every source; ``max_pairs`` counts those that fit the length limit.
+    """Train-side pairs of every source; its two limits count those that fit the length limit.
 
     A cut may leave both responses of a pair alike; such a pair teaches nothing and is left out.
     """
@@ -124,6 +124,10 @@ def training_pairs(
         whole, over = encode(side, short, cut)
         encoded = [pair for pair in whole if pair.chosen != pair.rejected]
         alike = len(whole) - len(encoded)
+        if one.source.pairs_per_prompt is not None:
+            encoded = splits.sample_each_prompt(
+                encoded, one.source.pairs_per_prompt, key=lambda e: e.pair
+            )
         if one.source.max_pairs is not None:
             encoded = splits.sample_prompts(encoded, one.source.max_pairs, key=lambda e: e.pair)
         found += encoded

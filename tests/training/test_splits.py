@@ -5,7 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from training.data.sources import Pair
-from training.data.splits import Split, sample, sample_prompts, select, unit_digest
+from training.data.splits import (
+    Split,
+    sample,
+    sample_each_prompt,
+    sample_prompts,
+    select,
+    unit_digest,
+)
 
 SPLIT = Split(validation=0.1, test=0.2)
 
@@ -99,3 +106,16 @@ def test_a_sample_is_not_a_slice_of_one_side():
 @given(st.text())
 def test_positions_lie_in_the_unit_interval(text):
     assert 0 <= unit_digest(text) < 1
+
+
+@given(st.lists(st.sampled_from("abcd"), max_size=30), st.integers(1, 5))
+def test_of_each_prompt_as_many_pairs_as_asked_and_no_prompt_is_lost(firsts, count):
+    pairs = [pair(first, number) for number, first in enumerate(firsts)]
+    kept = sample_each_prompt(pairs, count, key=lambda p: p)
+    assert [pairs.index(p) for p in kept] == sorted(pairs.index(p) for p in kept)
+    for first in set(firsts):
+        of_it = [p for p in kept if p.first_turn == first]
+        assert len(of_it) == min(count, firsts.count(first))
+        # Other prompts do not change which of its pairs are kept.
+        alone = [p for p in pairs if p.first_turn == first]
+        assert of_it == sample_each_prompt(alone, count, key=lambda p: p)

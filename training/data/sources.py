@@ -62,6 +62,9 @@ class Source(BaseModel):
     shape: Shape = Field("plaudit", description="how a row holds its pair")
     columns: dict[str, str] = Field({}, description="our column name: the name in the file")
     sha256: str | None = Field(None, description="refuse the file if its digest differs")
+    pairs_per_prompt: int | None = Field(
+        None, ge=1, description="train on this many pairs of each prompt, chosen by digest"
+    )
     max_pairs: int | None = Field(None, ge=1, description="keep this many, chosen by digest")
 
 

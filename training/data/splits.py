@@ -58,6 +58,15 @@ def sample_prompts(items: Sequence[Item], count: int, key: Callable[[Item], Pair
     return _first(items, count, rank)
 
 
+def sample_each_prompt(items: Sequence[Item], count: int, key: Callable[[Item], Pair]) -> list[Item]:
+    """Of every prompt ``count`` items, ranked by the digest of their pair, in their order."""
+    prompts: dict[str, list[Item]] = {}
+    for item in items:
+        prompts.setdefault(key(item).first_turn, []).append(item)
+    kept = {id(item) for group in prompts.values() for item in sample(group, count, key)}
+    return [item for item in items if id(item) in kept]
+
+
 def _pair_digest(pair: Pair) -> float:
     return unit_digest(f"{pair.first_turn}\0{pair.chosen}\0{pair.rejected}", salt="sample")
 
