@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
-from plaudit.packing import padded_batches
+from plaudit.packing import pack, padded_batches
 from plaudit.reward_model import PackedBatch, RewardModel, scores
 
 Sequences = Sequence[Sequence[int]]
@@ -72,7 +72,7 @@ class Plaudit:
 
     def computed(self, sequences: Sequences) -> int:
         batches = self._model.batches(sequences, MAX_BATCH_TOKENS)
-        return sum(self._model.computed_tokens([sequences[i] for i in b])[0] for b in batches)
+        return sum(len(pack([sequences[i] for i in batch]).ids) for batch in batches)
 
 
 class Unshared:

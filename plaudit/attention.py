@@ -21,6 +21,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import AttentionInterface, PretrainedConfig
 
 from plaudit.packing import Packed
+from plaudit.prefix_cache import Memory
 from plaudit.siblings import QUERIES, Layout
 
 NAME = "plaudit_packed"
@@ -42,10 +43,12 @@ def is_proven(config: PretrainedConfig) -> bool:
 
 @dataclass(frozen=True)
 class Plan:
-    """What attention needs of a packed row, made once for all layers."""
+    """What attention needs of a packed row, made once for all layers. A ``memory`` gives the keys
+    and values of the row's held tokens, and takes those of the others."""
 
     packed: Packed
     device: torch.device
+    memory: Memory | None = None
     _layouts: dict[int, Layout] = field(default_factory=dict)
 
     def layout(self, heads: int) -> Layout:
@@ -112,6 +115,8 @@ def packed_attention(  # noqa: PLR0913  the interface of Transformers
     queries, keys, values = (
         x[0].transpose(0, 1).reshape(tokens * heads, -1) for x in (query, key, value)
     )
+    if plan.memory is not None:
+        keys, values = plan.memory.extend(keys, values, heads)
     layout = plan.layout(heads)
     seen = [group.seen for group in layout.groups]
     gathered = zip(

@@ -14,7 +14,16 @@ from transformers import PreTrainedModel
 
 from plaudit import probes
 from plaudit.blocks import can_split, lower, upper, upper_scores
-from plaudit.reward_model import PackedBatch, RewardModel, Scores, run_packed
+from plaudit.prefix_cache import PrefixCache, Recalled
+from plaudit.reward_model import (
+    Batch,
+    PackedBatch,
+    RewardModel,
+    Scores,
+    batch_for,
+    run_packed,
+    scores,
+)
 
 # Entries of a config that say where it comes from, not what the model computes.
 PROVENANCE = {"_name_or_path", "transformers_version", "architectures", "dtype"}
@@ -27,12 +36,26 @@ class Asked(NamedTuple):
     ids: Sequence[int]
 
 
+class Computed(NamedTuple):
+    """Scores of one forward, the tokens that it sent through the members, and padding beside them.
+
+    A token counts once for each member; for every member after the first only by the share of its
+    blocks that are not shared.
+    """
+
+    scores: Scores
+    tokens: int
+    padding: int
+
+
 class JointModel:
     """One member or several; blocks that all share stand in memory once."""
 
-    def __init__(self, first: RewardModel):
+    def __init__(self, first: RewardModel, prefixes: PrefixCache | None = None):
+        """``prefixes`` remembers from forward to forward; sequences of one forward always share."""
         self.members = [first]
         self.shared_blocks = 0
+        self._prefixes = prefixes if first.packs else None
         self._trunk: nn.Module | None = None
         self._tops: list[nn.Module] = []
 
@@ -78,29 +101,50 @@ class JointModel:
         return found
 
     @torch.inference_mode()
-    def score(self, asked: Sequence[Asked]) -> Scores:
-        """Raw scores, one for each entry in order, in one forward."""
+    def compute(self, asked: Sequence[Asked]) -> Computed:
+        """One forward. Its scores are in the order of ``asked``."""
         sequences, wanted = _distinct(asked)
-        rows = dict(zip(wanted, self._score([*sequences], wanted), strict=True))
-        return np.array([rows[one.member][sequences[tuple(one.ids)]] for one in asked], np.float32)
+        batch, recalled = self._plan([*sequences], wanted)
+        rows = dict(zip(wanted, self._scores(batch, wanted), strict=True))
+        if recalled is not None:
+            assert self._prefixes is not None
+            self._prefixes.keep(recalled)
+        found = [rows[one.member][sequences[tuple(one.ids)]] for one in asked]
+        blocks = self.members[0].classifier.config.num_hidden_layers
+        times = len(wanted) - self.shared_blocks * (len(wanted) - 1) / blocks
+        return Computed(
+            np.array(found, np.float32), round(batch.tokens * times), round(batch.padding * times)
+        )
 
-    def _score(self, sequences: Sequence[Sequence[int]], wanted: Sequence[int]) -> list[Scores]:
-        """Raw scores of the sequences by each wanted member."""
+    def _plan(
+        self, sequences: Sequence[Sequence[int]], wanted: Sequence[int]
+    ) -> tuple[Batch, Recalled | None]:
+        """The batch of ``sequences``, and what is remembered of them for the wanted members."""
+        first = self.members[0].classifier
+        if self._prefixes is None:
+            return batch_for(first, sequences), None
+        space = " ".join(f"{member} {self.members[member].revision}" for member in wanted)
+        recalled = self._prefixes.recall(space, sequences)
+        return PackedBatch.planned(recalled.packed, first.device, recalled.memory), recalled
+
+    def _scores(self, batch: Batch, wanted: Sequence[int]) -> list[Scores]:
+        """Raw scores of the batch by each wanted member."""
+        models = [self.members[member].classifier for member in wanted]
         if self._trunk is None or len(wanted) == 1:
-            return [self.members[member].score(sequences) for member in wanted]
-        batch = PackedBatch.of(sequences, self.members[0].classifier.device)
+            return [scores(model, batch).cpu().numpy() for model in models]
+        assert isinstance(batch, PackedBatch)
         hidden = run_packed(self._trunk, batch, input_ids=batch.ids)
-        found = []
-        for member in wanted:
-            classifier, top = self.members[member].classifier, self._tops[member]
-            found.append(upper_scores(classifier, top, batch, hidden).cpu().numpy())
-        return found
+        tops = [self._tops[member] for member in wanted]
+        return [
+            upper_scores(model, top, batch, hidden).cpu().numpy()
+            for model, top in zip(models, tops, strict=True)
+        ]
 
     def score_all(self, asked: Sequence[Asked], max_tokens: int = 4096) -> Scores:
         """Raw scores of any number of entries, in order."""
         found = np.empty(len(asked), np.float32)
         for batch in self.batches(asked, max_tokens):
-            found[batch] = self.score([asked[i] for i in batch])
+            found[batch] = self.compute([asked[i] for i in batch]).scores
         return found
 
     def verify_probes(self, dtype: str) -> None:
@@ -113,25 +157,13 @@ class JointModel:
             if own.any():
                 probes.check(model, scores[own], dtype)
 
-    def computed_tokens(self, asked: Sequence[Asked]) -> tuple[int, int]:
-        """Tokens that one batch sends through the members, and padding beside them.
 
-        A token counts once for each member, and by the share of its blocks that are not shared for
-        every member after the first.
-        """
-        sequences, wanted = _distinct(asked)
-        computed, padding = self.members[0].computed_tokens([*sequences])
-        blocks = self.members[0].classifier.config.num_hidden_layers
-        times = len(wanted) - self.shared_blocks * (len(wanted) - 1) / blocks
-        return round(computed * times), round(padding * times)
-
-
-def join(models: Iterable[RewardModel]) -> list[JointModel]:
+def join(models: Iterable[RewardModel], prefixes: PrefixCache | None = None) -> list[JointModel]:
     """Each model with the first that it shares blocks with, or by itself."""
     found: list[JointModel] = []
     for model in models:
         if not any(joint.adopt(model) for joint in found):
-            found.append(JointModel(model))
+            found.append(JointModel(model, prefixes))
     return found
 
 

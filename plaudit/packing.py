@@ -27,14 +27,16 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """One row, in preorder: a node's descendants stand right behind it.
+    """One row; a node stands before its descendants.
 
-    ``ends[i]`` is where in the row the last token of sequence i stands.
+    ``ends[i]`` is where in the row the last token of sequence i stands. What attention needs of the
+    first ``held`` tokens is known; the others are computed.
     """
 
     ids: list[int]
     nodes: list[Node]
     ends: list[int]
+    held: int = 0
 
     def positions(self) -> list[int]:
         """The position of each token of the row in its own sequence."""
@@ -43,22 +45,16 @@ class Packed:
             found.extend(range(node.first_position, node.first_position + node.stop - node.start))
         return found
 
-    def reaches(self) -> list[int]:
-        """Where in the row the descendants of each node end; its own stop if it has none."""
-        found = [node.stop for node in self.nodes]
-        for index in reversed(range(len(self.nodes))):
-            parent = self.nodes[index].parent
-            if parent >= 0:
-                found[parent] = max(found[parent], found[index])
-        return found
-
     def walks(self) -> list[list[Node]]:
         """The nodes of each sequence, root first: their tokens, one after another, are its ids."""
-        stops = [node.stop for node in self.nodes]
         return [
-            [self.nodes[i] for i in (*self.ancestors(last), last)]
-            for last in (bisect.bisect_right(stops, end) for end in self.ends)
+            [self.nodes[i] for i in (*self.ancestors(last), last)] for last in self.last_nodes()
         ]
+
+    def last_nodes(self) -> list[int]:
+        """The index of the node in which each sequence ends."""
+        stops = [node.stop for node in self.nodes]
+        return [bisect.bisect_right(stops, end) for end in self.ends]
 
     def ancestors(self, index: int) -> list[int]:
         """Indices of the nodes above a node, root first."""
@@ -104,6 +100,31 @@ def pack(sequences: Sequence[Ids], min_shared: int = MIN_SHARED) -> Packed:
         pending.append((stop, hi, parent, depth))
         pending.append((lo, stop, len(packed.nodes) - 1, common))
     return packed
+
+
+def pack_behind(
+    sequences: Sequence[Ids], known: Sequence[int], min_shared: int = MIN_SHARED
+) -> Packed:
+    """Lay the first ``known[i]`` tokens of sequence i in the held part of the row, the others
+    behind it. Of every sequence at least one token is not known."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for i, sequence in enumerate(sequences):
+        groups.setdefault(tuple(sequence[: known[i]]), []).append(i)
+    prefixes = [prefix for prefix in groups if prefix]
+    front = pack(prefixes, min_shared)
+    last_nodes = dict(zip(prefixes, front.last_nodes(), strict=True))
+    row = Packed(front.ids, front.nodes, [0] * len(sequences), held=len(front.ids))
+    for prefix, members in groups.items():
+        rest = pack([sequences[i][len(prefix) :] for i in members], min_shared)
+        tokens, nodes = len(row.ids), len(row.nodes)
+        for node in rest.nodes:
+            parent = node.parent + nodes if node.parent >= 0 else last_nodes.get(prefix, -1)
+            first = node.first_position + len(prefix)
+            row.nodes.append(Node(node.start + tokens, node.stop + tokens, parent, first))
+        row.ids.extend(rest.ids)
+        for i, end in zip(members, rest.ends, strict=True):
+            row.ends[i] = end + tokens
+    return row
 
 
 def packed_batches(sequences: Sequence[Ids], max_tokens: int) -> list[list[int]]:

@@ -20,7 +20,8 @@ from plaudit import attention, checkpoint
 from plaudit.by_rows import run_by_rows
 from plaudit.checkpoint import CheckpointError, Manifest
 from plaudit.conversation import Encoder
-from plaudit.packing import MIN_SHARED, pack, packed_batches, padded_batches
+from plaudit.packing import MIN_SHARED, Packed, pack, packed_batches, padded_batches
+from plaudit.prefix_cache import Memory
 
 log = logging.getLogger("plaudit")
 
@@ -50,7 +51,8 @@ def say_padded(model_type: str) -> None:
 
 @dataclass(frozen=True)
 class PackedBatch:
-    """One row (1, T) of ids with its positions, where each sequence ends (N,), and its plan."""
+    """One row (1, T) of ids to compute with their positions, where each sequence ends (N,), and the
+    plan of the whole row."""
 
     ids: Tensor
     positions: Tensor
@@ -64,11 +66,28 @@ class PackedBatch:
         device: torch.device,
         min_shared: int = MIN_SHARED,
     ) -> "PackedBatch":
-        packed = pack(sequences, min_shared)
+        return cls.planned(pack(sequences, min_shared), device)
+
+    @classmethod
+    def planned(
+        cls, packed: Packed, device: torch.device, memory: Memory | None = None
+    ) -> "PackedBatch":
+        """Of the computed tokens of a plan, whose held ones are in ``memory``."""
         ids, positions, ends = (
             torch.tensor(x, device=device) for x in (packed.ids, packed.positions(), packed.ends)
         )
-        return cls(ids[None], positions[None], ends, attention.Plan(packed, device))
+        known = packed.held
+        plan = attention.Plan(packed, device, memory)
+        return cls(ids[None, known:], positions[None, known:], ends - known, plan)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that the batch sends through a model."""
+        return self.ids.shape[1]
+
+    @property
+    def padding(self) -> int:
+        return 0
 
 
 @dataclass(frozen=True)
@@ -87,6 +106,15 @@ class PaddedBatch:
         for row, sequence in enumerate(sequences):
             ids[row, : len(sequence)] = torch.tensor(sequence, device=device)
         return cls(ids, lengths)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that the batch sends through a model, besides its padding."""
+        return int(self.lengths.sum())
+
+    @property
+    def padding(self) -> int:
+        return self.ids.numel() - self.tokens
 
 
 Batch = PackedBatch | PaddedBatch
@@ -232,13 +260,6 @@ class RewardModel:
     def score(self, sequences: Sequence[Sequence[int]]) -> Scores:
         """Raw scores (N,) of one batch, in order."""
         return scores(self.classifier, batch_for(self.classifier, sequences)).cpu().numpy()
-
-    def computed_tokens(self, sequences: Sequence[Sequence[int]]) -> tuple[int, int]:
-        """Tokens that one batch sends through the model, and padding beside them."""
-        if self.packs:
-            return len(pack(sequences).ids), 0
-        real = sum(len(s) for s in sequences)
-        return real, max(len(s) for s in sequences) * len(sequences) - real
 
     def batches(self, sequences: Sequence[Sequence[int]], max_tokens: int) -> list[list[int]]:
         """Positions of the sequences that go into each forward of at most ``max_tokens``."""

@@ -33,7 +33,8 @@ class Siblings:
 
 @dataclass(frozen=True)
 class Layout:
-    """Rows are those of (T K, ...): token by token, the key heads of each.
+    """Rows are those of (T K, ...): token by token, the key heads of each. Keys begin with those of
+    the plan's held tokens; the ``own`` rows and ``order`` are of the computed ones, without them.
 
     ``order`` (T, K) is where each row stands in the outputs of all groups, laid end to end: a piece
     of ``QUERIES`` tokens of all nodes and heads after the other, (B, K, Q).
@@ -45,7 +46,7 @@ class Layout:
     @classmethod
     def of(cls, packed: Packed, heads: int, device: torch.device) -> "Layout":
         head = torch.arange(heads)
-        order = torch.empty(len(packed.ids), heads, dtype=torch.long)
+        order = torch.empty(len(packed.ids) - packed.held, heads, dtype=torch.long)
         groups, laid = [], 0
         for parent, nodes in _families(packed).items():
             before = torch.tensor(above(packed, parent), dtype=torch.long)
@@ -53,23 +54,26 @@ class Layout:
                 starts, stops = torch.tensor([(node.start, node.stop) for node in group]).T
                 own = starts[:, None] + torch.arange(int((stops - starts).max()))
                 real = own < stops[:, None]
-                order[own[real]] = (laid + _places(len(own), own.shape[1], heads))[real]
+                order[own[real] - packed.held] = (laid + _places(len(own), own.shape[1], heads))[
+                    real
+                ]
                 laid += own.numel() * heads
                 own = own.minimum(stops[:, None] - 1)
                 seen = torch.cat([before.expand(len(own), -1), own], 1)
                 rows = (
                     (x[:, None] * heads + head[:, None]).to(device, torch.int32)
-                    for x in (own, seen)
+                    for x in (own - packed.held, seen)
                 )
                 groups.append(Siblings(*rows))
         return cls(groups, order.to(device))
 
 
 def _families(packed: Packed) -> dict[int, list[Node]]:
-    """The nodes of each parent."""
+    """The computed nodes of each parent."""
     found = defaultdict(list)
     for node in packed.nodes:
-        found[node.parent].append(node)
+        if node.start >= packed.held:
+            found[node.parent].append(node)
     return found
 
 

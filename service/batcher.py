@@ -8,11 +8,9 @@ import asyncio
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import Protocol
 
-import numpy as np
-
-from plaudit.joint_model import Asked
+from plaudit.joint_model import Asked, Computed
 from service.fair_queue import Caller, FairQueue
 from service.metrics import Metrics
 from service.work import STOPPING, EngineFault, Work, fault_of, settle
@@ -30,9 +28,7 @@ class Forward(Protocol):
 
     def batches(self, asked: Sequence[Asked], max_tokens: int) -> list[list[int]]: ...
 
-    def score(self, asked: Sequence[Asked]) -> np.ndarray[Any, Any]: ...
-
-    def computed_tokens(self, asked: Sequence[Asked]) -> tuple[int, int]: ...
+    def compute(self, asked: Sequence[Asked]) -> Computed: ...
 
 
 class Batcher:
@@ -136,18 +132,14 @@ class Batcher:
         loop = asyncio.get_running_loop()
         try:
             with self._metrics.stage("compute"):
-                scores, sizes = await loop.run_in_executor(self._thread, self._score, asked)
-            if len(scores) != len(batch):
-                raise ValueError(f"{len(scores)} scores for {len(batch)} sequences")
+                found = await loop.run_in_executor(self._thread, self._forward.compute, asked)
+            if len(found.scores) != len(batch):
+                raise ValueError(f"{len(found.scores)} scores for {len(batch)} sequences")
         except Exception as error:  # noqa: BLE001  an engine's failure ends here
             settle(batch, error=fault_of(error, len(batch)))
         else:
-            settle(batch, scores=scores)
-            self._count(asked, *sizes)
-
-    def _score(self, asked: Sequence[Asked]) -> tuple[np.ndarray[Any, Any], tuple[int, int]]:
-        """Scores and token counts together: counting packs, which would hold the event loop."""
-        return self._forward.score(asked), self._forward.computed_tokens(asked)
+            settle(batch, scores=found.scores)
+            self._count(asked, found.tokens, found.padding)
 
     def _count(self, asked: Sequence[Asked], computed: int, padded: int) -> None:
         metrics = self._metrics

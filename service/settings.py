@@ -56,6 +56,9 @@ class Settings(BaseSettings):
     threads: int = Field(0, ge=0, description="compute threads on a CPU; 0: torch's choice")
     max_tokens: int = Field(4096, ge=1, description="limit for models without reward.json")
     max_batch_tokens: int = Field(8192, ge=1, description="tokens in one forward")
+    prefix_cache_megabytes: float = Field(
+        512.0, ge=0, description="keys and values kept of prompts, for calls that come one by one"
+    )
     linger_ms: float = Field(2.0, ge=0, description="most that an idle engine waits for company")
 
     max_queued_tokens: int = Field(

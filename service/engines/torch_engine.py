@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from plaudit.joint_model import Asked, JointModel, join
+from plaudit.prefix_cache import PrefixCache
 from plaudit.reward_model import RewardModel, pick_device
 from service.batcher import Batcher
 from service.fair_queue import Caller
@@ -29,6 +30,8 @@ class TorchEngine:
         self._settings, self._metrics = settings, metrics
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
         self._batchers: list[Batcher] = []
+        megabytes = settings.prefix_cache_megabytes
+        self._prefixes = PrefixCache(round(megabytes * 2**20)) if megabytes else None
         self.dtype = pick_dtype(settings)
 
     @property
@@ -44,7 +47,8 @@ class TorchEngine:
                 yield loaded[name]
 
         submit: dict[int, Submit] = {}
-        for joint in join(loading()):  # each gives up shared blocks before the next is loaded
+        # Each gives up shared blocks before the next is loaded.
+        for joint in join(loading(), self._prefixes):
             batcher = self._batcher(joint)
             self._batchers.append(batcher)
             for position, model in enumerate(joint.members):

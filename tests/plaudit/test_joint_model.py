@@ -17,6 +17,7 @@ from transformers import (
 from plaudit.checkpoint import CheckpointError, describe_plain
 from plaudit.conversation import Encoder
 from plaudit.joint_model import Asked, JointModel, join
+from plaudit.prefix_cache import BLOCK, PrefixCache
 from plaudit.reward_model import RewardModel
 
 BLOCKS = 4
@@ -64,7 +65,7 @@ def test_joint_scores_are_those_of_each_member_alone(trained_above, kind, depth)
     alone = [trained_above(kind, depth, seed).score(SEQUENCES) for seed in range(3)]
     (joint,) = join(trained_above(kind, depth, seed) for seed in range(3))
     assert joint.shared_blocks == depth
-    found = joint.score(asked_of(3)).reshape(-1, 3).T
+    found = joint.score_all(asked_of(3)).reshape(-1, 3).T
     np.testing.assert_array_equal(found, np.stack(alone))
     assert not np.allclose(found[0], found[1])
 
@@ -82,7 +83,7 @@ def test_shared_blocks_stand_in_memory_once(trained_above):
 def test_a_member_that_gave_up_its_blocks_scores_alone_as_before(trained_above):
     before = trained_above(LlamaConfig, 2, 1).score(SEQUENCES)
     (joint,) = join(trained_above(LlamaConfig, 2, seed) for seed in range(2))
-    np.testing.assert_array_equal(joint.score([Asked(1, ids) for ids in SEQUENCES]), before)
+    np.testing.assert_array_equal(joint.score_all([Asked(1, ids) for ids in SEQUENCES]), before)
     np.testing.assert_array_equal(joint.members[1].score(SEQUENCES), before)
 
 
@@ -122,16 +123,38 @@ def test_no_forward_computes_what_nobody_asked(trained_above):
     asked = [Asked(0, (3, 4, 5)), Asked(0, (6, 7)), Asked(1, (6, 7)), Asked(1, (8,))]
     batches = joint.batches(asked, 64)
     assert sorted(sorted(batch) for batch in batches) == [[0], [1, 2], [3]]
-    expected = [joint.score([one])[0] for one in asked]
+    expected = [joint.score_all([one])[0] for one in asked]
     np.testing.assert_allclose(joint.score_all(asked, 64), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("depth", [3, BLOCKS])
+def test_calls_that_come_one_by_one_compute_their_prompt_once(trained_above, depth):
+    alone = [trained_above(LlamaConfig, depth, seed).score(SEQUENCES) for seed in range(2)]
+    prefixes = PrefixCache(2**20)
+    (joint,) = join((trained_above(LlamaConfig, depth, seed) for seed in range(2)), prefixes)
+    times = 2 - depth / BLOCKS
+    for place, ids in enumerate(SEQUENCES[:-1]):  # each is the one before and a token
+        known = (len(ids) - 1) // BLOCK * BLOCK if place else 0
+        found = joint.compute([Asked(0, ids), Asked(1, ids)])
+        np.testing.assert_allclose(found.scores, [scores[place] for scores in alone], atol=1e-6)
+        assert found.tokens == round((len(ids) - known) * times)
+
+
+def test_what_some_members_made_is_not_taken_for_that_of_others(trained_above):
+    alone = [trained_above(LlamaConfig, 2, seed).score(SEQUENCES) for seed in range(3)]
+    (joint,) = join((trained_above(LlamaConfig, 2, seed) for seed in range(3)), PrefixCache(2**20))
+    for members in ((0,), (1,), (2, 0), (0, 1, 2), (1, 2)):
+        asked = [Asked(member, ids) for member in members for ids in SEQUENCES]
+        expected = np.concatenate([alone[member] for member in members])
+        np.testing.assert_allclose(joint.score_all(asked), expected, rtol=0, atol=1e-6)
 
 
 def test_shared_blocks_are_counted_once(trained_above):
     (joint,) = join(trained_above(LlamaConfig, 3, seed) for seed in range(3))
     asked = [Asked(member, PROMPT) for member in range(3)]
     # 3 of 4 blocks once, the last for each of three members.
-    assert joint.computed_tokens(asked) == (round(len(PROMPT) * (3 + 3 * 1) / 4), 0)
-    assert joint.computed_tokens(asked[:1]) == (len(PROMPT), 0)
+    assert joint.compute(asked).tokens == round(len(PROMPT) * (3 + 3 * 1) / 4)
+    assert joint.compute(asked[:1]).tokens == len(PROMPT)
 
 
 def test_nothing_asked_is_nothing_scored(trained_above):

@@ -10,6 +10,7 @@ from plaudit.packing import (
     MIN_SHARED,
     Packed,
     pack,
+    pack_behind,
     packed_batches,
     padded_batches,
     shared,
@@ -57,13 +58,10 @@ def test_the_walk_of_a_sequence_is_its_tokens(found, least):
 
 
 @given(sequences, min_shared)
-def test_descendants_stand_right_behind_their_node(found, least):
+def test_a_node_stands_behind_its_ancestors(found, least):
     packed = pack(found, least)
-    for index, reach in enumerate(packed.reaches()):
-        inside = range(packed.nodes[index].start, reach)
-        for other, node in enumerate(packed.nodes):
-            descends = other == index or index in packed.ancestors(other)
-            assert (node.start in inside) == (node.stop - 1 in inside) == descends
+    for index, node in enumerate(packed.nodes):
+        assert all(packed.nodes[a].stop <= node.start for a in packed.ancestors(index))
 
 
 @given(sequences, min_shared)
@@ -103,6 +101,42 @@ def test_positions_count_on_from_the_parent(found, least):
 @given(sequences, min_shared)
 def test_the_same_sequences_give_the_same_plan(found, least):
     assert pack(found, least) == pack([list(s) for s in found], least)
+
+
+# Sequences with a number of first tokens that are known: never all.
+partly_known = sequences.flatmap(
+    lambda found: st.tuples(
+        st.just(found), st.tuples(*(st.integers(0, len(sequence) - 1) for sequence in found))
+    )
+)
+
+
+@given(partly_known, min_shared)
+def test_known_tokens_stand_in_front_and_the_others_behind(given, least):
+    found, known = given
+    packed = pack_behind(found, known, least)
+    for sequence, count, walk in zip(found, known, packed.walks(), strict=True):
+        places = [place for node in walk for place in range(node.start, node.stop)]
+        assert [packed.ids[place] for place in places] == sequence
+        assert [place < packed.held for place in places] == [i < count for i in range(len(places))]
+
+
+@given(partly_known, min_shared)
+def test_every_known_token_is_there_once_and_belongs_to_someone(given, least):
+    found, known = given
+    packed = pack_behind(found, known, least)
+    prefixes = {tuple(s[:count]) for s, count in zip(found, known, strict=True) if count}
+    assert packed.held == len(pack([*prefixes], least).ids)
+    used = {place for walk in packed.walks() for n in walk for place in range(n.start, n.stop)}
+    assert used == set(range(len(packed.ids)))
+    for index, node in enumerate(packed.nodes):
+        before = sum(len(run(packed, a)) for a in packed.ancestors(index))
+        assert node.first_position == before
+
+
+@given(sequences, min_shared)
+def test_with_nothing_known_the_plan_is_the_usual_one(found, least):
+    assert pack_behind(found, [0] * len(found), least) == pack(found, least)
 
 
 @given(sequences)

@@ -24,6 +24,7 @@ from transformers import (
 
 from plaudit.by_rows import run_by_rows
 from plaudit.checkpoint import CheckpointError
+from plaudit.prefix_cache import PrefixCache
 from plaudit.reward_model import (
     PackedBatch,
     PaddedBatch,
@@ -196,6 +197,25 @@ def test_a_few_rows_at_a_time_score_as_all_at_once(name, monkeypatch):
     assert max(sizes) == 7
 
 
+@pytest.mark.parametrize("name", PACKED)
+def test_scores_behind_known_prefixes_equal_plain_transformers(name):
+    """One call after another; most find a part of their sequences known, up to the last token."""
+    plain, ours = build(PACKED[name]), build(PACKED[name])
+    prefixes = PrefixCache(2**20)
+    calls = [[0, 4], [5, 1], [2, 3, 6, 7], [5], [8], [9, 11, 10], [0, 1, 2, 3, 4, 5]]
+    held = []
+    with torch.inference_mode():
+        expected = one_at_a_time(plain)
+        for call in calls:
+            recalled = prefixes.recall("model", [SEQUENCES[i] for i in call])
+            batch = PackedBatch.planned(recalled.packed, ours.device, recalled.memory)
+            torch.testing.assert_close(scores(ours, batch), expected[call], rtol=0, atol=1e-5)
+            prefixes.keep(recalled)
+            held.append(recalled.packed.held)
+    # At last: the prompt of 0 to 3 with 12 tokens of 2, the 22 common to 4 and 5 with 10 of each.
+    assert held == [0, 16 + 16, 16, 32, 0, 16, 16 + 4 + 12 + 22 + 10 + 10]
+
+
 @pytest.mark.parametrize("name", PADDED)
 def test_padded_scores_and_gradients_equal_plain_transformers(name):
     assert_same_scores_and_gradients(PADDED[name], PaddedBatch)
@@ -220,7 +240,8 @@ def test_packing_computes_a_shared_prompt_once(tiny_checkpoint):
     prompt = list(range(3, 53))
     group = [[*prompt, 60 + i] for i in range(8)]
     assert model.packs
-    assert model.computed_tokens(group) == (50 + 8, 0)
+    batch = batch_for(model.classifier, group)
+    assert (batch.tokens, batch.padding) == (50 + 8, 0)
 
 
 def test_a_batch_of_one_scores_as_a_batch_of_many(tiny_checkpoint):

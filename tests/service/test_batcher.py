@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from plaudit.joint_model import Asked
+from plaudit.joint_model import Asked, Computed
 from plaudit.packing import padded_batches
 from service.batcher import Batcher
 from service.fair_queue import Caller
@@ -32,17 +32,15 @@ class Engine:
             raise ZeroDivisionError
         return padded_batches([one.ids for one in asked], max_tokens)
 
-    def score(self, asked):
+    def compute(self, asked):
         sequences = [one.ids for one in asked]
         self.waiting = not self.gate.is_set()
         self.gate.wait()
         self.seen.append([list(s) for s in sequences])
         if any(666 in s for s in sequences):
             raise RuntimeError("poison")
-        return np.array([sum(s) for s in sequences], np.float32)
-
-    def computed_tokens(self, asked):
-        return sum(len(one.ids) for one in asked), 0
+        scores = np.array([sum(s) for s in sequences], np.float32)
+        return Computed(scores, sum(map(len, sequences)), 0)
 
 
 @pytest.fixture

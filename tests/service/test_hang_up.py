@@ -16,7 +16,7 @@ def code_count(metrics, code: str) -> float:
 
 def test_a_caller_that_hangs_up_frees_the_engine(listen, metrics, tiny_checkpoint, monkeypatch):
     begun, gate, computed = threading.Event(), threading.Event(), []
-    whole = JointModel.score
+    whole = JointModel.compute
 
     def held(self, asked):
         begun.set()
@@ -27,7 +27,7 @@ def test_a_caller_that_hangs_up_frees_the_engine(listen, metrics, tiny_checkpoin
     items = [{"token_ids": [10 + i, 6, 7] * 150} for i in range(30)]
     body = json.dumps({"items": items}).encode()
     with listen(models=[tiny_checkpoint], max_batch_tokens=512) as url:
-        monkeypatch.setattr(JointModel, "score", held)
+        monkeypatch.setattr(JointModel, "compute", held)
         at = urlsplit(url)
         with socket.create_connection((at.hostname, at.port)) as caller:
             head = f"POST /score HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"

@@ -58,7 +58,9 @@ def sample_prompts(items: Sequence[Item], count: int, key: Callable[[Item], Pair
     return _first(items, count, rank)
 
 
-def sample_each_prompt(items: Sequence[Item], count: int, key: Callable[[Item], Pair]) -> list[Item]:
+def sample_each_prompt(
+    items: Sequence[Item], count: int, key: Callable[[Item], Pair]
+) -> list[Item]:
     """Of every prompt ``count`` items, ranked by the digest of their pair, in their order."""
     prompts: dict[str, list[Item]] = {}
     for item in items:

@@ -1,0 +1,79 @@
+"""Calls of one sequence each: what the prefix cache gives, and what it costs where nothing recurs.
+
+    python bench/one_by_one.py --model runs/real/warm [--repeats 3] [--size 4]
+
+Each load (bench/loads.py) is scored in its order of arrival, one forward for each sequence, with a
+cache that is empty at first and without one; "together" scores it as one request. In every round
+all run one after another; figures are medians.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+from contestants import MAX_BATCH_TOKENS, Contestant, Sequences, median_seconds
+from loads import LOADS, load
+
+from plaudit.conversation import Encoder
+from plaudit.joint_model import Asked, JointModel
+from plaudit.prefix_cache import PrefixCache
+from plaudit.reward_model import RewardModel
+
+
+class OneByOne:
+    """A forward for each sequence."""
+
+    def __init__(self, name: str, model: RewardModel, megabytes: int):
+        self.name, self._model, self._bytes = name, model, megabytes * 2**20
+
+    def seconds(self, sequences: Sequences) -> float:
+        joint = JointModel(self._model, PrefixCache(self._bytes) if self._bytes else None)
+        began = time.perf_counter()
+        for ids in sequences:
+            joint.compute([Asked(0, ids)])
+        return time.perf_counter() - began
+
+
+class Together:
+    """As many as fit into each forward."""
+
+    name = "together"
+
+    def __init__(self, model: RewardModel):
+        self._model = model
+
+    def seconds(self, sequences: Sequences) -> float:
+        began = time.perf_counter()
+        self._model.score_all(sequences, MAX_BATCH_TOKENS)
+        return time.perf_counter() - began
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", type=Path, default=Path("runs/demo/warm"))
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--loads", nargs="+", choices=LOADS, default=list(LOADS))
+    parser.add_argument("--megabytes", type=int, default=512, help="of the prefix cache")
+    parser.add_argument("--size", type=int, default=4, help="prompts of 16 in a load")
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args()
+    model = RewardModel.load(options.model, dtype="bfloat16")
+    encoder = Encoder.load(options.model, 4096)
+    contestants: list[Contestant] = [
+        OneByOne("cached", model, options.megabytes),
+        OneByOne("uncached", model, 0),
+        Together(model),
+    ]
+    print("| load | sequences | uncached / cached | together / cached |\n|---|---|---|---|")
+    for name in options.loads:
+        sequences = load(name, encoder, options.data, options.size)
+        found = median_seconds(contestants, sequences, options.repeats)
+        ratios = (found[other] / found["cached"] for other in ("uncached", "together"))
+        cells = [name, str(len(sequences)), *(f"{ratio:.2f}" for ratio in ratios)]
+        print(f"| {' | '.join(cells)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
