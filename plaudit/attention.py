@@ -10,7 +10,7 @@ tokens of their ancestors, Q queries taken at a time and the S keys up to the la
 of a head.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ from torch.nn.functional import dropout as drop
 from torch.utils.checkpoint import checkpoint
 from transformers import AttentionInterface, PretrainedConfig
 
+from plaudit import siblings
 from plaudit.packing import Packed
 from plaudit.prefix_cache import Memory
 from plaudit.siblings import QUERIES, Layout
@@ -28,6 +29,8 @@ NAME = "plaudit_packed"
 # Keys beyond which weights are computed again for a gradient: kept, they would grow with the square
 # of the length.
 KEPT = 1024
+
+LayOut = Callable[[Packed, int, torch.device], Layout]
 
 # Models each proven equal to Transformers, one sequence at a time, in scores and gradients
 # (tests/plaudit/test_reward_model.py). Others are padded.
@@ -49,13 +52,13 @@ class Plan:
     packed: Packed
     device: torch.device
     memory: Memory | None = None
-    _layouts: dict[int, Layout] = field(default_factory=dict)
+    _layouts: dict[tuple[LayOut, int], Layout] = field(default_factory=dict)
 
-    def layout(self, heads: int) -> Layout:
+    def layout(self, lay_out: LayOut, heads: int) -> Layout:
         """For ``heads`` key heads; models have the same in all their layers."""
-        if heads not in self._layouts:
-            self._layouts[heads] = Layout.of(self.packed, heads, self.device)
-        return self._layouts[heads]
+        if (lay_out, heads) not in self._layouts:
+            self._layouts[lay_out, heads] = lay_out(self.packed, heads, self.device)
+        return self._layouts[lay_out, heads]
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,7 @@ def packed_attention(  # noqa: PLR0913  the interface of Transformers
     dropout: float = 0.0,
     sliding_window: int | None = None,
     softcap: float | None = None,
+    lay_out: LayOut = siblings.lay_out,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """Queries (1, H, T, D), keys and values (1, K, T, D) to outputs (1, T, H, D)."""
@@ -117,7 +121,7 @@ def packed_attention(  # noqa: PLR0913  the interface of Transformers
     )
     if plan.memory is not None:
         keys, values = plan.memory.extend(keys, values, heads)
-    layout = plan.layout(heads)
+    layout = plan.layout(lay_out, heads)
     seen = [group.seen for group in layout.groups]
     gathered = zip(
         gather(queries, [group.own for group in layout.groups]),

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from plaudit import probes
 from plaudit.blocks import can_split, lower, upper, upper_scores
+from plaudit.checkpoint import CheckpointError
 from plaudit.prefix_cache import PrefixCache, Recalled
 from plaudit.reward_model import (
     Batch,
@@ -116,6 +117,19 @@ class JointModel:
             np.array(found, np.float32), round(batch.tokens * times), round(batch.padding * times)
         )
 
+    def verify_invariance(self) -> None:
+        """Score sequences alone and together; CheckpointError if a bit of a score differs."""
+        sequences = _made_up(self.members[0].classifier.config.vocab_size)
+        for member in range(len(self.members)):
+            asked = [Asked(member, ids) for ids in sequences]
+            together = self.compute(asked).scores
+            alone = np.concatenate([self.compute([one]).scores for one in asked])
+            if (together != alone).any():
+                raise CheckpointError(
+                    f"a score changes by {np.abs(together - alone).max():.3g} with its neighbours, "
+                    "on this machine also with --deterministic: leave it out, or change --threads"
+                )
+
     def _plan(
         self, sequences: Sequence[Sequence[int]], wanted: Sequence[int]
     ) -> tuple[Batch, Recalled | None]:
@@ -196,6 +210,12 @@ def _equal(one: nn.Module, other: nn.Module) -> bool:
         and torch.equal(tensor, others[name])
         for name, tensor in tensors.items()
     )
+
+
+def _made_up(vocabulary: int) -> list[list[int]]:
+    """Sequences that leave a common beginning at several places."""
+    common = [7 * i % vocabulary for i in range(160)]
+    return [[*common[: 20 * i], *(11 * j % vocabulary for j in range(9 * i + 1))] for i in range(9)]
 
 
 def _distinct(asked: Sequence[Asked]) -> tuple[dict[tuple[int, ...], int], list[int]]:

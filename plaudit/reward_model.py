@@ -16,7 +16,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
-from plaudit import attention, checkpoint
+from plaudit import attention, checkpoint, deterministic
 from plaudit.by_rows import run_by_rows
 from plaudit.checkpoint import CheckpointError, Manifest
 from plaudit.conversation import Encoder
@@ -156,14 +156,17 @@ def run_packed(body: nn.Module, batch: PackedBatch, **inputs: Tensor) -> Tensor:
 
 
 def use_packed_attention(model: PreTrainedModel) -> None:
-    if model.config._attn_implementation != attention.NAME:
+    if model.config._attn_implementation not in (attention.NAME, deterministic.NAME):
         model.set_attn_implementation(attention.NAME)
 
 
 def apply_head(model: PreTrainedModel, states: Tensor) -> Tensor:
-    """Pooled states (N, D) to scores (N,), both in fp32 also under autocast."""
+    """Pooled states (N, D) to scores (N,), both in fp32 also under autocast.
+
+    A sum for each state: those of a matrix product could depend on N.
+    """
     with torch.autocast(states.device.type, enabled=False):
-        return nn.functional.linear(states.float(), head(model).weight.float())[:, 0]
+        return (states.float() * head(model).weight[0].float()).sum(-1)
 
 
 def head(model: PreTrainedModel) -> nn.Linear:
@@ -250,6 +253,15 @@ class RewardModel:
         keep_head_fp32(model, directory)
         encoder = Encoder.load(directory, manifest.max_tokens)
         return cls(model, encoder, manifest, revision)
+
+    def make_deterministic(self) -> None:
+        """From now on no bit of a score depends on what else is in its forward."""
+        if not self.packs:
+            raise CheckpointError(
+                f"{self.classifier.config.model_type} models run in padded batches, where a score "
+                "depends on its neighbours: leave --deterministic out"
+            )
+        deterministic.make_deterministic(self.classifier)
 
     @property
     def packs(self) -> bool:

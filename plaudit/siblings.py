@@ -43,29 +43,31 @@ class Layout:
     groups: list[Siblings]
     order: Tensor
 
-    @classmethod
-    def of(cls, packed: Packed, heads: int, device: torch.device) -> "Layout":
-        head = torch.arange(heads)
-        order = torch.empty(len(packed.ids) - packed.held, heads, dtype=torch.long)
-        groups, laid = [], 0
-        for parent, nodes in _families(packed).items():
-            before = torch.tensor(above(packed, parent), dtype=torch.long)
-            for group in _alike(nodes, len(before)):
-                starts, stops = torch.tensor([(node.start, node.stop) for node in group]).T
-                own = starts[:, None] + torch.arange(int((stops - starts).max()))
-                real = own < stops[:, None]
-                order[own[real] - packed.held] = (laid + _places(len(own), own.shape[1], heads))[
-                    real
-                ]
-                laid += own.numel() * heads
-                own = own.minimum(stops[:, None] - 1)
-                seen = torch.cat([before.expand(len(own), -1), own], 1)
-                rows = (
-                    (x[:, None] * heads + head[:, None]).to(device, torch.int32)
-                    for x in (own - packed.held, seen)
-                )
-                groups.append(Siblings(*rows))
-        return cls(groups, order.to(device))
+
+def lay_out(packed: Packed, heads: int, device: torch.device) -> Layout:
+    """Siblings of like length go together."""
+    order = torch.empty(len(packed.ids) - packed.held, heads, dtype=torch.long)
+    groups, laid = [], 0
+    for parent, nodes in _families(packed).items():
+        before = torch.tensor(above(packed, parent), dtype=torch.long)
+        for group in _alike(nodes, len(before)):
+            starts, stops = torch.tensor([(node.start, node.stop) for node in group]).T
+            own = starts[:, None] + torch.arange(int((stops - starts).max()))
+            real = own < stops[:, None]
+            order[own[real] - packed.held] = (laid + _places(len(own), own.shape[1], heads))[real]
+            laid += own.numel() * heads
+            own = own.minimum(stops[:, None] - 1)
+            seen = torch.cat([before.expand(len(own), -1), own], 1)
+            groups.append(
+                Siblings(rows(own - packed.held, heads, device), rows(seen, heads, device))
+            )
+    return Layout(groups, order.to(device))
+
+
+def rows(tokens: Tensor, heads: int, device: torch.device) -> Tensor:
+    """The rows (B, K, T) of the key heads of tokens (B, T)."""
+    found = tokens[:, None] * heads + torch.arange(heads)[:, None]
+    return found.to(device, torch.int32)
 
 
 def _families(packed: Packed) -> dict[int, list[Node]]:

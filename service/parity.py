@@ -21,6 +21,7 @@ from plaudit.conversation import ConversationError
 from plaudit.reward_model import DTYPES, RewardModel, Scores, pick_device
 
 Pairs = list[tuple[int, int]]
+DETERMINISTIC = "torch, deterministic"
 
 
 class ParityError(ValueError):
@@ -122,6 +123,10 @@ def compare(options: argparse.Namespace) -> Report:
             model = RewardModel.load(options.model, options.device, dtype)
         ways = compositions(model, sequences, options.max_batch_tokens)
         found.append(row("torch", dtype, ways, reference, pairs, options.margin))
+        if model.packs:
+            model.make_deterministic()
+            ways = compositions(model, sequences, options.max_batch_tokens)
+            found.append(row(DETERMINISTIC, dtype, ways, reference, pairs, options.margin))
     return Report(
         model=str(options.model),
         revision=model.revision,
@@ -228,6 +233,8 @@ def failures(rows: Iterable[Row], tolerance: float, margin: float) -> Iterable[s
                 f"{one.name} {one.dtype}: a score is off by {one.largest_difference:.3g}, "
                 f"the tolerance is {tolerance:g}"
             )
+        if one.name == DETERMINISTIC and one.neighbours != 0:
+            yield f"{one.name} {one.dtype}: a score changes with its neighbours"
         if not np.isfinite(one.largest_difference):
             yield f"{one.name} {one.dtype}: a score is not finite"
         if one.strong_flips:

@@ -49,6 +49,9 @@ class Settings(BaseSettings):
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="of the body; the head is always fp32; auto: bf16 on GPUs, else fp32"
     )
+    deterministic: bool = Field(
+        False, description="no bit of a score depends on what is scored beside it; torch only"
+    )
     tensor_parallel: int = Field(1, ge=1, description="GPUs for each member; vllm only")
     vllm_memory: float = Field(
         0.9, gt=0, le=1, description="share of device memory for all members; vllm only"
@@ -133,6 +136,8 @@ def check(settings: Settings) -> None:
     check_redis_url(settings)
     if settings.engine == "torch" and settings.tensor_parallel > 1:
         raise SettingsError("--tensor-parallel is vLLM's: add --engine vllm, or leave it out")
+    if settings.engine == "vllm" and settings.deterministic:
+        raise SettingsError("--deterministic is torch's: leave out --engine vllm, or it")
     if not is_loopback(settings.host) and not settings.keys():
         raise SettingsError(
             f"--host {settings.host} is open to the network and no key is set: "

@@ -36,7 +36,8 @@ class TorchEngine:
 
     @property
     def numerics(self) -> str:
-        return f"{self.name}/{pick_device(self._settings.device).type}/{self.dtype}"
+        mode = "/deterministic" if self._settings.deterministic else ""
+        return f"{self.name}/{pick_device(self._settings.device).type}/{self.dtype}{mode}"
 
     async def open(self, models: Mapping[str, Path]) -> dict[str, Member]:
         loaded: dict[str, RewardModel] = {}
@@ -60,12 +61,17 @@ class TorchEngine:
 
     def _load(self, directory: Path) -> RewardModel:
         settings = self._settings
-        return RewardModel.load(directory, settings.device, self.dtype, settings.max_tokens)
+        model = RewardModel.load(directory, settings.device, self.dtype, settings.max_tokens)
+        if settings.deterministic:
+            model.make_deterministic()
+        return model
 
     def _batcher(self, model: JointModel) -> Batcher:
         """A batcher, if the probes get their stored scores; else CheckpointError."""
         model.verify_probes(self.dtype)
         settings = self._settings
+        if settings.deterministic:
+            model.verify_invariance()
         return Batcher(
             model,
             self._thread,

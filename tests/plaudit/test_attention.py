@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from plaudit import attention, siblings
 from plaudit.attention import Plan, packed_attention
 from plaudit.packing import Packed, pack
-from plaudit.siblings import Layout
+from plaudit.siblings import lay_out
 
 CPU = torch.device("cpu")
 tokens = st.lists(st.integers(0, 2), max_size=12)
@@ -127,14 +127,14 @@ def test_every_row_has_one_place_in_the_outputs(found, least, heads, queries):
     packed = pack(found, least)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(siblings, "QUERIES", queries)
-        layout = Layout.of(packed, heads, CPU)
+        layout = lay_out(packed, heads, CPU)
     assert sum(group.own.numel() for group in layout.groups) > layout.order.max()
     assert layout.order.unique().numel() == len(packed.ids) * heads
 
 
 def test_siblings_are_taken_together_as_far_as_their_weights_are_few():
     packed = pack([[*range(100), i, *range(100)] for i in range(1000, 1064)])
-    (root, *groups) = Layout.of(packed, 1, CPU).groups
+    (root, *groups) = lay_out(packed, 1, CPU).groups
     assert root.own.shape == (1, 1, 100)
     assert len(groups) > 1
     for group in groups:

@@ -11,7 +11,7 @@ from transformers import AutoModelForSequenceClassification
 from plaudit import siblings
 from plaudit.conversation import Encoder
 from plaudit.probes import conversations
-from service.parity import ParityError, main
+from service.parity import DETERMINISTIC, ParityError, main
 
 
 def report_of(path: Path) -> dict:
@@ -36,6 +36,8 @@ def test_a_sound_model_passes_and_says_what_was_compared(
     assert exact["largest_difference"] <= 1e-5
     assert exact["neighbours"] <= 1e-5
     assert exact["flips"] == 0
+    assert row_of(report, DETERMINISTIC, "bfloat16")["neighbours"] == 0
+    assert row_of(report, DETERMINISTIC, "float32")["largest_difference"] <= 1e-5
     rough = row_of(report, "torch", "bfloat16")
     assert 1e-5 < rough["largest_difference"] < 0.25
     shown = capsys.readouterr().out

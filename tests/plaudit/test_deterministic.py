@@ -1,0 +1,120 @@
+"""In deterministic mode a score is the same, to the last bit, whatever else is in a forward."""
+
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+import torch
+from architectures import PACKED, PADDED, SEQUENCES, build, one_at_a_time
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from plaudit.checkpoint import CheckpointError, describe_plain
+from plaudit.conversation import Encoder
+from plaudit.deterministic import make_deterministic
+from plaudit.joint_model import JointModel
+from plaudit.prefix_cache import PrefixCache
+from plaudit.reward_model import PackedBatch, RewardModel, scores
+
+DTYPES = [torch.float32, torch.bfloat16]
+
+
+def score(model, sequences) -> list[float]:
+    with torch.inference_mode():
+        return scores(model, PackedBatch.of(sequences, model.device)).tolist()
+
+
+@pytest.mark.parametrize("name", PACKED)
+def test_scores_equal_plain_transformers(name):
+    plain, ours = build(PACKED[name]), build(PACKED[name])
+    make_deterministic(ours)
+    with torch.inference_mode():
+        expected = one_at_a_time(plain).tolist()
+    assert score(ours, SEQUENCES) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.fixture(scope="module", params=[(n, d) for n in PACKED for d in DTYPES], ids=str)
+def alone(request):
+    """A model, and the score of each sequence by itself."""
+    name, dtype = request.param
+    model = build(PACKED[name]).to(dtype)
+    make_deterministic(model)
+    return model, [score(model, [sequence])[0] for sequence in SEQUENCES]
+
+
+@settings(max_examples=15, deadline=None)
+@given(call=st.lists(st.sampled_from(range(len(SEQUENCES))), min_size=1, max_size=30))
+def test_no_bit_depends_on_the_neighbours(alone, call):
+    model, expected = alone
+    assert score(model, [SEQUENCES[i] for i in call]) == [expected[i] for i in call]
+
+
+@settings(max_examples=10, deadline=None)
+@given(calls=st.lists(st.lists(st.sampled_from(range(len(SEQUENCES))), min_size=1), max_size=5))
+def test_nor_on_what_is_known_from_before(alone, calls):
+    model, expected = alone
+    prefixes = PrefixCache(2**20)
+    for call in calls:
+        recalled = prefixes.recall("model", [SEQUENCES[i] for i in call])
+        batch = PackedBatch.planned(recalled.packed, model.device, recalled.memory)
+        with torch.inference_mode():
+            assert scores(model, batch).tolist() == [expected[i] for i in call]
+        prefixes.keep(recalled)
+
+
+def wide(dtype: torch.dtype):
+    """A model of a real one's widths: products large enough for several threads and kernels."""
+    config = deepcopy(PACKED["llama"])
+    config.update({"hidden_size": 576, "intermediate_size": 1536, "num_attention_heads": 9})
+    config.update({"num_key_value_heads": 3, "head_dim": 64, "max_position_embeddings": 1024})
+    return build(config).to(dtype)
+
+
+def rollouts() -> list[list[int]]:
+    """Responses that leave one prompt at 16 places; together they fill several pieces."""
+    draw = torch.Generator().manual_seed(0)
+    prompt = torch.randint(3, 96, (150,), generator=draw).tolist()
+    return [
+        [*prompt[: 10 * i], *torch.randint(3, 96, (7 * i + 1,), generator=draw).tolist()]
+        for i in range(16)
+    ]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_at_the_widths_of_a_real_model(dtype):
+    model = wide(dtype)
+    make_deterministic(model)
+    expected = [score(model, [sequence])[0] for sequence in rollouts()]
+    assert score(model, rollouts()) == expected
+    assert score(model, rollouts()[::-3]) == expected[::-3]
+
+
+@pytest.fixture
+def wide_member(tiny_checkpoint: Path) -> RewardModel:
+    manifest, revision = describe_plain(tiny_checkpoint, 512)
+    encoder = Encoder.load(tiny_checkpoint, 512)
+    return RewardModel(wide(torch.float32), encoder, manifest, revision)
+
+
+def test_the_machine_is_tried(wide_member):
+    with pytest.raises(CheckpointError, match="with its neighbours"):
+        JointModel(wide_member).verify_invariance()
+    wide_member.make_deterministic()
+    JointModel(wide_member).verify_invariance()
+    JointModel(wide_member, PrefixCache(2**24)).verify_invariance()
+
+
+def test_a_padded_model_is_refused(tiny_checkpoint):
+    manifest, revision = describe_plain(tiny_checkpoint, 512)
+    model = RewardModel(
+        build(PADDED["bert"]), Encoder.load(tiny_checkpoint, 512), manifest, revision
+    )
+    with pytest.raises(CheckpointError, match="bert models run in padded batches"):
+        model.make_deterministic()
+
+
+def test_without_it_the_last_bits_do_depend_on_neighbours():
+    """If this fails, the mode is not needed any more."""
+    model = wide(torch.float32)
+    alone = [score(model, [sequence])[0] for sequence in rollouts()]
+    assert score(model, rollouts()) != alone

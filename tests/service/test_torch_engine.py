@@ -1,0 +1,47 @@
+"""What the torch engine adds to its models: a memory of prefixes, and the deterministic mode."""
+
+import asyncio
+
+import pytest
+
+from service.settings import SettingsError, load
+
+PROMPT = [3 + i % 60 for i in range(40)]
+GROUP = [[*PROMPT, 50 + i, 51, 52] for i in range(6)]
+
+
+async def one_by_one(client) -> list[float]:
+    answers = [await client.post("/score", json={"items": [{"token_ids": ids}]}) for ids in GROUP]
+    return [answer.json()["items"][0]["score"] for answer in answers]
+
+
+@pytest.mark.parametrize(("megabytes", "known"), [(1, 32), (0, 0)])
+async def test_a_group_in_calls_of_its_own_pays_for_its_prompt_once(
+    serve, tiny_checkpoint, metrics, megabytes, known
+):
+    async with serve(models=[tiny_checkpoint], prefix_cache_megabytes=megabytes) as client:
+        apart = await one_by_one(client)
+        computed = metrics.tokens.labels("computed")._value.get()
+    assert computed == 6 * 43 - 5 * known
+    async with serve(models=[tiny_checkpoint]) as client:
+        body = {"items": [{"token_ids": ids} for ids in GROUP]}
+        together = (await client.post("/score", json=body)).json()["items"]
+    assert apart == pytest.approx([item["score"] for item in together], abs=1e-5)
+
+
+async def test_deterministic_scores_are_the_same_alone_and_among_others(serve, ensemble_file):
+    async def scores(client, items) -> list[list[float]]:
+        body = {"items": [{"token_ids": ids} for ids in items]}
+        return (await client.post("/ensemble_score", json=body)).json()["member_scores"]
+
+    settings = {"deterministic": True, "cache_megabytes": 0}
+    async with serve(models=[ensemble_file], **settings) as client:
+        alone = [(await scores(client, [ids]))[0] for ids in GROUP]
+        assert await scores(client, GROUP) == alone
+        several = await asyncio.gather(*(scores(client, GROUP[i:]) for i in range(6)))
+    assert several == [alone[i:] for i in range(6)]
+
+
+def test_deterministic_is_not_for_vllm():
+    with pytest.raises(SettingsError, match="--deterministic is torch's"):
+        load(["x", "--engine", "vllm", "--deterministic"])
