@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from plaudit import probes
@@ -176,9 +176,20 @@ def join(models: Iterable[RewardModel], prefixes: PrefixCache | None = None) -> 
     """Each model with the first that it shares blocks with, or by itself."""
     found: list[JointModel] = []
     for model in models:
+        for joint in found:
+            hold_once(joint.members[0].classifier, model.classifier)
         if not any(joint.adopt(model) for joint in found):
             found.append(JointModel(model, prefixes))
     return found
+
+
+def hold_once(one: PreTrainedModel, other: PreTrainedModel) -> None:
+    """Let ``other`` hold the tensors of ``one`` that its own equal, as those of LoRA's base that
+    were not adapted: embeddings, norms."""
+    known = dict(one.named_parameters())
+    for name, tensor in other.named_parameters():
+        if name in known and _same(tensor, known[name]):
+            tensor.data = known[name].data
 
 
 def count_shared_blocks(one: PreTrainedModel, other: PreTrainedModel) -> int:
@@ -205,11 +216,15 @@ def _computation(model: PreTrainedModel) -> dict[str, Any]:
 def _equal(one: nn.Module, other: nn.Module) -> bool:
     tensors, others = one.state_dict(), other.state_dict()
     return tensors.keys() == others.keys() and all(
-        tensor.device == others[name].device
-        and tensor.dtype == others[name].dtype
-        and torch.equal(tensor, others[name])
-        for name, tensor in tensors.items()
+        _same(tensor, others[name]) for name, tensor in tensors.items()
     )
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    """Bit by bit, in one place; a tensor that is held already is not read."""
+    if one.device != other.device or one.dtype != other.dtype or one.shape != other.shape:
+        return False
+    return one.data_ptr() == other.data_ptr() or torch.equal(one, other)
 
 
 def _made_up(vocabulary: int) -> list[list[int]]:

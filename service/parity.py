@@ -1,9 +1,11 @@
 """``plaudit parity``: the scores that are served beside those of plain Transformers.
 
-The reference is Transformers in fp32, one sequence at a time. Letters: N sequences.
+The reference is Transformers in fp32, one sequence at a time. Compared are the packed forward and,
+with ``--engine vllm``, that engine. Letters: N sequences.
 """
 
 import argparse
+import asyncio
 import gzip
 import sys
 from collections.abc import Iterable, Sequence
@@ -19,6 +21,10 @@ from plaudit import probes
 from plaudit.checkpoint import CheckpointError, Message
 from plaudit.conversation import ConversationError
 from plaudit.reward_model import DTYPES, RewardModel, Scores, pick_device
+from service.engines.choice import engine_of
+from service.fair_queue import Caller
+from service.metrics import Metrics
+from service.settings import Settings
 
 Pairs = list[tuple[int, int]]
 DETERMINISTIC = "torch, deterministic"
@@ -90,6 +96,12 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument(
         "--pairs", type=int, default=200, help="lines of --data to read; default: %(default)s"
     )
+    found.add_argument(
+        "--engine", choices=("torch", "vllm"), default="torch", help="vllm: compare it as well"
+    )
+    found.add_argument(
+        "--vllm-memory", type=float, default=0.4, help="share of memory for it: %(default)s"
+    )
     found.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     found.add_argument(
         "--max-batch-tokens", type=int, default=8192, help="tokens in one forward: %(default)s"
@@ -127,6 +139,9 @@ def compare(options: argparse.Namespace) -> Report:
             model.make_deterministic()
             ways = compositions(model, sequences, options.max_batch_tokens)
             found.append(row(DETERMINISTIC, dtype, ways, reference, pairs, options.margin))
+        if options.engine == "vllm":
+            ways = asyncio.run(served(options, dtype, sequences))
+            found.append(row("vllm", dtype, ways, reference, pairs, options.margin))
     return Report(
         model=str(options.model),
         revision=model.revision,
@@ -193,11 +208,45 @@ def compositions(
     """Scores (N,) alone, in the service's batches, and in smaller ones of other neighbours."""
     alone = np.concatenate([model.score([ids]) for ids in sequences])
     together = model.score_all(sequences, max_tokens)
-    order = np.random.default_rng(0).permutation(len(sequences))
     mixed = np.empty_like(alone)
-    # Halves of a random order, so that a sequence meets half of its neighbours again.
-    for half in np.array_split(order, 2):
+    for half in halves(len(sequences)):
         mixed[half] = model.score_all([sequences[i] for i in half], max_tokens // 4)
+    return [alone, together, mixed]
+
+
+def halves(count: int) -> list[np.ndarray[Any, Any]]:
+    """Those of a random order: a sequence meets half of its neighbours again."""
+    return np.array_split(np.random.default_rng(0).permutation(count), 2)
+
+
+async def served(
+    options: argparse.Namespace, dtype: str, sequences: Sequence[Sequence[int]]
+) -> list[Scores]:
+    """Scores (N,) of the engine of a server: asked for one by one, at once, and in halves."""
+    settings = Settings(
+        engine=options.engine,
+        dtype=dtype,
+        models=[options.model],
+        max_batch_tokens=options.max_batch_tokens,
+        vllm_memory=options.vllm_memory,
+        _cli_parse_args=False,
+    )
+    engine = engine_of(settings, Metrics())
+    try:
+        member = (await engine.open({"model": options.model}))["model"]
+
+        async def scores(some: Iterable[int]) -> Scores:
+            works = [member.submit(sequences[i], Caller()) for i in some]
+            return np.array(await asyncio.gather(*(work.done for work in works)), np.float32)
+
+        everything = range(len(sequences))
+        alone = np.concatenate([await scores([i]) for i in everything])
+        together = await scores(everything)
+        mixed = np.empty_like(alone)
+        for half in halves(len(sequences)):
+            mixed[half] = await scores(half)
+    finally:
+        await engine.close()
     return [alone, together, mixed]
 
 

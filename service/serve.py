@@ -12,8 +12,7 @@ import uvloop
 from plaudit.checkpoint import CheckpointError
 from service import logs
 from service.app import create_app
-from service.engines.torch_engine import TorchEngine
-from service.member import Engine
+from service.engines.choice import engine_of
 from service.metrics import Metrics
 from service.registry import Registry, sources
 from service.settings import Settings, SettingsError, load
@@ -68,16 +67,6 @@ async def load_registry(settings: Settings, metrics: Metrics) -> Registry:
         return await Registry.open(engine_of(settings, metrics), sources(settings), metrics)
     finally:
         loop.remove_signal_handler(signal.SIGTERM)
-
-
-def engine_of(settings: Settings, metrics: Metrics) -> Engine:
-    if settings.engine == "torch":
-        return TorchEngine(settings, metrics)
-    try:  # here, because vLLM is an extra and its import takes seconds
-        from service.engines.vllm_engine import VllmEngine
-    except ImportError as error:
-        raise SettingsError(f"{error}; install the engine: pip install 'plaudit[vllm]'") from None
-    return VllmEngine(settings, metrics)
 
 
 def banner(settings: Settings, registry: Registry) -> str:

@@ -118,6 +118,18 @@ def test_padded_models_are_scored_apart(save_plain, tokenizer, tmp_path):
     assert [len(joint.members) for joint in join(twins)] == [1, 1]
 
 
+def test_equal_tensors_of_members_apart_stand_in_memory_once(trained_above):
+    """As of members whose base was adapted in all blocks, but not in its embeddings."""
+    alone = [trained_above(LlamaConfig, 0, seed).score(SEQUENCES) for seed in range(3)]
+    joints = join(trained_above(LlamaConfig, 0, seed) for seed in range(3))
+    assert [len(joint.members) for joint in joints] == [1, 1, 1]
+    models = [joint.members[0].classifier.base_model for joint in joints]
+    assert len({model.embed_tokens.weight.data_ptr() for model in models}) == 1
+    assert len({model.layers[0].mlp.up_proj.weight.data_ptr() for model in models}) == 3
+    for joint, expected in zip(joints, alone, strict=True):
+        np.testing.assert_array_equal(joint.members[0].score(SEQUENCES), expected)
+
+
 def test_no_forward_computes_what_nobody_asked(trained_above):
     (joint,) = join(trained_above(LlamaConfig, 3, seed) for seed in range(2))
     asked = [Asked(0, (3, 4, 5)), Asked(0, (6, 7)), Asked(1, (6, 7)), Asked(1, (8,))]

@@ -1,6 +1,7 @@
 """The vLLM engine against the real thing: its scores, its aborts, its deaths."""
 
 import asyncio
+import json
 import random
 
 import psutil
@@ -12,6 +13,7 @@ from vllm import PoolingParams
 from plaudit.checkpoint import CheckpointError
 from plaudit.conversation import Encoder
 from plaudit.probes import conversations
+from service import parity
 from service.engines import vllm_engine
 from service.fair_queue import Caller
 from service.metrics import Metrics
@@ -116,3 +118,12 @@ async def test_scores_that_went_through_an_activation_are_refused(settings, monk
 async def test_too_long_is_refused_before_the_engine(served):
     answer = await served.client.post("/score", json={"items": [{"token_ids": [5] * 600}]})
     assert answer.json()["items"][0]["error"]["type"] == "too-long"
+
+
+async def test_parity_compares_it_too(directory, tmp_path):
+    out = tmp_path / "parity.json"
+    command = [str(directory), "--device", "cpu", "--engine", "vllm", "--vllm-memory", "0.1"]
+    assert await asyncio.to_thread(parity.main, [*command, "--json", str(out)]) == 0
+    rows = {(row["name"], row["dtype"]): row for row in json.loads(out.read_text())["rows"]}
+    assert rows["vllm", "float32"]["largest_difference"] <= 1e-5
+    assert 1e-5 < rows["vllm", "bfloat16"]["largest_difference"] < 0.25
