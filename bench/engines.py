@@ -1,7 +1,7 @@
 """Scoring side by side on real texts: Plaudit, Transformers, vLLM, and the limit of the machine.
 
     python bench/engines.py --model runs/real/warm --data ../shared/data \\
-        [--vllm .venv-vllm/bin/python] [--repeats 3] [--size 4] [--json FILE]
+        [--vllm .venv-vllm/bin/python] [--repeats 3] [--size 4] [--json FILE] [--plot FILE.svg]
 
 Each row is a load (bench/loads.py). All contestants score it one after another in every round, so
 that noise of a shared machine meets all of them; figures are medians. "Useful" tokens are those of
@@ -13,6 +13,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import matplotlib as mpl
 from contestants import Contestant, MatrixProducts, Plain, Plaudit, Unshared, Vllm, median_seconds
 from loads import LOADS, load
 
@@ -34,6 +35,7 @@ def main() -> None:
     parser.add_argument("--max-tokens", type=int, default=4096)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", type=Path, help="write the figures here too")
+    parser.add_argument("--plot", type=Path, help="draw them here")
     options = parser.parse_args()
     plaudit = Plaudit(options.model)
     contestants: list[Contestant] = [
@@ -59,6 +61,8 @@ def main() -> None:
     print("\n" + table(found))
     if options.json:
         options.json.write_text(json.dumps([asdict(one) for one in found], indent=1) + "\n")
+    if options.plot:
+        draw(found, options.plot)
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,7 @@ def row(one: Figures) -> str:
         f"{one.useful_tokens:,}",
         f"{one.computed_share:.2f}",
         f"{one.tokens_per_second['plaudit']:,.0f}",
+        f"{one.tokens_per_second['plaudit'] * one.sequences / one.useful_tokens:.1f}",
         *(f"{value:.2f}" for value in one.ratio.values()),
     ]
     return f"| {' | '.join(cells)} |"
@@ -102,9 +107,27 @@ def row(one: Figures) -> str:
 
 def table(found: list[Figures]) -> str:
     head = ["load", "sequences", "useful tokens", "computed / useful", "Plaudit, tokens/s"]
+    head += ["scores/s"]
     head += [f"over {who}" for who in found[0].ratio]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     return "\n".join([*lines, *map(row, found)])
+
+
+def draw(found: list[Figures], path: Path) -> None:
+    """Bars of useful tokens per second, a group for each load."""
+    mpl.use("svg")
+    from matplotlib import pyplot as plt  # after the choice of a backend
+
+    figure, axis = plt.subplots(figsize=(9, 4), layout="constrained")
+    names = list(found[0].tokens_per_second)
+    width = 0.8 / len(names)
+    for i, name in enumerate(names):
+        at = [load + (i - (len(names) - 1) / 2) * width for load in range(len(found))]
+        axis.bar(at, [one.tokens_per_second[name] for one in found], width, label=name)
+    axis.set_xticks(range(len(found)), [one.load for one in found])
+    axis.set_ylabel("useful tokens a second")
+    axis.legend()
+    figure.savefig(path)
 
 
 if __name__ == "__main__":

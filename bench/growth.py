@@ -4,7 +4,8 @@
         [--plot docs/growth.svg]
 
 Each curve doubles one size and holds the others: items of 32 tokens; 8 responses of 32 tokens to
-one prompt; members that score 16 pairs. Texts are real, cut to the length that is asked for. Times
+one prompt; members that score 16 pairs. Texts are real, cut to the length that is asked for.
+Forwards have at most 16,384 tokens, so that the longest prompt has all its responses in one. Times
 are medians; a slope is that of the logarithms over the last three doublings: 1 is linear growth.
 Members are taken again and again where there are fewer than 8: copies of a member cost what others
 do, since only the blocks that all share are computed once.
@@ -20,13 +21,14 @@ from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
-from contestants import MAX_BATCH_TOKENS, Sequences
+from contestants import Sequences
 from loads import load
 
 from plaudit.conversation import Encoder
 from plaudit.joint_model import Asked, JointModel, join
 from plaudit.reward_model import RewardModel
 
+MAX_BATCH_TOKENS = 16_384
 RESPONSE = 32
 ITEMS = [2**i for i in range(13)]
 PROMPTS = [2**i for i in range(7, 14)]

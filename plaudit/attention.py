@@ -36,12 +36,25 @@ LayOut = Callable[[Packed, int, torch.device], Layout]
 # (tests/plaudit/test_reward_model.py). Others are padded.
 PROVEN = frozenset({"gemma2", "gemma3_text", "gpt2", "llama", "mistral", "qwen2", "qwen3"})
 
+# Rotary embeddings whose angles follow the longest position of a forward, so that a token's depend
+# on what else is in the row.
+LENGTH_DEPENDENT = frozenset({"dynamic", "longrope"})
+
 
 def is_proven(config: PretrainedConfig) -> bool:
-    """Whether a model of this config may run packed: of a proven type, and causal."""
+    """Whether a model of this config may run packed: of a proven type, causal, and with rotary
+    angles that depend on a token's own position alone."""
     causal = getattr(config, "is_causal", True)
     bidirectional = getattr(config, "use_bidirectional_attention", None)
-    return config.model_type in PROVEN and causal and not bidirectional
+    fixed = not rope_types(config) & LENGTH_DEPENDENT
+    return config.model_type in PROVEN and causal and not bidirectional and fixed
+
+
+def rope_types(config: PretrainedConfig) -> set[str]:
+    """Of all layers: some configs have parameters for each type of layer."""
+    parameters = getattr(config, "rope_parameters", None) or {}
+    by_layer = [one for one in parameters.values() if isinstance(one, dict)] or [parameters]
+    return {one.get("rope_type", "default") for one in by_layer}
 
 
 @dataclass(frozen=True)

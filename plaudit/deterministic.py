@@ -41,17 +41,21 @@ def make_deterministic(model: PreTrainedModel) -> None:
             module.forward = in_pieces(module.forward)
 
 
+def is_deterministic(model: PreTrainedModel) -> bool:
+    return bool(model.config._attn_implementation == NAME)
+
+
 def is_leaf(module: nn.Module) -> bool:
     return not any(module.children()) and not isinstance(module, EXACT)
 
 
 def in_pieces(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """``forward`` (1, T, …) to (1, T, …), of exactly ``ROWS`` tokens at a time."""
+    """``forward`` (…, D) to (…, E), ``ROWS`` vectors at a time, be they tokens or their heads."""
 
     def run(hidden: Tensor) -> Tensor:
-        tokens = hidden.shape[1]
-        found = [forward(piece) for piece in pieces(hidden)]
-        return torch.cat(found, 1)[:, :tokens]
+        vectors = hidden.reshape(1, -1, hidden.shape[-1])
+        found = torch.cat([forward(piece) for piece in pieces(vectors)], 1)
+        return found[:, : vectors.shape[1]].reshape(*hidden.shape[:-1], -1)
 
     return run
 

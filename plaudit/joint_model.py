@@ -14,7 +14,6 @@ from transformers import PreTrainedModel
 
 from plaudit import probes
 from plaudit.blocks import can_split, lower, upper, upper_scores
-from plaudit.checkpoint import CheckpointError
 from plaudit.prefix_cache import PrefixCache, Recalled
 from plaudit.reward_model import (
     Batch,
@@ -102,44 +101,40 @@ class JointModel:
         return found
 
     @torch.inference_mode()
-    def compute(self, asked: Sequence[Asked]) -> Computed:
-        """One forward. Its scores are in the order of ``asked``."""
+    def compute(self, asked: Sequence[Asked], remember: bool = True) -> Computed:
+        """One forward. Its scores are in the order of ``asked``. What it makes of prefixes is
+        remembered, and what others made used, unless ``remember`` is False."""
         sequences, wanted = _distinct(asked)
-        batch, recalled = self._plan([*sequences], wanted)
-        rows = dict(zip(wanted, self._scores(batch, wanted), strict=True))
-        if recalled is not None:
-            assert self._prefixes is not None
-            self._prefixes.keep(recalled)
-        found = [rows[one.member][sequences[tuple(one.ids)]] for one in asked]
+        prefixes = self._prefixes if remember else None
         blocks = self.members[0].classifier.config.num_hidden_layers
         times = len(wanted) - self.shared_blocks * (len(wanted) - 1) / blocks
+        if prefixes is None:
+            batch = batch_for(self.members[0].classifier, [*sequences])
+            found = self._scores(batch, wanted)
+        else:
+            recalled = self._recall(prefixes, [*sequences], wanted, round(times * blocks))
+            batch = PackedBatch.planned(recalled.packed, recalled.device, recalled.memory)
+            found = self._scores(batch, wanted)
+            prefixes.keep(recalled)
+        rows = dict(zip(wanted, found, strict=True))
+        in_order = [rows[one.member][sequences[tuple(one.ids)]] for one in asked]
         return Computed(
-            np.array(found, np.float32), round(batch.tokens * times), round(batch.padding * times)
+            np.array(in_order, np.float32),
+            round(batch.tokens * times),
+            round(batch.padding * times),
         )
 
-    def verify_invariance(self) -> None:
-        """Score sequences alone and together; CheckpointError if a bit of a score differs."""
-        sequences = _made_up(self.members[0].classifier.config.vocab_size)
-        for member in range(len(self.members)):
-            asked = [Asked(member, ids) for ids in sequences]
-            together = self.compute(asked).scores
-            alone = np.concatenate([self.compute([one]).scores for one in asked])
-            if (together != alone).any():
-                raise CheckpointError(
-                    f"a score changes by {np.abs(together - alone).max():.3g} with its neighbours, "
-                    "on this machine also with --deterministic: leave it out, or change --threads"
-                )
-
-    def _plan(
-        self, sequences: Sequence[Sequence[int]], wanted: Sequence[int]
-    ) -> tuple[Batch, Recalled | None]:
-        """The batch of ``sequences``, and what is remembered of them for the wanted members."""
+    def _recall(
+        self,
+        prefixes: PrefixCache,
+        sequences: Sequence[Sequence[int]],
+        wanted: Sequence[int],
+        calls: int,
+    ) -> Recalled:
+        """What is known of ``sequences`` in a forward of some members, of that many attentions."""
         first = self.members[0].classifier
-        if self._prefixes is None:
-            return batch_for(first, sequences), None
         space = " ".join(f"{member} {self.members[member].revision}" for member in wanted)
-        recalled = self._prefixes.recall(space, sequences)
-        return PackedBatch.planned(recalled.packed, first.device, recalled.memory), recalled
+        return prefixes.recall(space, sequences, calls * memory_bytes(first), first.device)
 
     def _scores(self, batch: Batch, wanted: Sequence[int]) -> list[Scores]:
         """Raw scores of the batch by each wanted member."""
@@ -176,8 +171,8 @@ def join(models: Iterable[RewardModel], prefixes: PrefixCache | None = None) -> 
     """Each model with the first that it shares blocks with, or by itself."""
     found: list[JointModel] = []
     for model in models:
-        for joint in found:
-            hold_once(joint.members[0].classifier, model.classifier)
+        for member in (member for joint in found for member in joint.members):
+            hold_once(member.classifier, model.classifier)
         if not any(joint.adopt(model) for joint in found):
             found.append(JointModel(model, prefixes))
     return found
@@ -227,10 +222,12 @@ def _same(one: Tensor, other: Tensor) -> bool:
     return one.data_ptr() == other.data_ptr() or torch.equal(one, other)
 
 
-def _made_up(vocabulary: int) -> list[list[int]]:
-    """Sequences that leave a common beginning at several places."""
-    common = [7 * i % vocabulary for i in range(160)]
-    return [[*common[: 20 * i], *(11 * j % vocabulary for j in range(9 * i + 1))] for i in range(9)]
+def memory_bytes(model: PreTrainedModel) -> int:
+    """What the key and value of one token take in one block."""
+    config: Any = model.config
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return int(2 * heads * width * model.dtype.itemsize)
 
 
 def _distinct(asked: Sequence[Asked]) -> tuple[dict[tuple[int, ...], int], list[int]]:

@@ -8,7 +8,7 @@ Letters: C calls of attention in one forward, T tokens, K key heads, D width of 
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,50 +23,66 @@ Chain = list[bytes]
 
 
 class Memory:
-    """Keys and values of one forward: those held before it, and those it makes.
+    """Keys and values of one forward: those held before it, and those it is to leave behind.
 
     Calls are told apart by their order, so one memory serves the blocks that members share and then
     each member's own.
     """
 
-    def __init__(self, held: Tensor | None = None):
-        """``held`` (C, 2, T, K D): keys and values of the row's first T tokens."""
-        self._held = held
+    def __init__(self, held: Tensor | None, wanted: Tensor):
+        """``held`` (C, 2, T, K D): keys and values of the row's first T tokens. ``wanted``
+        (blocks, BLOCK): the computed tokens whose keys and values are remembered."""
+        self._held, self._wanted = held, wanted
         self.made: list[Tensor] = []
 
     def extend(self, keys: Tensor, values: Tensor, heads: int) -> tuple[Tensor, Tensor]:
-        """Rows (T K, D) of the next call, remembered; with the held ones before them."""
+        """Rows (T K, D) of the next call, behind the held ones."""
         own = torch.stack([keys, values])
-        self.made.append(own.view(2, len(keys) // heads, -1))
+        call = len(self.made)
+        self.made.append(own.view(2, len(keys) // heads, -1)[:, self._wanted])
         if self._held is None:
             return keys, values
-        held = self._held[len(self.made) - 1].reshape(2, -1, keys.shape[1])
-        whole = torch.cat([held, own], 1)
+        before = self._held[call].reshape(2, -1, keys.shape[1])
+        whole = torch.cat([before, own], 1)
         return whole[0], whole[1]
+
+    def blocks(self) -> Iterator[Tensor]:
+        """What is remembered, (C, 2, BLOCK, K D) for each block that was wanted."""
+        for number in range(len(self._wanted)):
+            yield torch.stack([call[:, number] for call in self.made])
 
 
 @dataclass(frozen=True)
 class Recalled:
-    """The plan of some sequences behind what is known of them, and the memory of its forward."""
+    """The plan of some sequences behind what is known of them; the memory of its forward, and the
+    digests of the blocks that it will hold."""
 
     packed: Packed
+    device: torch.device
     memory: Memory
     chains: list[Chain]
+    made: list[bytes]
 
 
 class PrefixCache:
-    """Blocks (C, 2, BLOCK, K D) of at most ``max_bytes`` in all. One thread's: no locks."""
+    """Blocks (C, 2, BLOCK, K D) of at most ``max_bytes`` in all. One thread's: no locks.
+
+    A forward holds its own blocks besides until they are taken in: never more than ``max_bytes``.
+    """
 
     def __init__(self, max_bytes: int):
         self._max_bytes = max_bytes
         self.bytes = 0
         self._blocks: OrderedDict[bytes, Tensor] = OrderedDict()
 
-    def recall(self, space: str, sequences: Sequence[Ids]) -> Recalled:
+    def recall(
+        self, space: str, sequences: Sequence[Ids], token_bytes: int, device: torch.device
+    ) -> Recalled:
         """Plan ``sequences`` behind their longest known prefixes.
 
-        ``space`` names what computes: keys and values of one model mean nothing to another. The
-        last token of each sequence is always computed, since its state gives the score.
+        ``space`` names what computes, since keys and values of one model mean nothing to another;
+        ``token_bytes`` is what they take. The last token of each sequence is always computed: its
+        state gives the score.
         """
         chains = [chain(space, sequence) for sequence in sequences]
         known = [
@@ -74,7 +90,12 @@ class PrefixCache:
             for digests, sequence in zip(chains, sequences, strict=True)
         ]
         packed = pack_behind(sequences, [len(blocks) * BLOCK for blocks in known])
-        return Recalled(packed, Memory(held(packed, known)), chains)
+        unknown = self._unknown(chains, packed)
+        kept = list(unknown)[: self._max_bytes // (token_bytes * BLOCK)]
+        nothing = torch.empty(0, BLOCK, dtype=torch.long)
+        wanted = torch.stack([unknown[digest] for digest in kept]) if kept else nothing
+        memory = Memory(held_states(packed, known), wanted.to(device))
+        return Recalled(packed, device, memory, chains, kept)
 
     def _known(self, digests: Chain) -> list[Tensor]:
         found = []
@@ -84,45 +105,48 @@ class PrefixCache:
             found.append(self._blocks[digest])
         return found
 
-    def keep(self, recalled: Recalled) -> None:
-        """Take in what the forward over ``recalled`` has made."""
-        places: dict[bytes, Tensor] = {}
-        for digests, walk in zip(recalled.chains, recalled.packed.walks(), strict=True):
-            row = torch.cat([torch.arange(node.start, node.stop) for node in walk])
-            for digest, block in zip(digests, torch.split(row, BLOCK), strict=False):
+    def _unknown(self, chains: Sequence[Chain], packed: Packed) -> dict[bytes, Tensor]:
+        """Where the tokens of each block that is not here stand among the computed ones; first the
+        blocks that begin a sequence, since none is of use without what comes before it."""
+        found: dict[bytes, tuple[int, Tensor]] = {}
+        for digests, walk in zip(chains, packed.walks(), strict=True):
+            row = torch.cat([torch.arange(node.start, node.stop) for node in walk]) - packed.held
+            blocks = zip(digests, torch.split(row, BLOCK), strict=False)
+            for depth, (digest, tokens) in enumerate(blocks):
                 if digest not in self._blocks:
-                    places[digest] = block - recalled.packed.held
-        if places:
-            self._put([*places], torch.stack([*places.values()]), recalled.memory.made)
-        # A block never leaves before those that follow it: it is used after them.
-        for digests in recalled.chains:
-            for digest in reversed(digests):
-                self._blocks.move_to_end(digest)
-        while self.bytes > self._max_bytes:
-            self.bytes -= self._blocks.popitem(last=False)[1].nbytes
+                    found[digest] = depth, tokens
+        return {digest: found[digest][1] for digest in sorted(found, key=lambda d: found[d][0])}
 
-    def _put(self, digests: Sequence[bytes], rows: Tensor, made: Sequence[Tensor]) -> None:
-        """Blocks of the tokens at ``rows`` (blocks, BLOCK) of each call's (2, T, K D)."""
-        rows = rows.to(made[0].device)
-        states = torch.stack([call[:, rows] for call in made], 0)
-        for digest, block in zip(digests, states.unbind(2), strict=True):
-            self._blocks[digest] = block.clone(memory_format=torch.contiguous_format)
-            self.bytes += self._blocks[digest].nbytes
+    def keep(self, recalled: Recalled) -> None:
+        """Take in what the forward over ``recalled`` has made, in place of what was used before."""
+        self._use(recalled.chains)
+        for digest, block in zip(recalled.made, recalled.memory.blocks(), strict=True):
+            while self.bytes + block.nbytes > self._max_bytes:
+                self.bytes -= self._blocks.popitem(last=False)[1].nbytes
+            self._blocks[digest] = block
+            self.bytes += block.nbytes
+        self._use(recalled.chains)
+
+    def _use(self, chains: Sequence[Chain]) -> None:
+        """A block never leaves before those that follow it: it is used after them."""
+        for digests in chains:
+            for digest in reversed(digests):
+                if digest in self._blocks:
+                    self._blocks.move_to_end(digest)
 
 
 def chain(space: str, sequence: Ids) -> Chain:
     """The digest of every prefix that is whole blocks, shortest first."""
-    tokens = np.asarray(sequence, np.uint32).tobytes()
-    size = len(tokens) // max(1, len(sequence)) * BLOCK
-    found = []
+    tokens = np.asarray(sequence, np.uint64)
     digest = hashlib.sha256(space.encode()).digest()
-    for start in range(0, len(tokens) - size + 1, size):
-        digest = hashlib.sha256(digest + tokens[start : start + size]).digest()
+    found = []
+    for start in range(0, len(tokens) - BLOCK + 1, BLOCK):
+        digest = hashlib.sha256(digest + tokens[start : start + BLOCK].tobytes()).digest()
         found.append(digest)
     return found
 
 
-def held(packed: Packed, known: Sequence[Sequence[Tensor]]) -> Tensor | None:
+def held_states(packed: Packed, known: Sequence[Sequence[Tensor]]) -> Tensor | None:
     """Keys and values (C, 2, T, K D) of the plan's T held tokens; None if there are none."""
     parts: dict[Node, Tensor] = {}
     for blocks, walk in zip(known, packed.walks(), strict=True):

@@ -4,9 +4,9 @@ Letters: N sequences, T the longest of them in tokens, D the width.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -161,12 +161,14 @@ def use_packed_attention(model: PreTrainedModel) -> None:
 
 
 def apply_head(model: PreTrainedModel, states: Tensor) -> Tensor:
-    """Pooled states (N, D) to scores (N,), both in fp32 also under autocast.
+    """Pooled states (N, D) to scores (N,), both in fp32 also under autocast."""
 
-    A sum for each state: those of a matrix product could depend on N.
-    """
+    weight = head(model).weight.float()
+    project: Callable[[Tensor], Tensor] = partial(nn.functional.linear, weight=weight)
+    if deterministic.is_deterministic(model):
+        project = deterministic.in_pieces(project)
     with torch.autocast(states.device.type, enabled=False):
-        return (states.float() * head(model).weight[0].float()).sum(-1)
+        return project(states.float())[:, 0]
 
 
 def head(model: PreTrainedModel) -> nn.Linear:

@@ -10,7 +10,7 @@ import gzip
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import numpy as np
@@ -20,14 +20,18 @@ from transformers import AutoModelForSequenceClassification
 from plaudit import probes
 from plaudit.checkpoint import CheckpointError, Message
 from plaudit.conversation import ConversationError
+from plaudit.joint_model import Asked, JointModel
+from plaudit.prefix_cache import PrefixCache
 from plaudit.reward_model import DTYPES, RewardModel, Scores, pick_device
 from service.engines.choice import engine_of
 from service.fair_queue import Caller
+from service.member import Engine
 from service.metrics import Metrics
-from service.settings import Settings
+from service.settings import Dtype, Settings
 
 Pairs = list[tuple[int, int]]
 DETERMINISTIC = "torch, deterministic"
+PREFIX_BYTES = 512 * 2**20
 
 
 class ParityError(ValueError):
@@ -47,8 +51,8 @@ class Row(msgspec.Struct, frozen=True):
 
     A flip is a pair that loses the order it has in the reference, to the other or to a tie; a
     strong one has a reference margin over ``--margin``. A tie is a pair with equal scores.
-    ``neighbours`` is the largest difference of a score between three batch compositions and None
-    where there is only one.
+    ``neighbours`` is the largest difference of a score between batch compositions and None where
+    there is only one.
     """
 
     name: str
@@ -122,6 +126,9 @@ def parser() -> argparse.ArgumentParser:
 
 def compare(options: argparse.Namespace) -> Report:
     """Score the probes' conversations and the data every way there is."""
+    if options.engine == "vllm" and options.device != "auto":
+        raise ParityError("--device is torch's alone: leave it out with --engine vllm")
+    engines = {dtype: vllm_engine(options, dtype) for dtype in DTYPES if options.engine == "vllm"}
     device = pick_device(options.device)
     model = RewardModel.load(options.model, options.device, "float32")
     rows = read(options.data, options.pairs) if options.data is not None else []
@@ -139,8 +146,8 @@ def compare(options: argparse.Namespace) -> Report:
             model.make_deterministic()
             ways = compositions(model, sequences, options.max_batch_tokens)
             found.append(row(DETERMINISTIC, dtype, ways, reference, pairs, options.margin))
-        if options.engine == "vllm":
-            ways = asyncio.run(served(options, dtype, sequences))
+        if dtype in engines:
+            ways = asyncio.run(served(engines[dtype], options.model, sequences))
             found.append(row("vllm", dtype, ways, reference, pairs, options.margin))
     return Report(
         model=str(options.model),
@@ -205,13 +212,17 @@ def plain(
 def compositions(
     model: RewardModel, sequences: Sequence[Sequence[int]], max_tokens: int
 ) -> list[Scores]:
-    """Scores (N,) alone, in the service's batches, and in smaller ones of other neighbours."""
-    alone = np.concatenate([model.score([ids]) for ids in sequences])
-    together = model.score_all(sequences, max_tokens)
+    """Scores (N,) alone; then with prefixes remembered, as they are served: in the service's
+    batches, in smaller ones of other neighbours, and one by one."""
+    joint = JointModel(model, PrefixCache(PREFIX_BYTES))
+    asked = [Asked(0, ids) for ids in sequences]
+    alone = np.concatenate([joint.compute([one], remember=False).scores for one in asked])
+    together = joint.score_all(asked, max_tokens)
     mixed = np.empty_like(alone)
-    for half in halves(len(sequences)):
-        mixed[half] = model.score_all([sequences[i] for i in half], max_tokens // 4)
-    return [alone, together, mixed]
+    for half in halves(len(asked)):
+        mixed[half] = joint.score_all([asked[i] for i in half], max_tokens // 4)
+    one_by_one = np.concatenate([joint.compute([one]).scores for one in asked])
+    return [alone, together, mixed, one_by_one]
 
 
 def halves(count: int) -> list[np.ndarray[Any, Any]]:
@@ -219,21 +230,24 @@ def halves(count: int) -> list[np.ndarray[Any, Any]]:
     return np.array_split(np.random.default_rng(0).permutation(count), 2)
 
 
-async def served(
-    options: argparse.Namespace, dtype: str, sequences: Sequence[Sequence[int]]
-) -> list[Scores]:
-    """Scores (N,) of the engine of a server: asked for one by one, at once, and in halves."""
-    settings = Settings(
-        engine=options.engine,
-        dtype=dtype,
+def vllm_engine(options: argparse.Namespace, dtype: str) -> Engine:
+    """Not started yet; SettingsError where vLLM is not installed."""
+    settings = Settings.model_construct(  # by the options alone, not by the environment
+        engine="vllm",
+        dtype=cast(Dtype, dtype),
         models=[options.model],
         max_batch_tokens=options.max_batch_tokens,
         vllm_memory=options.vllm_memory,
-        _cli_parse_args=False,
     )
-    engine = engine_of(settings, Metrics())
+    return engine_of(settings, Metrics())
+
+
+async def served(
+    engine: Engine, directory: Path, sequences: Sequence[Sequence[int]]
+) -> list[Scores]:
+    """Scores (N,) of an engine, asked for one by one, at once, and in halves."""
     try:
-        member = (await engine.open({"model": options.model}))["model"]
+        member = (await engine.open({"model": directory}))["model"]
 
         async def scores(some: Iterable[int]) -> Scores:
             works = [member.submit(sequences[i], Caller()) for i in some]

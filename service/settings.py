@@ -13,6 +13,7 @@ from pydantic_settings import SettingsError as UnreadableSource
 from redis.asyncio.connection import parse_url
 
 PREFIX = "PLAUDIT_"
+Dtype = Literal["auto", "float32", "bfloat16"]
 
 
 class SettingsError(ValueError):
@@ -46,7 +47,7 @@ class Settings(BaseSettings):
         "torch", description="what computes; vllm needs plaudit[vllm]"
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the models run")
-    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+    dtype: Dtype = Field(
         "auto", description="of the body; the head is always fp32; auto: bf16 on GPUs, else fp32"
     )
     deterministic: bool = Field(
@@ -60,7 +61,7 @@ class Settings(BaseSettings):
     max_tokens: int = Field(4096, ge=1, description="limit for models without reward.json")
     max_batch_tokens: int = Field(8192, ge=1, description="tokens in one forward")
     prefix_cache_megabytes: float = Field(
-        512.0, ge=0, description="keys and values kept of prompts, for calls that come one by one"
+        1024.0, ge=0, description="keys and values kept for calls to come; 0: none; torch only"
     )
     linger_ms: float = Field(2.0, ge=0, description="most that an idle engine waits for company")
 

@@ -70,6 +70,9 @@ PACKED = {
     ),
 }
 PADDED = {
+    "llama with angles by length": LlamaConfig(
+        **DECODER, rope_parameters={"rope_type": "dynamic", "factor": 4.0, "rope_theta": 1e4}
+    ),
     "bert": BertConfig(
         vocab_size=VOCABULARY,
         hidden_size=32,
@@ -107,6 +110,8 @@ def made_up_sequences() -> list[list[int]]:
         list(last),
         [7],
         [*prompt[:5], *ids(6)],
+        [*turns, *ids(60)],
+        [*turns, *ids(88)],
     ]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from plaudit import invariance
 from plaudit.joint_model import Asked, JointModel, join
 from plaudit.prefix_cache import PrefixCache
 from plaudit.reward_model import RewardModel, pick_device
@@ -71,7 +72,7 @@ class TorchEngine:
         model.verify_probes(self.dtype)
         settings = self._settings
         if settings.deterministic:
-            model.verify_invariance()
+            invariance.verify(model)
         return Batcher(
             model,
             self._thread,

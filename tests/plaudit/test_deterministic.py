@@ -9,9 +9,10 @@ from architectures import PACKED, PADDED, SEQUENCES, build, one_at_a_time
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from plaudit import invariance
 from plaudit.checkpoint import CheckpointError, describe_plain
 from plaudit.conversation import Encoder
-from plaudit.deterministic import make_deterministic
+from plaudit.deterministic import is_leaf, make_deterministic
 from plaudit.joint_model import JointModel
 from plaudit.prefix_cache import PrefixCache
 from plaudit.reward_model import PackedBatch, RewardModel, scores
@@ -55,7 +56,7 @@ def test_nor_on_what_is_known_from_before(alone, calls):
     model, expected = alone
     prefixes = PrefixCache(2**20)
     for call in calls:
-        recalled = prefixes.recall("model", [SEQUENCES[i] for i in call])
+        recalled = prefixes.recall("model", [SEQUENCES[i] for i in call], 512, model.device)
         batch = PackedBatch.planned(recalled.packed, model.device, recalled.memory)
         with torch.inference_mode():
             assert scores(model, batch).tolist() == [expected[i] for i in call]
@@ -80,6 +81,31 @@ def rollouts() -> list[list[int]]:
     ]
 
 
+def shapes_given(name: str, call: list[list[int]]) -> set[tuple[str, tuple[int, ...]]]:
+    """What each module that sums is given in one forward."""
+    model = build(PACKED[name])
+    found = set()
+
+    def watched(at, forward):
+        def run(given):
+            found.add((at, tuple(given.shape)))
+            return forward(given)
+
+        return run
+
+    for at, module in model.base_model.named_modules():
+        if is_leaf(module) and not at.endswith("rotary_emb"):
+            module.forward = watched(at, module.forward)
+    make_deterministic(model)
+    score(model, call)
+    return found
+
+
+@pytest.mark.parametrize("name", PACKED)
+def test_shapes_do_not_depend_on_the_company(name):
+    assert shapes_given(name, SEQUENCES[:1]) == shapes_given(name, SEQUENCES)
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_at_the_widths_of_a_real_model(dtype):
     model = wide(dtype)
@@ -97,11 +123,20 @@ def wide_member(tiny_checkpoint: Path) -> RewardModel:
 
 
 def test_the_machine_is_tried(wide_member):
-    with pytest.raises(CheckpointError, match="with its neighbours"):
-        JointModel(wide_member).verify_invariance()
     wide_member.make_deterministic()
-    JointModel(wide_member).verify_invariance()
-    JointModel(wide_member, PrefixCache(2**24)).verify_invariance()
+    invariance.verify(JointModel(wide_member))
+    invariance.verify(JointModel(wide_member, PrefixCache(2**24)))
+
+
+@pytest.mark.parametrize("prefixes", [None, PrefixCache(2**24)])
+def test_a_module_that_minds_its_company_is_found(wide_member, prefixes):
+    """A norm that adds a little for each token beside it, as no kernel says that it does."""
+    wide_member.make_deterministic()
+    norm = wide_member.classifier.base_model.norm
+    forward = norm.forward
+    norm.forward = lambda hidden: forward(hidden) + 1e-4 * hidden.shape[1]
+    with pytest.raises(CheckpointError, match="with its neighbours"):
+        invariance.verify(JointModel(wide_member, prefixes))
 
 
 def test_a_padded_model_is_refused(tiny_checkpoint):
@@ -111,10 +146,3 @@ def test_a_padded_model_is_refused(tiny_checkpoint):
     )
     with pytest.raises(CheckpointError, match="bert models run in padded batches"):
         model.make_deterministic()
-
-
-def test_without_it_the_last_bits_do_depend_on_neighbours():
-    """If this fails, the mode is not needed any more."""
-    model = wide(torch.float32)
-    alone = [score(model, [sequence])[0] for sequence in rollouts()]
-    assert score(model, rollouts()) != alone

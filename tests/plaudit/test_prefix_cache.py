@@ -39,7 +39,7 @@ def tokens(packed: Packed, index: int) -> list[int]:
 
 def forward(cache: PrefixCache, call: list[list[int]], space: str = "model") -> int:
     """One forward, its held states checked; how many tokens were held."""
-    recalled = cache.recall(space, call)
+    recalled = cache.recall(space, call, BYTES // BLOCK, torch.device("cpu"))
     expected = states(recalled.packed)
     first = recalled.packed.held * HEADS
     for keys, values in expected:
@@ -55,6 +55,7 @@ def test_held_states_are_those_once_made_within_the_bytes(calls, blocks):
     for call in calls:
         forward(cache, call)
         assert cache.bytes <= blocks * BYTES
+        assert cache.bytes % BYTES == 0
 
 
 @given(calls)
@@ -82,6 +83,17 @@ def test_the_end_of_a_sequence_leaves_before_its_beginning():
     long = [token for token in range(4) for _ in range(BLOCK)]
     forward(cache, [long])
     assert forward(cache, [long]) == 2 * BLOCK
+
+
+def test_a_forward_remembers_no_more_than_there_is_room_for():
+    recalled = PrefixCache(2 * BYTES).recall(
+        "model", [[1] * 100, [2] * 100], BYTES // BLOCK, torch.device("cpu")
+    )
+    rows = torch.zeros(200 * HEADS, WIDTH)
+    recalled.memory.extend(rows, rows, HEADS)
+    assert sum(made.shape[1] for made in recalled.memory.made) == 2
+    # The beginnings, since nothing else is of use without them.
+    assert recalled.made == [digests[0] for digests in recalled.chains]
 
 
 def test_one_model_knows_nothing_of_another():

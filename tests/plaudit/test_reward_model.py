@@ -90,7 +90,7 @@ def test_scores_behind_known_prefixes_equal_plain_transformers(name):
     with torch.inference_mode():
         expected = one_at_a_time(plain)
         for call in calls:
-            recalled = prefixes.recall("model", [SEQUENCES[i] for i in call])
+            recalled = prefixes.recall("model", [SEQUENCES[i] for i in call], 512, ours.device)
             batch = PackedBatch.planned(recalled.packed, ours.device, recalled.memory)
             torch.testing.assert_close(scores(ours, batch), expected[call], rtol=0, atol=1e-5)
             prefixes.keep(recalled)

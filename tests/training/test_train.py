@@ -216,6 +216,18 @@ def test_the_first_loss_is_smoothed_and_centred_as_asked(configure, tmp_path):
     assert entry["accuracy"] == pytest.approx((chosen > rejected).double().mean().item(), abs=1e-4)
 
 
+def test_of_each_prompt_as_many_pairs_as_the_source_gives(configure, tmp_path, easy_pairs):
+    source = Source(name="easy", path=easy_pairs, pairs_per_prompt=1)
+    config = configure(tmp_path / "out", sources=[source])
+    tokenizer = backbone.load_tokenizer(config)
+    encoder = Encoder(tokenizer, len(tokenizer), config.max_tokens)
+    prompts = [one.pair.first_turn for one in training_pairs(config, read(config), encoder)]
+    whole = configure(tmp_path / "out")
+    every = [one.pair.first_turn for one in training_pairs(whole, read(whole), encoder)]
+    assert sorted(prompts) == sorted(set(every))
+    assert len(every) == 2 * len(prompts)
+
+
 def test_two_halves_accumulate_to_the_whole_batch(configure, tmp_path, easy_pairs):
     sources = [Source(name="easy", path=easy_pairs, max_pairs=32)]
     found = []

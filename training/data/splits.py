@@ -62,11 +62,16 @@ def sample_each_prompt(
     items: Sequence[Item], count: int, key: Callable[[Item], Pair]
 ) -> list[Item]:
     """Of every prompt ``count`` items, ranked by the digest of their pair, in their order."""
-    prompts: dict[str, list[Item]] = {}
-    for item in items:
-        prompts.setdefault(key(item).first_turn, []).append(item)
-    kept = {id(item) for group in prompts.values() for item in sample(group, count, key)}
-    return [item for item in items if id(item) in kept]
+    places: dict[tuple[str, ...], list[int]] = {}
+    for place, item in enumerate(items):
+        turns = tuple(turn["content"] for turn in key(item).prompt)
+        places.setdefault(turns, []).append(place)
+    kept = [
+        place
+        for group in places.values()
+        for place in sample(group, count, key=lambda place: key(items[place]))
+    ]
+    return [items[place] for place in sorted(kept)]
 
 
 def _pair_digest(pair: Pair) -> float:
