@@ -1,9 +1,12 @@
 """What the torch engine adds to its models: a memory of prefixes, and the deterministic mode."""
 
 import asyncio
+import threading
 
 import pytest
 
+from plaudit.joint_model import JointModel
+from plaudit.reward_model import RewardModel
 from service.settings import SettingsError, load
 
 PROMPT = [3 + i % 60 for i in range(40)]
@@ -45,3 +48,24 @@ async def test_deterministic_scores_are_the_same_alone_and_among_others(serve, e
 def test_deterministic_is_not_for_vllm():
     with pytest.raises(SettingsError, match="--deterministic is torch's"):
         load(["x", "--engine", "vllm", "--deterministic"])
+
+
+async def test_one_thread_loads_verifies_and_computes(serve, ensemble_file, monkeypatch):
+    """Each thread that computes has a team of OpenMP threads for good; two teams of all cores get
+    in each other's way."""
+    seen = set()
+
+    def watched(whole):
+        def run(*arguments, **named):
+            seen.add((whole.__name__, threading.current_thread().name))
+            return whole(*arguments, **named)
+
+        return run
+
+    monkeypatch.setattr(RewardModel, "load", watched(RewardModel.load))
+    monkeypatch.setattr(JointModel, "compute", watched(JointModel.compute))
+    async with serve(models=[ensemble_file], deterministic=True) as client:
+        await client.post("/ensemble_score", json={"items": [{"token_ids": GROUP[0]}]})
+    assert {name for name, _ in seen} == {"load", "compute"}
+    assert len({thread for _, thread in seen}) == 1
+    assert threading.current_thread().name not in {thread for _, thread in seen}
