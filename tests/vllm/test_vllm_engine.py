@@ -122,8 +122,8 @@ async def test_too_long_is_refused_before_the_engine(served):
 
 async def test_parity_compares_it_too(directory, tmp_path):
     out = tmp_path / "parity.json"
-    command = [str(directory), "--engine", "vllm", "--vllm-memory", "0.1"]
+    command = [str(directory), "--engine", "vllm", "--vllm-memory", "0.1", "--tolerance", "1e-4"]
     assert await asyncio.to_thread(parity.main, [*command, "--json", str(out)]) == 0
     rows = {(row["name"], row["dtype"]): row for row in json.loads(out.read_text())["rows"]}
-    assert rows["vllm", "float32"]["largest_difference"] <= 1e-5
-    assert 1e-5 < rows["vllm", "bfloat16"]["largest_difference"] < 0.25
+    assert rows["vllm", "float32"]["largest_difference"] <= TOLERANCE
+    assert TOLERANCE < rows["vllm", "bfloat16"]["largest_difference"] < 0.5
