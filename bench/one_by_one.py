@@ -3,8 +3,8 @@
     python bench/one_by_one.py --model runs/real/warm [--repeats 3] [--size 4]
 
 Each load (bench/loads.py) is scored in its order of arrival, one forward for each sequence, with a
-cache that is empty at first and without one; "together" scores it as one request. In every round
-all run one after another; figures are medians.
+cache that is empty at first and without one; "together" scores it as one request, and so does
+"deterministic", in that mode. In every round all run one after another; figures are medians.
 """
 
 import argparse
@@ -37,10 +37,8 @@ class OneByOne:
 class Together:
     """As many as fit into each forward."""
 
-    name = "together"
-
-    def __init__(self, model: RewardModel):
-        self._model = model
+    def __init__(self, name: str, model: RewardModel):
+        self.name, self._model = name, model
 
     def seconds(self, sequences: Sequences) -> float:
         began = time.perf_counter()
@@ -60,18 +58,22 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     model = RewardModel.load(options.model, dtype="bfloat16")
+    exact = RewardModel.load(options.model, dtype="bfloat16")
+    exact.make_deterministic()
     encoder = Encoder.load(options.model, 4096)
     contestants: list[Contestant] = [
         OneByOne("cached", model, options.megabytes),
         OneByOne("uncached", model, 0),
-        Together(model),
+        Together("together", model),
+        Together("deterministic", exact),
     ]
-    print("| load | sequences | uncached / cached | together / cached |\n|---|---|---|---|")
+    ratios = [("uncached", "cached"), ("together", "cached"), ("deterministic", "together")]
+    print(f"| load | sequences | {' | '.join(f'{a} / {b}' for a, b in ratios)} |")
+    print("|---" * (2 + len(ratios)) + "|")
     for name in options.loads:
         sequences = load(name, encoder, options.data, options.size)
         found = median_seconds(contestants, sequences, options.repeats)
-        ratios = (found[other] / found["cached"] for other in ("uncached", "together"))
-        cells = [name, str(len(sequences)), *(f"{ratio:.2f}" for ratio in ratios)]
+        cells = [name, str(len(sequences)), *(f"{found[a] / found[b]:.2f}" for a, b in ratios)]
         print(f"| {' | '.join(cells)} |", flush=True)
 
 
