@@ -60,10 +60,8 @@ class Plain:
 class Plaudit:
     """The packed forward under the server's default budget."""
 
-    name = "plaudit"
-
-    def __init__(self, directory: Path):
-        self._model = RewardModel.load(directory, dtype="bfloat16")
+    def __init__(self, model: RewardModel, name: str = "plaudit"):
+        self.name, self._model = name, model
 
     def seconds(self, sequences: Sequences) -> float:
         began = time.perf_counter()

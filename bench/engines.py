@@ -13,11 +13,12 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import matplotlib as mpl
 from contestants import Contestant, MatrixProducts, Plain, Plaudit, Unshared, Vllm, median_seconds
 from loads import LOADS, load
+from matplotlib.figure import Figure
 
 from plaudit.conversation import Encoder
+from plaudit.reward_model import RewardModel
 
 ARRIVAL, SORTED = "Transformers, arrival order", "Transformers, by length"
 
@@ -37,7 +38,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures here too")
     parser.add_argument("--plot", type=Path, help="draw them here")
     options = parser.parse_args()
-    plaudit = Plaudit(options.model)
+    plaudit = Plaudit(RewardModel.load(options.model, dtype="bfloat16"))
     contestants: list[Contestant] = [
         plaudit,
         Plain(ARRIVAL, options.model, by_length=False),
@@ -115,10 +116,8 @@ def table(found: list[Figures]) -> str:
 
 def draw(found: list[Figures], path: Path) -> None:
     """Bars of useful tokens per second, a group for each load."""
-    mpl.use("svg")
-    from matplotlib import pyplot as plt  # after the choice of a backend
-
-    figure, axis = plt.subplots(figsize=(9, 4), layout="constrained")
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    axis = figure.subplots()
     names = list(found[0].tokens_per_second)
     width = 0.8 / len(names)
     for i, name in enumerate(names):

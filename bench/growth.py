@@ -19,10 +19,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 from contestants import Sequences
 from loads import load
+from matplotlib.figure import Figure
 
 from plaudit.conversation import Encoder
 from plaudit.joint_model import Asked, JointModel, join
@@ -105,10 +105,8 @@ def median_time(joint: JointModel, asked: list[Asked], repeats: int) -> float:
 
 
 def draw(curves: list[Curve], path: Path) -> None:
-    mpl.use("svg")
-    from matplotlib import pyplot as plt  # after the choice of a backend
-
-    figure, axes = plt.subplots(1, len(curves), figsize=(12, 3.6), layout="constrained")
+    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    axes = figure.subplots(1, len(curves))
     for axis, curve in zip(axes, curves, strict=True):
         axis.loglog(curve.sizes, curve.seconds, "o-", base=2)
         axis.set(xlabel=curve.name, ylabel="seconds", title=f"slope {curve.slope():.2f}")

@@ -11,7 +11,7 @@ import argparse
 import time
 from pathlib import Path
 
-from contestants import MAX_BATCH_TOKENS, Contestant, Sequences, median_seconds
+from contestants import Contestant, Plaudit, Sequences, median_seconds
 from loads import LOADS, load
 
 from plaudit.conversation import Encoder
@@ -34,18 +34,6 @@ class OneByOne:
         return time.perf_counter() - began
 
 
-class Together:
-    """As many as fit into each forward."""
-
-    def __init__(self, name: str, model: RewardModel):
-        self.name, self._model = name, model
-
-    def seconds(self, sequences: Sequences) -> float:
-        began = time.perf_counter()
-        self._model.score_all(sequences, MAX_BATCH_TOKENS)
-        return time.perf_counter() - began
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -64,8 +52,8 @@ def main() -> None:
     contestants: list[Contestant] = [
         OneByOne("cached", model, options.megabytes),
         OneByOne("uncached", model, 0),
-        Together("together", model),
-        Together("deterministic", exact),
+        Plaudit(model, "together"),
+        Plaudit(exact, "deterministic"),
     ]
     ratios = [("uncached", "cached"), ("together", "cached"), ("deterministic", "together")]
     print(f"| load | sequences | {' | '.join(f'{a} / {b}' for a, b in ratios)} |")

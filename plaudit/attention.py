@@ -161,13 +161,13 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, rule: Rule) -> Iterator[T
     """Outputs (B K Q, G D), some queries at a time, of queries (B, K, L, G D) after the first of
     the keys and values (B, K, P + L, D)."""
     length, width = query.shape[2], key.shape[3]
-    known, held = key.flatten(0, 1), value.flatten(0, 1)
-    asked = query.view(len(known), length, -1, width)
-    before = known.shape[1] - length
+    keys, values = key.flatten(0, 1), value.flatten(0, 1)
+    asked = query.view(len(keys), length, -1, width)
+    before = keys.shape[1] - length
     for start in range(0, length, QUERIES):
         stop = min(start + QUERIES, length)
         some, seen = asked[:, start:stop], before + stop
-        piece = some.flatten(1, 2), known[:, :seen], held[:, :seen], some.shape[2]
+        piece = some.flatten(1, 2), keys[:, :seen], values[:, :seen], some.shape[2]
         if torch.is_grad_enabled() and seen > KEPT:
             found = checkpoint(rule.outputs, *piece, use_reentrant=False)
         else:

@@ -3,10 +3,11 @@
 The last bits of a matrix product depend on its shape: how many rows it has decides in which order a
 library sums (Thinking Machines Lab, "Defeating Nondeterminism in LLM Inference", 2025). Here every
 module sees ``ROWS`` tokens at a time, the last piece filled up, and every product of attention
-``CHUNK`` queries of one sequence with the keys up to them. Matrix products stay batched.
+``CHUNK`` queries of one sequence with the keys up to them. Products of weights still take tokens of
+many sequences together.
 
 That a library computes a row of a product of fixed shape alike wherever it stands is not promised
-by any; :meth:`plaudit.joint_model.JointModel.verify_invariance` tries it on the machine.
+by any; :func:`plaudit.invariance.verify` tries it on the machine.
 
 Letters: T tokens of a packed row, K key heads.
 """
@@ -88,10 +89,10 @@ def in_chunks(packed: Packed, heads: int, device: torch.device) -> Layout:
     order = torch.empty(len(packed.ids) - packed.held, heads, dtype=torch.long)
     places = torch.arange(CHUNK)[:, None] + torch.arange(heads) * CHUNK
     groups: list[Siblings] = []
-    for node in packed.nodes:
+    for index, node in enumerate(packed.nodes):
         if node.start < packed.held:
             continue
-        path = torch.tensor([*above(packed, node.parent), *range(node.start, node.stop)])
+        path = torch.tensor(above(packed, index))
         for start in range(node.first_position // CHUNK * CHUNK, len(path), CHUNK):
             seen = path[: start + CHUNK]
             skipped = max(0, node.first_position - start)

@@ -106,14 +106,15 @@ class JointModel:
         remembered, and what others made used, unless ``remember`` is False."""
         sequences, wanted = _distinct(asked)
         prefixes = self._prefixes if remember else None
-        blocks = self.members[0].classifier.config.num_hidden_layers
+        first = self.members[0].classifier
+        blocks = first.config.num_hidden_layers
         times = len(wanted) - self.shared_blocks * (len(wanted) - 1) / blocks
         if prefixes is None:
-            batch = batch_for(self.members[0].classifier, [*sequences])
+            batch = batch_for(first, [*sequences])
             found = self._scores(batch, wanted)
         else:
             recalled = self._recall(prefixes, [*sequences], wanted, round(times * blocks))
-            batch = PackedBatch.planned(recalled.packed, recalled.device, recalled.memory)
+            batch = PackedBatch.planned(recalled.packed, first.device, recalled.memory)
             found = self._scores(batch, wanted)
             prefixes.keep(recalled)
         rows = dict(zip(wanted, found, strict=True))

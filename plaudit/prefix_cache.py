@@ -37,14 +37,13 @@ class Memory:
 
     def extend(self, keys: Tensor, values: Tensor, heads: int) -> tuple[Tensor, Tensor]:
         """Rows (T K, D) of the next call, behind the held ones."""
-        own = torch.stack([keys, values])
-        call = len(self.made)
-        self.made.append(own.view(2, len(keys) // heads, -1)[:, self._wanted])
+        call, tokens = len(self.made), len(keys) // heads
+        own = (x.view(tokens, -1)[self._wanted] for x in (keys, values))
+        self.made.append(torch.stack([*own]))
         if self._held is None:
             return keys, values
-        before = self._held[call].reshape(2, -1, keys.shape[1])
-        whole = torch.cat([before, own], 1)
-        return whole[0], whole[1]
+        known, held = self._held[call].reshape(2, -1, keys.shape[1])
+        return torch.cat([known, keys]), torch.cat([held, values])
 
     def blocks(self) -> Iterator[Tensor]:
         """What is remembered, (C, 2, BLOCK, K D) for each block that was wanted."""
@@ -58,7 +57,6 @@ class Recalled:
     digests of the blocks that it will hold."""
 
     packed: Packed
-    device: torch.device
     memory: Memory
     chains: list[Chain]
     made: list[bytes]
@@ -95,7 +93,7 @@ class PrefixCache:
         nothing = torch.empty(0, BLOCK, dtype=torch.long)
         wanted = torch.stack([unknown[digest] for digest in kept]) if kept else nothing
         memory = Memory(held_states(packed, known), wanted.to(device))
-        return Recalled(packed, device, memory, chains, kept)
+        return Recalled(packed, memory, chains, kept)
 
     def _known(self, digests: Chain) -> list[Tensor]:
         found = []

@@ -162,7 +162,6 @@ def use_packed_attention(model: PreTrainedModel) -> None:
 
 def apply_head(model: PreTrainedModel, states: Tensor) -> Tensor:
     """Pooled states (N, D) to scores (N,), both in fp32 also under autocast."""
-
     weight = head(model).weight.float()
     project: Callable[[Tensor], Tensor] = partial(nn.functional.linear, weight=weight)
     if deterministic.is_deterministic(model):

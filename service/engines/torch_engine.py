@@ -42,9 +42,8 @@ class TorchEngine:
         return f"{self.name}/{pick_device(self._settings.device).type}/{self.dtype}{mode}"
 
     async def open(self, models: Mapping[str, Path]) -> dict[str, Member]:
-        loaded: dict[str, RewardModel] = {}
         loop = asyncio.get_running_loop()
-        joints = await loop.run_in_executor(self._thread, self._load_all, models, loaded)
+        loaded, joints = await loop.run_in_executor(self._thread, self._load_all, models)
         submit: dict[int, Submit] = {}
         for joint in joints:
             batcher = self._batcher(joint)
@@ -57,14 +56,16 @@ class TorchEngine:
         }
 
     def _load_all(
-        self, models: Mapping[str, Path], loaded: dict[str, RewardModel]
-    ) -> list[JointModel]:
-        """Load into ``loaded``, join what shares blocks, and verify; CheckpointError.
+        self, models: Mapping[str, Path]
+    ) -> tuple[dict[str, RewardModel], list[JointModel]]:
+        """Load by name, join what shares blocks, and verify; CheckpointError.
 
         In the engine's thread, as every forward: OpenMP keeps a team for each thread that ever
         computed, and with more threads in teams than cores none of them spins at a barrier any more
         (GNU libgomp), which cost a fifth of the speed.
         """
+
+        loaded: dict[str, RewardModel] = {}
 
         def loading() -> Iterator[RewardModel]:
             for name, path in models.items():
@@ -77,7 +78,7 @@ class TorchEngine:
             joint.verify_probes(self.dtype)
             if self._settings.deterministic:
                 invariance.verify(joint)
-        return joints
+        return loaded, joints
 
     def _load(self, directory: Path) -> RewardModel:
         settings = self._settings

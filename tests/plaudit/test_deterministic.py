@@ -8,6 +8,7 @@ import torch
 from architectures import PACKED, PADDED, SEQUENCES, build, one_at_a_time
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import PreTrainedModel
 
 from plaudit import invariance
 from plaudit.checkpoint import CheckpointError, describe_plain
@@ -115,11 +116,14 @@ def test_at_the_widths_of_a_real_model(dtype):
     assert score(model, rollouts()[::-3]) == expected[::-3]
 
 
+def member(directory: Path, model: PreTrainedModel) -> RewardModel:
+    manifest, revision = describe_plain(directory, 512)
+    return RewardModel(model, Encoder.load(directory, 512), manifest, revision)
+
+
 @pytest.fixture
 def wide_member(tiny_checkpoint: Path) -> RewardModel:
-    manifest, revision = describe_plain(tiny_checkpoint, 512)
-    encoder = Encoder.load(tiny_checkpoint, 512)
-    return RewardModel(wide(torch.float32), encoder, manifest, revision)
+    return member(tiny_checkpoint, wide(torch.float32))
 
 
 def test_the_machine_is_tried(wide_member):
@@ -140,9 +144,6 @@ def test_a_module_that_minds_its_company_is_found(wide_member, prefixes):
 
 
 def test_a_padded_model_is_refused(tiny_checkpoint):
-    manifest, revision = describe_plain(tiny_checkpoint, 512)
-    model = RewardModel(
-        build(PADDED["bert"]), Encoder.load(tiny_checkpoint, 512), manifest, revision
-    )
+    model = member(tiny_checkpoint, build(PADDED["bert"]))
     with pytest.raises(CheckpointError, match="bert models run in padded batches"):
         model.make_deterministic()

@@ -45,6 +45,15 @@ GPT2 = {
     "pad_token_id": 0,
     "num_labels": 1,
 }
+BERT = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 128,
+    "initializer_range": 0.1,
+    "pad_token_id": 0,
+}
 PACKED = {
     "llama": LlamaConfig(**DECODER),
     "qwen2": Qwen2Config(**DECODER),
@@ -73,17 +82,7 @@ PADDED = {
     "llama with angles by length": LlamaConfig(
         **DECODER, rope_parameters={"rope_type": "dynamic", "factor": 4.0, "rope_theta": 1e4}
     ),
-    "bert": BertConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=128,
-        initializer_range=0.1,
-        pad_token_id=0,
-        num_labels=1,
-    ),
+    "bert": BertConfig(**BERT, vocab_size=VOCABULARY, num_labels=1),
     "gemma3 that looks ahead": Gemma3TextConfig(
         **DECODER, head_dim=8, use_bidirectional_attention=True
     ),

@@ -13,6 +13,7 @@ from types import FrameType
 import pytest
 import torch
 import yaml
+from architectures import BERT
 from safetensors.torch import load_file
 from transformers import (
     AutoModelForSequenceClassification,
@@ -45,17 +46,7 @@ def tiny_encoder(tmp_path, tokenizer: PreTrainedTokenizerFast) -> Path:
     """A BERT base whose tokenizer has marks but no chat template, as MiniLM's."""
     directory = tmp_path / "encoder"
     torch.manual_seed(3)
-    config = BertConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=128,
-        initializer_range=0.1,
-        pad_token_id=0,
-    )
-    BertModel(config).save_pretrained(directory)
+    BertModel(BertConfig(**BERT, vocab_size=len(tokenizer))).save_pretrained(directory)
     marked = deepcopy(tokenizer)
     marked.cls_token, marked.sep_token, marked.chat_template = "<|im_start|>", "<|im_end|>", None
     marked.save_pretrained(directory)
