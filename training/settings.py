@@ -59,7 +59,8 @@ class TrainSettings(DataSettings):
 
     epochs: float = Field(1.0, gt=0)
     lr: float = Field(1e-5, gt=0)
-    batch_pairs: int = Field(16, ge=1, description="pairs in one forward")
+    kwise: bool = Field(False, description="all pairs of a prompt as one (arXiv:2203.02155)")
+    batch_pairs: int = Field(16, ge=1, description="pairs in one forward; with kwise, prompts")
     accumulation: int = Field(1, ge=1, description="forwards in one optimiser step")
     warmup: float = Field(0.05, ge=0, lt=1, description="share of steps that warm up")
     scheduler: Literal["linear", "cosine", "constant"] = "cosine"

@@ -193,13 +193,14 @@ def fit(
     trunk: FrozenTrunk | None,
     last: str | None,
 ) -> None:
-    batches = math.ceil(len(pairs) / config.batch_pairs)
+    rows = dataset(pairs, config.kwise)
+    batches = math.ceil(len(rows) / config.batch_pairs)
     steps = math.ceil(batches / config.accumulation * config.epochs)
     trainer = PairTrainer(
         config,
         model=Scorer(model, trunk),
         args=arguments(config, steps),
-        train_dataset=dataset(pairs),
+        train_dataset=rows,
         data_collator=PairCollator(model, trunk),
     )
     trainer.remove_callback(ProgressCallback)

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, ProgressCallback, Trainer, TrainingArg
 from plaudit.blocks import upper_scores
 from plaudit.reward_model import Batch, PackedBatch, can_pack, scores
 from training import losses
+from training.data.encoding import Judged
 from training.data.prompt_sampler import PromptSampler
 from training.frozen_trunk import FrozenTrunk
 from training.precision import has_bf16
@@ -53,12 +54,17 @@ class PairTrainer(Trainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         found = model(batch=inputs["batch"], states=inputs["states"])
-        chosen, rejected = found.chunk(2)
-        loss = losses.bradley_terry(
-            chosen, rejected, label_smoothing=self._settings.label_smoothing
+        judged: Judged = inputs["judged"]
+        chosen, rejected = found[judged.chosen], found[judged.rejected]
+        costs = losses.bradley_terry(
+            chosen,
+            rejected,
+            judged.target_margin,
+            losses.flipped_probability(judged.soft_label, self._settings.label_smoothing),
         )
         if self._settings.centring:
-            loss = loss + self._settings.centring * losses.centring(chosen, rejected)
+            costs = costs + self._settings.centring * losses.centring(chosen, rejected)
+        loss = losses.mean_over_prompts(costs, judged.prompt)
         self._window.add((chosen - rejected).detach(), inputs["tokens"])
         return (loss, found) if return_outputs else loss
 

@@ -1,10 +1,13 @@
 """Pairs to token ids: what is too long is dropped or cut, and counted."""
 
+from dataclasses import replace
+
 import pytest
+import torch
 
 from plaudit.conversation import Encoder
-from training.data.encoding import dataset, encode
-from training.data.sources import Pair
+from training.data.encoding import Judged, dataset, encode
+from training.data.shapes import Pair
 
 PROMPT = ({"role": "user", "content": "Hi"},)
 SHORT = Pair(PROMPT, "Yes", "No", "s", "c")
@@ -40,3 +43,10 @@ def test_a_long_pair_is_cut_at_the_named_side_and_counted(tokenizer, side, kept)
 def test_the_length_of_a_row_is_that_of_its_longer_half(tokenizer):
     (found,), _ = encode([LONG], encoder(tokenizer, 512), None)
     assert dataset([found])[0]["length"] == len(found.rejected) > len(found.chosen)
+
+
+def test_what_is_known_of_a_label_goes_with_its_pair(tokenizer):
+    pair = replace(SHORT, target_margin=0.5, soft_label=0.75)
+    (found,), _ = encode([pair], encoder(tokenizer, 64), None)
+    judged = Judged.of([dataset([found])[0]], torch.device("cpu"))
+    assert (judged.target_margin.tolist(), judged.soft_label.tolist()) == ([0.5], [0.75])

@@ -17,7 +17,7 @@ from transformers import AutoModelForSequenceClassification
 from plaudit import checkpoint
 from plaudit.checkpoint import Calibration, CheckpointError
 from plaudit.conversation import Encoder
-from training.data.sources import Pair
+from training.data.shapes import Pair
 from training.evaluate.accuracy import accuracies, by_category, differences, is_right
 from training.evaluate.baselines import length_correlation, length_only
 from training.evaluate.candidates import Ensemble, endings

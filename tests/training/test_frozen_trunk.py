@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 from plaudit.attention import NAME
 from plaudit.conversation import Encoder
 from training import backbone
-from training.data.encoding import PairCollator
+from training.data.encoding import PairCollator, dataset
 from training.settings import SettingsError
 from training.train import frozen_trunk, read, train, training_pairs
 from training.trainer import Scorer
@@ -29,8 +29,8 @@ def prepared(config):
 
 
 def loss_and_gradients(scorer, inputs):
-    chosen, rejected = scorer(inputs["batch"], inputs["states"]).chunk(2)
-    loss = -torch.nn.functional.logsigmoid(chosen - rejected).mean()
+    scores, judged = scorer(inputs["batch"], inputs["states"]), inputs["judged"]
+    loss = -torch.nn.functional.logsigmoid(scores[judged.chosen] - scores[judged.rejected]).mean()
     loss.backward()
     found = {n: p.grad for n, p in scorer.named_parameters() if p.grad is not None}
     scorer.zero_grad(set_to_none=True)
@@ -39,7 +39,7 @@ def loss_and_gradients(scorer, inputs):
 
 def test_loss_and_gradients_are_those_of_the_whole_model(config):
     model, pairs, trunk = prepared(config)
-    rows = [{"chosen": p.chosen, "rejected": p.rejected} for p in pairs[:10]]
+    rows = list(dataset(pairs[:10]))
     loss, gradients = loss_and_gradients(Scorer(model), PairCollator(model)(rows))
     cached = PairCollator(model, trunk)(rows)
     # The frozen blocks do not run: wrong weights in them change nothing.
@@ -65,7 +65,7 @@ def test_a_run_with_the_file_ends_with_the_weights_of_one_without(config, config
 def test_from_a_file_that_was_there_training_is_the_same(config):
     prepared(config)
     model, pairs, trunk = prepared(config)
-    rows = [{"chosen": p.chosen, "rejected": p.rejected} for p in pairs[:10]]
+    rows = list(dataset(pairs[:10]))
     found, gradients = loss_and_gradients(Scorer(model, trunk), PairCollator(model, trunk)(rows))
     loss, others = loss_and_gradients(Scorer(model), PairCollator(model)(rows))
     assert found == pytest.approx(loss, abs=1e-5)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from training.data.sources import DataError, Pair, Source, load
+from training.data.shapes import Pair
+from training.data.sources import DataError, Source, load
 
 SECRET = "do not print me"
 USER = {"role": "user", "content": "Hi"}
@@ -126,7 +127,7 @@ def test_refused_rows_are_counted_with_their_lines(write):
     assert len(loaded.pairs) == 2
     assert [line for line, _ in loaded.refused] == [2, *range(5, 17)]
     report = loaded.report()
-    assert report.startswith("s: 2 pairs, 13 rows refused")
+    assert report.startswith("s: 2 pairs, 13 refused")
     assert "'an empty response': 12" in report
     assert "lines 2, 5, 6, 7, 8, 9, 10, 11, 12, 13, …" in report
 
@@ -175,3 +176,59 @@ def test_windows_line_ends_are_read(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_bytes(b"".join(json.dumps(GOOD).encode() + b"\r\n" for _ in range(2)))
     assert load(Source(name="s", path=path)).pairs == [EXPECTED, EXPECTED]
+
+
+LIST = {"prompt": [USER], "responses": ["Hello", "Hi", "No"], "better": [[0, 2], [1, 2]]}
+
+
+def test_a_list_gives_a_pair_for_each_comparison_and_none_for_a_tie(write):
+    pairs = load(write([LIST], shape="lists")).pairs
+    assert [(pair.chosen, pair.rejected) for pair in pairs] == [("Hello", "No"), ("Hi", "No")]
+
+
+@pytest.mark.parametrize("better", [[[0, 3]], [[-1, 0]], [[0]], [0, 1], "01", [["0", "1"]]])
+def test_comparisons_of_responses_that_are_not_there_are_refused(write, better):
+    loaded = load(write([LIST, LIST | {"better": better}], shape="lists"))
+    assert len(loaded.pairs) == 2
+    ((line, reason),) = loaded.refused
+    assert (line, reason.partition(" ")[0]) == (2, "better")
+
+
+def test_one_comparison_that_does_not_fit_costs_no_other(write):
+    loaded = load(write([LIST | {"responses": ["Hello", " ", "No"]}], shape="lists"))
+    assert [pair.chosen for pair in loaded.pairs] == ["Hello"]
+    assert loaded.refused == [(1, "an empty response")]
+
+
+def graded(text: str, wins: float) -> dict:
+    return {"text": text, "win_probability": wins}
+
+
+def test_win_probabilities_are_soft_labels_of_the_side_they_favour(write):
+    row = {
+        "prompt": "Hi",
+        "reference": {"text": "Hello"},
+        "responses": [graded("Hey", 0.75), graded("No", 0.125), graded("Hm", 0.5)],
+    }
+    row["responses"].append(graded("Hello", 0.9))  # the reference itself
+    pairs = load(write([row], shape="win_probabilities")).pairs
+    assert [(p.chosen, p.rejected, p.soft_label) for p in pairs] == [
+        ("Hey", "Hello", 0.75),
+        ("Hello", "No", 0.875),
+    ]
+
+
+def test_what_is_known_of_the_label_is_read(write):
+    row = GOOD | {"margin": -0.5, "soft_label": 0.25, "id": 7}
+    (pair,) = load(write([row], columns={"target_margin": "margin"})).pairs
+    assert (pair.target_margin, pair.soft_label, pair.rest) == (-0.5, 0.25, {"id": 7})
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("soft_label", 1.5), ("soft_label", "1"), ("soft_label", True), ("target_margin", None)],
+)
+def test_a_label_that_is_no_number_is_refused(write, column, value):
+    loaded = load(write([GOOD, GOOD | {column: value}]))
+    ((line, reason),) = loaded.refused
+    assert (line, reason.split()[0]) == (2, column)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.data.sources import Pair
+from training.data.shapes import Pair
 from training.data.splits import (
     Split,
     sample,

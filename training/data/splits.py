@@ -6,7 +6,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from training.data.sources import Pair
+from training.data.shapes import Pair
 
 Item = TypeVar("Item")
 Name = Literal["train", "validation", "test"]
@@ -62,10 +62,9 @@ def sample_each_prompt(
     items: Sequence[Item], count: int, key: Callable[[Item], Pair]
 ) -> list[Item]:
     """Of every prompt ``count`` items, ranked by the digest of their pair, in their order."""
-    places: dict[tuple[str, ...], list[int]] = {}
+    places: dict[tuple[tuple[str, str], ...], list[int]] = {}
     for place, item in enumerate(items):
-        turns = tuple(turn["content"] for turn in key(item).prompt)
-        places.setdefault(turns, []).append(place)
+        places.setdefault(key(item).turns, []).append(place)
     kept = [
         place
         for group in places.values()

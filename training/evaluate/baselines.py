@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import spearmanr
 
-from training.data.sources import Pair
+from training.data.shapes import Pair
 from training.measure import Measured
 
 LENGTH_ONLY = "length-only"

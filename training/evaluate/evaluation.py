@@ -15,7 +15,8 @@ from plaudit.joint_model import Asked, JointModel
 from plaudit.reward_model import RewardModel
 from training.data import splits
 from training.data.encoding import EncodedPair, encode
-from training.data.sources import Loaded, Pair
+from training.data.shapes import Pair
+from training.data.sources import Loaded
 from training.data.splits import Split
 from training.evaluate.accuracy import Array
 from training.evaluate.baselines import LENGTH_ONLY, length_only

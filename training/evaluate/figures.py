@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from msgspec import Struct
 
-from training.data.sources import Pair
+from training.data.shapes import Pair
 from training.evaluate.accuracy import (
     Array,
     Estimate,
