@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from plaudit.checkpoint import Side
 from training.data.sources import Source
-from training.data.splits import Split
+from training.data.splits import Fold, Split
 
 
 class SettingsError(ValueError):
@@ -153,5 +153,5 @@ def _explain(kind: type[BaseModel], error: Any, where: str) -> str:
 
 
 def _names(kind: type[BaseModel]) -> set[str]:
-    nested = (Source, Split, Lora, MemberSettings)
+    nested = (Source, Split, Fold, Lora, MemberSettings)
     return set(kind.model_fields).union(*(model.model_fields for model in nested))

@@ -66,12 +66,14 @@ def train(config: TrainSettings, resume: bool = False) -> None:
     head_init = backbone.head_digest(model)
     encoder = Encoder(tokenizer, model.config.vocab_size, config.max_tokens)
     loaded = read(config)
-    pairs = training_pairs(config, loaded, encoder)
+    region = train_region(config, loaded, encoder)
+    pairs = [pair for pair in region if config.split.side(pair.pair) == "train"]
     reference = validation_pairs(config, loaded, encoder, config.truncation_side)
     tuner = add_lora(model, config.lora) if config.lora else None
     if config.train_layers is not None and use_bf16(config):
         backbone.hold_frozen_in_bf16(model)
-    trunk = frozen_trunk(config, model, pairs) if config.trunk_cache else None
+    # Of the held-out fold too, so that all folds share one file.
+    trunk = frozen_trunk(config, model, region) if config.trunk_cache else None
     fit(config, model, pairs, trunk, last)
     if tuner is not None:
         model = tuner.merge_and_unload()
@@ -108,18 +110,22 @@ def read(config: DataSettings) -> list[Loaded]:
     return loaded
 
 
-def training_pairs(
+def train_region(
     config: TrainSettings, loaded: Sequence[Loaded], encoder: Encoder
 ) -> list[EncodedPair]:
-    """Train-side pairs of every source; its two limits count those that fit the length limit.
+    """Pairs of every source on the train side, a held-out fold included; a source's two limits
+    count those that fit the length limit.
 
     A cut may leave both responses of a pair alike; such a pair teaches nothing and is left out.
     """
     limit = config.train_max_tokens or config.max_tokens
     short = Encoder(encoder.tokenizer, encoder.vocab_size, limit)
+    whole_side = config.split.model_copy(update={"fold": None})
     found: list[EncodedPair] = []
     for one in loaded:
-        side = splits.select(one.pairs, config.split, "train", None)
+        if one.source.side == "validation":
+            continue
+        side = splits.select(one.pairs, whole_side, "train", None)
         cut = config.truncation_side if config.overlong == "cut" else None
         whole, over = encode(side, short, cut)
         encoded = [pair for pair in whole if pair.chosen != pair.rejected]
@@ -148,10 +154,13 @@ def validation_pairs(
     pairs = [
         pair
         for one in loaded
+        if one.source.side != "train"
         for pair in splits.select(one.pairs, config.split, "validation", config.validation_pairs)
     ]
     if not pairs:
-        raise SettingsError("the validation side is empty; raise split.validation")
+        raise SettingsError(
+            "no source has pairs on the validation side; raise split.validation, or add a source"
+        )
     return encode(pairs, encoder, side)[0]
 
 

@@ -9,7 +9,7 @@ from plaudit.conversation import Encoder
 from training import backbone
 from training.data.encoding import PairCollator, dataset
 from training.settings import SettingsError
-from training.train import frozen_trunk, read, train, training_pairs
+from training.train import frozen_trunk, read, train, train_region
 from training.trainer import Scorer
 
 
@@ -24,7 +24,7 @@ def prepared(config):
     """The model, its pairs and its trunk."""
     tokenizer = backbone.load_tokenizer(config)
     model = backbone.load_backbone(config, tokenizer)
-    pairs = training_pairs(config, read(config), Encoder(tokenizer, len(tokenizer), 128))
+    pairs = train_region(config, read(config), Encoder(tokenizer, len(tokenizer), 128))
     return model, pairs, frozen_trunk(config, model, pairs)
 
 

@@ -30,7 +30,7 @@ from training import backbone
 from training.data.sources import Source
 from training.data.splits import Split
 from training.settings import Lora, SettingsError, TrainSettings
-from training.train import last_state, main, read, train, training_pairs
+from training.train import last_state, main, read, train, train_region
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def assert_promises_hold(directory: Path) -> None:
 
 def train_accuracy(directory: Path, config: TrainSettings) -> float:
     model = RewardModel.load(directory, device="cpu")
-    pairs = training_pairs(config, read(config), model.encoder)
+    pairs = train_region(config, read(config), model.encoder)
     chosen = model.score_all([pair.chosen for pair in pairs])
     rejected = model.score_all([pair.rejected for pair in pairs])
     return float((chosen > rejected).mean())
@@ -182,7 +182,7 @@ def initial_scores(config: TrainSettings) -> tuple[torch.Tensor, torch.Tensor]:
     tokenizer = backbone.load_tokenizer(config)
     model = backbone.load_backbone(config, tokenizer).eval()
     encoder = Encoder(tokenizer, model.config.vocab_size, config.max_tokens)
-    pairs = training_pairs(config, read(config), encoder)
+    pairs = train_region(config, read(config), encoder)
     with torch.inference_mode():
         chosen, rejected = (
             torch.cat([model(input_ids=torch.tensor([ids])).logits[0] for ids in side])
@@ -212,9 +212,9 @@ def test_of_each_prompt_as_many_pairs_as_the_source_gives(configure, tmp_path, e
     config = configure(tmp_path / "out", sources=[source])
     tokenizer = backbone.load_tokenizer(config)
     encoder = Encoder(tokenizer, len(tokenizer), config.max_tokens)
-    prompts = [one.pair.first_turn for one in training_pairs(config, read(config), encoder)]
+    prompts = [one.pair.first_turn for one in train_region(config, read(config), encoder)]
     whole = configure(tmp_path / "out")
-    every = [one.pair.first_turn for one in training_pairs(whole, read(whole), encoder)]
+    every = [one.pair.first_turn for one in train_region(whole, read(whole), encoder)]
     assert sorted(prompts) == sorted(set(every))
     assert len(every) == 2 * len(prompts)
 

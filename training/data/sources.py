@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -31,6 +32,9 @@ class Source(BaseModel):
     shape: Shape = Field("plaudit", description="how a row holds its pairs")
     columns: dict[str, str] = Field({}, description="our column name: the name in the file")
     sha256: str | None = Field(None, description="refuse the file if its digest differs")
+    side: Literal["train", "validation"] | None = Field(
+        None, description="train on it only, or measure with it only; default: both"
+    )
     pairs_per_prompt: int | None = Field(
         None, ge=1, description="train on this many pairs of each prompt, chosen by digest"
     )

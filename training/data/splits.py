@@ -9,23 +9,44 @@ from pydantic import BaseModel, ConfigDict, Field
 from training.data.shapes import Pair
 
 Item = TypeVar("Item")
-Name = Literal["train", "validation", "test"]
+Name = Literal["train", "validation", "test", "held_out"]
+
+
+class Fold(BaseModel):
+    """One of ``count`` equal parts of the train side's prompts, which is not trained on."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    count: int = Field(ge=2, description="parts of the train side")
+    held_out: int = Field(ge=0, description="the part, from 0, that is not trained on")
 
 
 class Split(BaseModel):
-    """Shares of the held-out sides; the rest is train. The same for every source, since prompts
-    repeat across sources."""
+    """Shares of the held-out sides; the rest is train, less a fold where one is held out. The same
+    for every source, since prompts repeat across sources."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     validation: float = Field(0.1, ge=0, lt=1, description="share of first turns in validation")
     test: float = Field(0.2, ge=0, lt=1, description="share of first turns in test")
+    fold: Fold | None = Field(
+        None, description="a part of train that is held out, {count, held_out}"
+    )
 
     def side(self, pair: Pair) -> Name:
         position = unit_digest(pair.first_turn)
         if position < self.test:
             return "test"
-        return "validation" if position < self.test + self.validation else "train"
+        if position < self.test + self.validation:
+            return "validation"
+        if self.fold is not None and fold_of(pair, self.fold.count) == self.fold.held_out:
+            return "held_out"
+        return "train"
+
+
+def fold_of(pair: Pair, count: int) -> int:
+    """Which of ``count`` parts of the prompts a pair's first turn stands in."""
+    return int(unit_digest(pair.first_turn, salt="fold") * count)
 
 
 def unit_digest(text: str, salt: str = "") -> float:

@@ -52,7 +52,7 @@ def choose(loaded: Iterable[Loaded], split: Split, side: Side) -> Pairs:
             pairs = one.pairs if limit is None else splits.sample(one.pairs, limit, lambda p: p)
         if not pairs:
             raise EvaluationError(
-                f"{name}: no pair is on the {side} side; raise split.{side} or use --split all"
+                f"{name}: no pair is on the {side} side; change split or use --split all"
             )
         found[name] = pairs
     return found
