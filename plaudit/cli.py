@@ -12,7 +12,7 @@ EXTRAS = {
     "fastapi": "service", "uvicorn": "service", "redis": "service",
     "prometheus_client": "service", "pydantic_settings": "service", "torch": "service",
     "transformers": "service", "accelerate": "training", "peft": "training",
-    "datasets": "training", "matplotlib": "training", "scipy": "training",
+    "datasets": "training", "matplotlib": "training", "scipy": "training", "sklearn": "training",
     "tensorboard": "training", "pydantic": "training", "yaml": "training",
     "numpy": "training", "jinja2": "training", "safetensors": "training",
     "httptools": "service", "uvloop": "service", "hiredis": "service",

@@ -1,0 +1,25 @@
+"""The data of the experiments: files of ``--data``, each as a source with its digest checked."""
+
+import json
+from pathlib import Path
+
+from training.data.shapes import Pair, Shape
+from training.data.sources import DataError, Source, load
+from training.data.splits import unit_digest
+
+
+def rmb_pairs(data: Path, share: float = 1.0) -> list[Pair]:
+    return read(data, "rmb_pairs", "plaudit", share)
+
+
+def read(data: Path, name: str, shape: Shape, share: float = 1.0) -> list[Pair]:
+    """The pairs of a file, of a share of its prompts by digest."""
+    manifest = data / "MANIFEST.json"
+    if not manifest.is_file():
+        raise DataError(
+            f"--data {data}: no MANIFEST.json; name the directory of the preference data"
+        )
+    file = f"{name}.jsonl.gz"
+    digests = {entry["file"]: entry["sha256"] for entry in json.loads(manifest.read_text())}
+    pairs = load(Source(name=name, path=data / file, shape=shape, sha256=digests[file])).pairs
+    return [pair for pair in pairs if unit_digest(pair.first_turn, salt="share") < share]
