@@ -37,9 +37,11 @@ demo: $(DEMO)/warm/reward.json  ## train the demo members, their WARM average an
 	$(BIN)/plaudit evaluate $(DEMO)/warm $(DEMO)/ensemble.yaml \
 		--data examples/demo/evaluate.yaml --out $(DEMO)/evaluation
 
-bench: $(DEMO)/warm/reward.json $(VLLM)/.run  ## speed beside Transformers, vLLM and the limit; of the server
+bench: $(DEMO)/warm/reward.json $(VLLM)/.run  ## speed beside Transformers, vLLM, TRL and the limit; of the server
 	$(BIN)/python bench/engines.py --vllm $(VLLM)/bin/python
 	$(BIN)/python bench/server.py
+	$(PIP) -e '.[bench]'
+	$(BIN)/python bench/trainers.py --steps 5 --layers 10
 
 clean:  ## remove the environment, models and runs
 	rm -rf $(VENV) $(VLLM) models $(DEMO)

@@ -2,10 +2,10 @@
 
 import argparse
 import json
-import math
 import shutil
 import subprocess
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from plaudit.conversation import Encoder
 from plaudit.reward_model import head
 from training import backbone, settings
 from training.data import sources, splits
-from training.data.encoding import EncodedPair, PairCollator, dataset, encode
+from training.data.batches import PairCollator, dataset
+from training.data.encoding import EncodedPair, encode
 from training.data.sources import Loaded
 from training.frozen_trunk import FrozenTrunk, open_trunk
 from training.seal import seal
@@ -52,44 +53,61 @@ def describe(kind: type[DataSettings]) -> list[str]:
     return lines
 
 
+@dataclass(frozen=True)
+class Data:
+    """What a member is trained on and measured with. ``region`` is the train side with the held-out
+    fold, ``pairs`` without it, ``reference`` the validation pairs."""
+
+    loaded: Sequence[Loaded]
+    region: Sequence[EncodedPair]
+    pairs: Sequence[EncodedPair]
+    reference: Sequence[EncodedPair]
+
+    @classmethod
+    def of(cls, config: TrainSettings, encoder: Encoder) -> "Data":
+        loaded = read(config)
+        region = train_region(config, loaded, encoder)
+        pairs = [pair for pair in region if config.split.side(pair.pair) == "train"]
+        if not pairs:
+            raise SettingsError(
+                "no pair is left to train on; raise max_tokens, the train share or the folds"
+            )
+        reference = validation_pairs(config, loaded, encoder, config.truncation_side)
+        return cls(loaded, region, pairs, reference)
+
+
 def train(config: TrainSettings, resume: bool = False) -> None:
-    """Train, save and seal one member. Refuses a directory that is complete already."""
-    if checkpoint.is_complete(config.out):
-        raise SettingsError(f"{config.out} is a complete checkpoint; choose another out=DIR")
-    last = last_state(config.out / "trainer")
-    if last and not resume:
-        raise SettingsError(f"{config.out} holds an unfinished run; add --resume or choose out=DIR")
+    """Train, save and seal one member. Refuses a directory that is complete already.
+
+    In each process of ``accelerate launch``, or in one: the first writes what it ends with.
+    """
+    last = state_to_resume(config.out, resume)
     config.out.mkdir(parents=True, exist_ok=True)
     set_seed(config.seed)
     tokenizer = backbone.load_tokenizer(config)
     model = backbone.load_backbone(config, tokenizer)
     head_init = backbone.head_digest(model)
-    encoder = Encoder(tokenizer, model.config.vocab_size, config.max_tokens)
-    loaded = read(config)
-    region = train_region(config, loaded, encoder)
-    pairs = [pair for pair in region if config.split.side(pair.pair) == "train"]
-    reference = validation_pairs(config, loaded, encoder, config.truncation_side)
+    data = Data.of(config, Encoder(tokenizer, model.config.vocab_size, config.max_tokens))
     tuner = add_lora(model, config.lora) if config.lora else None
     if config.train_layers is not None and use_bf16(config):
         backbone.hold_frozen_in_bf16(model)
-    # Of the held-out fold too, so that all folds share one file.
-    trunk = frozen_trunk(config, model, region) if config.trunk_cache else None
-    fit(config, model, pairs, trunk, last)
-    if tuner is not None:
-        model = tuner.merge_and_unload()
-    save(config, model, tokenizer)
-    draft = Manifest(
-        kind="single",
-        base=Base(id=config.model, digest=backbone.digest_of_base(config.model)),
-        head_init=head_init,
-        digests=checkpoint.digests(config.out),
-        max_tokens=config.max_tokens,
-        truncation_side=config.truncation_side,
-        dtype=config.save_dtype,
-        training=provenance(config, loaded, len(pairs)),
-    )
-    measured = seal(config.out, draft, reference)
-    print(f"{config.out}: validation accuracy {measured.accuracy:.3f} on {len(reference)} pairs")
+    trainer = fit(config, model, data, last)
+    if trainer.is_world_process_zero():
+        if tuner is not None:
+            model = tuner.merge_and_unload()
+        complete(config, model, tokenizer, head_init, data)
+    trainer.accelerator.wait_for_everyone()
+
+
+def state_to_resume(out: Path, resume: bool) -> str | None:
+    """The state to go on from; refuses to write over what is complete, or unfinished without
+    ``resume``."""
+    if checkpoint.is_complete(out):
+        raise SettingsError(f"{out} is a complete checkpoint; choose another out=DIR")
+    last = last_state(out / "trainer")
+    if last and not resume:
+        raise SettingsError(f"{out} holds an unfinished run; add --resume or choose out=DIR")
+    return last
 
 
 def last_state(directory: Path) -> str | None:
@@ -142,8 +160,6 @@ def train_region(
             f"{alike} alike after the cut",
             flush=True,
         )
-    if not found:
-        raise SettingsError("no pair is left to train on; raise max_tokens or the train share")
     return found
 
 
@@ -195,27 +211,54 @@ def frozen_trunk(
     )
 
 
-def fit(
-    config: TrainSettings,
-    model: PreTrainedModel,
-    pairs: Sequence[EncodedPair],
-    trunk: FrozenTrunk | None,
-    last: str | None,
-) -> None:
-    rows = dataset(pairs, config.kwise)
-    batches = math.ceil(len(rows) / config.batch_pairs)
-    steps = math.ceil(batches / config.accumulation * config.epochs)
+def fit(config: TrainSettings, model: PreTrainedModel, data: Data, last: str | None) -> PairTrainer:
+    """The trainer after its last step."""
+    args = arguments(config)
+    with args.main_process_first(desc="the frozen blocks' states"):
+        # Of the held-out fold too, so that all folds share one file.
+        trunk = frozen_trunk(config, model, data.region) if config.trunk_cache else None
     trainer = PairTrainer(
         config,
         model=Scorer(model, trunk),
-        args=arguments(config, steps),
-        train_dataset=rows,
+        args=args,
+        train_dataset=dataset(data.pairs, config.kwise),
         data_collator=PairCollator(model, trunk),
     )
     trainer.remove_callback(ProgressCallback)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(Progress)
+    refuse_shards(trainer)
     trainer.train(resume_from_checkpoint=last)
+    return trainer
+
+
+def refuse_shards(trainer: PairTrainer) -> None:
+    """What is saved at the end is the model of the first process, which must be whole."""
+    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+        raise SettingsError(
+            "FSDP and DeepSpeed cut the model in parts, which are not put together yet: launch "
+            "with accelerate launch --multi_gpu, where each process holds the whole model"
+        )
+
+
+def complete(
+    config: TrainSettings, model: PreTrainedModel, tokenizer: Any, head_init: str, data: Data
+) -> None:
+    """Save and seal."""
+    save(config, model, tokenizer)
+    draft = Manifest(
+        kind="single",
+        base=Base(id=config.model, digest=backbone.digest_of_base(config.model)),
+        head_init=head_init,
+        digests=checkpoint.digests(config.out),
+        max_tokens=config.max_tokens,
+        truncation_side=config.truncation_side,
+        dtype=config.save_dtype,
+        training=provenance(config, data.loaded, len(data.pairs)),
+    )
+    measured = seal(config.out, draft, data.reference)
+    count = len(data.reference)
+    print(f"{config.out}: validation accuracy {measured.accuracy:.3f} on {count} pairs")
 
 
 def save(config: TrainSettings, model: PreTrainedModel, tokenizer: Any) -> None:

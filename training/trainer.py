@@ -8,12 +8,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel, ProgressCallback, Trainer, TrainingArguments
+from transformers import (
+    PreTrainedModel,
+    ProgressCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
 
 from plaudit.blocks import upper_scores
 from plaudit.reward_model import Batch, PackedBatch, can_pack, scores
 from training import losses
-from training.data.encoding import Judged
+from training.data.batches import Judged
 from training.data.prompt_sampler import PromptSampler
 from training.frozen_trunk import FrozenTrunk
 from training.precision import has_bf16
@@ -45,6 +51,10 @@ class PairTrainer(Trainer):
         self._settings = settings
         self._backbone: PreTrainedModel = arguments["model"].model
         self._window = Window()
+        self._order: PromptSampler | None = None
+        if can_pack(self._backbone) and self.train_dataset is not None:
+            self._order = PromptSampler(self.train_dataset["prompt"], settings.seed)
+            self.add_callback(EpochOfOrder(self._order))
 
     def compute_loss(
         self,
@@ -70,14 +80,23 @@ class PairTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         """Packed batches are of few prompts; padded ones, the parent's, of similar lengths."""
-        if not can_pack(self._backbone):
-            return super()._get_train_sampler(train_dataset)
-        return PromptSampler(self.train_dataset["prompt"], self._settings.seed)
+        return super()._get_train_sampler(train_dataset) if self._order is None else self._order
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:
             logs = logs | self._window.close()
         super().log(logs, start_time)
+
+
+class EpochOfOrder(TrainerCallback):
+    """Tells the sampler its epoch: accelerate does not reach it where a run of several processes
+    resumes inside an epoch."""
+
+    def __init__(self, order: PromptSampler):
+        self._order = order
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._order.set_epoch(int(state.epoch))
 
 
 class Window:
@@ -122,14 +141,14 @@ def use_bf16(settings: TrainSettings) -> bool:
     return has_bf16()
 
 
-def arguments(settings: TrainSettings, total_steps: int) -> TrainingArguments:
+def arguments(settings: TrainSettings) -> TrainingArguments:
     return TrainingArguments(
         output_dir=str(settings.out / "trainer"),
         num_train_epochs=settings.epochs,
         learning_rate=settings.lr,
         per_device_train_batch_size=settings.batch_pairs,
         gradient_accumulation_steps=settings.accumulation,
-        warmup_steps=round(settings.warmup * total_steps),
+        warmup_steps=settings.warmup,  # below 1, so a share
         lr_scheduler_type=settings.scheduler,
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
@@ -139,6 +158,7 @@ def arguments(settings: TrainSettings, total_steps: int) -> TrainingArguments:
         seed=settings.seed,
         bf16=use_bf16(settings),
         use_cpu=not torch.cuda.is_available(),
+        ddp_find_unused_parameters=False,
         dataloader_pin_memory=torch.cuda.is_available(),
         save_steps=settings.save_steps,
         save_total_limit=1,

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from plaudit.conversation import Encoder
-from training.data.encoding import Judged, dataset, encode
+from training.data.batches import Judged, dataset
+from training.data.encoding import encode
 from training.data.shapes import Pair
 
 PROMPT = ({"role": "user", "content": "Hi"},)

@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 from plaudit.attention import NAME
 from plaudit.conversation import Encoder
 from training import backbone
-from training.data.encoding import PairCollator, dataset
+from training.data.batches import PairCollator, dataset
 from training.settings import SettingsError
 from training.train import frozen_trunk, read, train, train_region
 from training.trainer import Scorer

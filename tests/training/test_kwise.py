@@ -1,17 +1,24 @@
 """All comparisons of a prompt as one element of a batch (InstructGPT, arXiv:2203.02155)."""
 
+import json
+import math
+from dataclasses import replace
 from itertools import combinations
 
 import pytest
 import torch
+from architectures import BERT
 from torch.nn.functional import logsigmoid
+from transformers import BertConfig, BertForSequenceClassification
 
 from plaudit.conversation import Encoder
 from training import backbone, losses
-from training.data.encoding import Judged, PairCollator, dataset, encode
+from training.data.batches import Judged, PairCollator, dataset
+from training.data.encoding import encode
 from training.data.shapes import Pair
+from training.data.sources import Source, load
 from training.train import train
-from training.trainer import Scorer
+from training.trainer import PairTrainer, Scorer, arguments
 
 ANSWERS = ["Yes.", "Perhaps so.", "No, not at all.", "Ask me again tomorrow.", "Hm"]
 
@@ -81,13 +88,45 @@ def test_prompts_weigh_the_same_whatever_their_number_of_pairs(tokenizer):
     assert loss_of(scores, rows).item() == pytest.approx((tie + won) / 2)
 
 
-def test_a_cycle_is_three_pairs_and_a_tie_is_none(tokenizer):
-    (row,) = rows_of(pairs_of("Round?", [(0, 1), (1, 2), (2, 0)]), tokenizer, kwise=True)
-    scores = torch.zeros(3, requires_grad=True)
+def test_a_cycle_does_not_crash_and_a_tie_contributes_nothing(tokenizer, tmp_path):
+    # The fourth response ties with all others: no comparison holds it.
+    path = tmp_path / "lists.jsonl"
+    better = [[0, 1], [1, 2], [2, 0]]
+    path.write_text(json.dumps({"prompt": "Round?", "responses": ANSWERS[:4], "better": better}))
+    pairs = load(Source(name="s", path=path, shape="lists")).pairs
+    (row,) = rows_of(pairs, tokenizer, kwise=True)
+    scores = torch.zeros(len(row["sequences"]), requires_grad=True)
     loss_of(scores, [row]).backward()
     assert scores.grad.tolist() == pytest.approx([0.0] * 3)
-    # Response 3 ties with all others: it stands in no pair, so it is not even computed.
-    assert len(row["sequences"]) == 3
+
+
+def test_an_encoder_too_runs_once_for_each_response(tokenizer):
+    model = BertForSequenceClassification(
+        BertConfig(**BERT, vocab_size=len(tokenizer), num_labels=1)
+    )
+    rows = rows_of(pairs_of("Is it so?", list(combinations(range(4), 2))), tokenizer, kwise=True)
+    assert len(PairCollator(model)(rows)["batch"].ids) == 4
+
+
+def test_the_trainer_hears_what_is_known_of_each_label(configure, tokenizer, tmp_path):
+    config = configure(tmp_path, label_smoothing=0.1, centring=0.5)
+    model = backbone.load_backbone(config, tokenizer)
+    (pair,) = pairs_of("Is it so?", [(0, 1)])
+    known = [replace(pair, target_margin=0.5), replace(pair, soft_label=0.75)]
+    rows = rows_of(known, tokenizer, kwise=False)
+    inputs = PairCollator(model)(rows)
+    trainer = PairTrainer(config, model=Scorer(model), args=arguments(config))
+    chosen, rejected = Scorer(model)(inputs["batch"], None).tolist()[:2]
+    lead, centre = chosen - rejected, 0.5 * (chosen + rejected) ** 2
+    first = -0.9 * log_sigmoid(lead - 0.5) - 0.1 * log_sigmoid(0.5 - lead)
+    flipped = 0.25 * 0.9 + 0.75 * 0.1
+    second = -(1 - flipped) * log_sigmoid(lead) - flipped * log_sigmoid(-lead)
+    found = trainer.compute_loss(trainer.model, inputs)
+    assert found.item() == pytest.approx((first + second) / 2 + centre, abs=1e-5)
+
+
+def log_sigmoid(x: float) -> float:
+    return -math.log1p(math.exp(-x))
 
 
 def test_prompts_are_what_a_step_counts(configure, tmp_path):

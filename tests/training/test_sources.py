@@ -219,14 +219,32 @@ def test_win_probabilities_are_soft_labels_of_the_side_they_favour(write):
 
 
 def test_what_is_known_of_the_label_is_read(write):
-    row = GOOD | {"margin": -0.5, "soft_label": 0.25, "id": 7}
+    row = GOOD | {"margin": -0.5, "soft_label": 0.75, "id": 7}
     (pair,) = load(write([row], columns={"target_margin": "margin"})).pairs
-    assert (pair.target_margin, pair.soft_label, pair.rest) == (-0.5, 0.25, {"id": 7})
+    assert (pair.target_margin, pair.soft_label, pair.rest) == (-0.5, 0.75, {"id": 7})
+
+
+def test_a_label_that_is_probably_wrong_changes_the_sides(write):
+    (pair,) = load(write([GOOD | {"soft_label": 0.25, "target_margin": 2.0}])).pairs
+    assert (pair.chosen, pair.rejected) == ("No", "Hello")
+    assert (pair.soft_label, pair.target_margin) == (0.75, -2.0)
+
+
+def test_an_empty_column_is_none(write):
+    nothing = {"soft_label": None, "target_margin": None, "category": None}
+    assert load(write([GOOD | nothing])).pairs == [EXPECTED]
+
+
+def test_a_list_has_no_label_of_its_own(write):
+    loaded = load(write([LIST, LIST | {"soft_label": 0.9}], shape="lists"))
+    ((line, reason),) = loaded.refused
+    assert (line, len(loaded.pairs)) == (2, 2)
+    assert "several pairs" in reason
 
 
 @pytest.mark.parametrize(
     ("column", "value"),
-    [("soft_label", 1.5), ("soft_label", "1"), ("soft_label", True), ("target_margin", None)],
+    [("soft_label", 1.5), ("soft_label", "1"), ("soft_label", True), ("target_margin", 10**400)],
 )
 def test_a_label_that_is_no_number_is_refused(write, column, value):
     loaded = load(write([GOOD, GOOD | {column: value}]))

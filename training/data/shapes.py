@@ -13,19 +13,21 @@ Shapes, each with its columns (renamed by ``columns``):
   win_probability}``, as in AlpacaEval: each response against the reference, the probability as soft
   label. One half, and the reference itself, prefer nothing.
 
-Any row may have ``target_margin``, ``soft_label`` and ``category``.
+Any row may have a ``category``; a row of one pair also ``target_margin`` and ``soft_label``.
 """
 
-import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from plaudit.checkpoint import Message
+from training.data.jsonlines import Row
 
 Shape = Literal["plaudit", "transcript", "messages", "lists", "win_probabilities"]
-Row = dict[str, Any]
+# Beyond it a number is no margin, and an integer may not even fit a float.
+MAX = 1e6
+SEVERAL: frozenset[Shape] = frozenset({"lists", "win_probabilities"})
 
 
 class RowError(ValueError):
@@ -36,8 +38,9 @@ class RowError(ValueError):
 class Pair:
     """Two responses to one prompt, the first preferred.
 
-    ``target_margin`` is what the chosen score should lead by; ``soft_label`` in [0, 1] is the
-    probability that the chosen response is the better one. ``rest`` holds the row's other columns.
+    ``target_margin`` is what the chosen score should lead by; ``soft_label``, at least one half, is
+    the probability that the chosen response is the better one. ``rest`` holds the row's other
+    columns.
     """
 
     prompt: tuple[Message, ...]
@@ -66,6 +69,16 @@ class Comparison(NamedTuple):
     chosen: str
     rejected: str
     soft_label: float = 1.0
+    target_margin: float = 0.0
+
+    def likelier_first(self) -> "Comparison":
+        """The same for training, and what is called right is the likelier: the loss of a pair is
+        that of its sides swapped with ``1 - soft_label`` and ``-target_margin``."""
+        if self.soft_label >= 0.5:
+            return self
+        return Comparison(
+            self.prompt, self.rejected, self.chosen, 1 - self.soft_label, -self.target_margin
+        )
 
 
 class Columns:
@@ -82,8 +95,9 @@ class Columns:
         self._read.add(actual)
         return self._row[actual]
 
-    def get(self, name: str, default: Any) -> Any:
-        return self(name) if self._names.get(name, name) in self._row else default
+    def get(self, name: str) -> Any:
+        """None where there is no such column, or nothing in it."""
+        return self(name) if self._names.get(name, name) in self._row else None
 
     def rest(self) -> Row:
         return {name: value for name, value in self._row.items() if name not in self._read}
@@ -94,37 +108,35 @@ def pairs_of(
 ) -> tuple[list[Pair], list[str]]:
     """The pairs of one row, and the reasons for which it, or comparisons of it, are refused."""
     columns = Columns(row, names)
-    pairs: list[Pair] = []
-    reasons: list[str] = []
     try:
         found = list(SHAPES[shape](columns))
-        category = str(columns.get("category", source))
-        margin = _number(columns.get("target_margin", 0.0), "target_margin")
-        label = columns.get("soft_label", None)
-        known = None if label is None else _probability(label, "soft_label")
+        if shape not in SEVERAL:
+            found = [_with_label(found[0], columns)]
+        elif any(columns.get(name) is not None for name in ("soft_label", "target_margin")):
+            raise RowError("a row of several pairs has no soft_label or target_margin of its own")
+        category = str(columns.get("category") or source)
     except RowError as error:
         return [], [str(error)]
+    pairs: list[Pair] = []
+    reasons: list[str] = []
     for comparison in found:
         try:
             _check(comparison)
         except RowError as error:
             reasons.append(str(error))
-            continue
-        prompt, chosen, rejected, soft_label = comparison
-        soft_label = soft_label if known is None else known
-        pairs.append(
-            Pair(
-                tuple(prompt),
-                chosen,
-                rejected,
-                source,
-                category,
-                margin,
-                soft_label,
-                columns.rest(),
-            )
-        )
+        else:
+            prompt, chosen, rejected, label, margin = comparison.likelier_first()
+            known = (source, category, margin, label, columns.rest())
+            pairs.append(Pair(tuple(prompt), chosen, rejected, *known))
     return pairs, reasons
+
+
+def _with_label(comparison: Comparison, columns: Columns) -> Comparison:
+    label, margin = columns.get("soft_label"), columns.get("target_margin")
+    return comparison._replace(
+        soft_label=1.0 if label is None else _probability(label, "soft_label"),
+        target_margin=0.0 if margin is None else _number(margin, "target_margin"),
+    )
 
 
 def _check(comparison: Comparison) -> None:
@@ -167,10 +179,7 @@ def _from_win_probabilities(column: Columns) -> Iterator[Comparison]:
         wins = _probability(_member(response, "win_probability", "a response"), "a win_probability")
         if text == reference or wins == 0.5:
             continue
-        if wins > 0.5:
-            yield Comparison(prompt, text, reference, wins)
-        else:
-            yield Comparison(prompt, reference, text, 1 - wins)
+        yield Comparison(prompt, text, reference, wins)
 
 
 SHAPES: dict[Shape, Callable[[Columns], Iterator[Comparison]]] = {
@@ -203,7 +212,7 @@ def _member(value: Any, key: str, name: str) -> Any:
 
 
 def _number(value: Any, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= MAX:
         raise RowError(f"{name} is not a finite number")
     return float(value)
 
@@ -217,7 +226,7 @@ def _probability(value: Any, name: str) -> float:
 
 def _turns(value: Any) -> list[Message]:
     if isinstance(value, str):
-        return [{"role": "user", "content": value}]
+        return [{"role": "user", "content": _text(value)}]
     try:
         turns = [{"role": turn["role"], "content": _text(turn["content"])} for turn in value]
     except (TypeError, KeyError):

@@ -2,22 +2,18 @@
 
 import gzip
 import hashlib
-import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from training.data.shapes import Pair, Row, Shape, pairs_of
+from training.data.jsonlines import DataError, Row, parse_lines
+from training.data.shapes import Pair, Shape, pairs_of
 
 NOT_AN_OBJECT = "not a JSON object"
-
-
-class DataError(ValueError):
-    """A source that cannot be used; the text says what mends it."""
 
 
 class Source(BaseModel):
@@ -89,17 +85,7 @@ def _rows_of_file(source: Source) -> tuple[str, Iterator[tuple[int, Row | None]]
             "the file changed; restore it or correct sha256 in the settings"
         )
     text = gzip.decompress(content) if source.path.suffix == ".gz" else content
-    return f"sha256:{digest}", _parse_lines(text.decode().split("\n"))
-
-
-def _parse_lines(lines: Iterable[str]) -> Iterator[tuple[int, Row | None]]:
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError:
-                row = None
-            yield number, row if isinstance(row, dict) else None
+    return f"sha256:{digest}", parse_lines(text.decode())
 
 
 def _rows_of_hub(source: Source) -> tuple[str, Iterator[tuple[int, Row | None]]]:

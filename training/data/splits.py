@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from training.data.shapes import Pair
 
@@ -19,6 +19,12 @@ class Fold(BaseModel):
 
     count: int = Field(ge=2, description="parts of the train side")
     held_out: int = Field(ge=0, description="the part, from 0, that is not trained on")
+
+    @model_validator(mode="after")
+    def _is_one_of_them(self) -> "Fold":
+        if self.held_out >= self.count:
+            raise ValueError(f"held_out is {self.held_out}, the parts are 0 to {self.count - 1}")
+        return self
 
 
 class Split(BaseModel):

@@ -40,9 +40,12 @@ class EvaluationError(ValueError):
 
 
 def choose(loaded: Iterable[Loaded], split: Split, side: Side) -> Pairs:
-    """The pairs of each source on one side; ``all`` is for benchmarks nobody trains on."""
+    """The pairs of each source that measures, on one side; ``all`` is for benchmarks nobody trains
+    on."""
     found: Pairs = {}
     for one in loaded:
+        if one.source.side == "train":
+            continue
         name, limit = one.source.name, one.source.max_pairs
         if name in found:
             raise EvaluationError(f"two sources are named {name!r}; name them apart")
@@ -55,6 +58,8 @@ def choose(loaded: Iterable[Loaded], split: Split, side: Side) -> Pairs:
                 f"{name}: no pair is on the {side} side; change split or use --split all"
             )
         found[name] = pairs
+    if not found:
+        raise EvaluationError("every source has side: train; add one to measure with")
     return found
 
 

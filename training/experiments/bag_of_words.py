@@ -98,7 +98,8 @@ def train(
     generator = torch.Generator().manual_seed(seed)
     model = BagOfWords(texts.features.shape[1], generator)
     optimiser = torch.optim.Adagrad(model.parameters(), LEARNING_RATE)
-    torch.sparse.check_sparse_tensor_invariants.disable()  # said aloud, or Adagrad warns of it
+    # Said aloud, or Adagrad warns of it.
+    torch.sparse.check_sparse_tensor_invariants.disable()  # type: ignore[no-untyped-call]
     places = np.where(labels.swapped[:, None], texts.places[:, ::-1], texts.places)
     size = max(1, round(BATCH_PAIRS * len(elements) / sum(map(len, elements))))
     for _ in range(epochs):
@@ -114,7 +115,8 @@ def train(
             )
             costs = losses.bradley_terry(chosen, rejected, margin, 1 - label)
             optimiser.zero_grad()
-            losses.mean_over_prompts(costs, prompt).backward()
+            loss = losses.mean_over_prompts(costs, prompt)
+            loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
         yield model
 
@@ -123,7 +125,7 @@ def train_on_pairs(
     texts: Texts, labels: Labels, pairs: Array, epochs: int, seed: int
 ) -> BagOfWords:
     """A model of ``pairs``, indices of those to train on, after the last epoch."""
-    *_, model = train(texts, labels, pairs[:, None], epochs, seed)
+    *_, model = train(texts, labels, list(pairs[:, None]), epochs, seed)
     return model
 
 
@@ -134,4 +136,5 @@ def margins(model: BagOfWords, texts: Texts, pairs: Array) -> Array:
         model(texts.features[texts.places[pairs, side]]).numpy().astype(np.float64)
         for side in (0, 1)
     ]
-    return scores[0] - scores[1]
+    found: Array = scores[0] - scores[1]
+    return found

@@ -3,8 +3,9 @@
 import json
 from pathlib import Path
 
+from training.data.jsonlines import DataError
 from training.data.shapes import Pair, Shape
-from training.data.sources import DataError, Source, load
+from training.data.sources import Source, load
 from training.data.splits import unit_digest
 
 

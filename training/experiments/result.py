@@ -13,7 +13,6 @@ from training.evaluate.accuracy import Estimate
 class Result:
     """``figure`` is an SVG; ``failures`` name what the experiment is to show and did not."""
 
-    title: str
     tables: list[str]
     figure: str
     figures: dict[str, Any]
@@ -35,4 +34,5 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def interval(estimate: Estimate) -> str:
+    """95 %, over test prompts: another draw of the models is not in it."""
     return f"{estimate.value:+.3f} [{estimate.low:+.3f}, {estimate.high:+.3f}]"

@@ -1,33 +1,35 @@
 """``plaudit strength``: preference strength by models that never saw the pair (arXiv:2401.06080).
 
 The train side's prompts are cut into folds. For each fold M members are trained on the others and
-score it. With members that saw a pair, strength is mostly memory of its label: such use is refused.
+score it.
 """
 
 import argparse
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from plaudit import checkpoint
 from plaudit.conversation import Encoder
 from plaudit.reward_model import RewardModel
-from training import ensemble, settings
+from training import backbone, ensemble, settings
 from training.data.encoding import encode
-from training.data.jsonlines import write_rows
+from training.data.jsonlines import DataError, Row, check_name, write_rows
 from training.data.shapes import Pair
-from training.data.splits import Fold, Split
+from training.data.splits import Fold
 from training.evaluate.evaluation import SIDES, Side, choose
 from training.measure import Array, score_pairs
+from training.noise.in_sample import refuse_base, refuse_member
 from training.noise.strength import FOLD, MEAN, STD, Strength
 from training.precision import measuring_dtype
 from training.settings import DataSettings, EnsemblePlan, SettingsError, TrainSettings
 from training.train import describe, read, train_region
 
 FILE = "strength.jsonl"
+# Columns that are written, and that a file may therefore not have for something else.
+OURS = ("prompt", "chosen", "rejected", "category", "target_margin", "soft_label", MEAN, STD, FOLD)
 
 
 class StrengthPlan(EnsemblePlan):
@@ -35,58 +37,104 @@ class StrengthPlan(EnsemblePlan):
 
     folds: int = Field(5, ge=2, description="parts of the train side, by prompt")
 
-    def fold(self, held_out: int) -> EnsemblePlan:
+    @model_validator(mode="after")
+    def _cuts_the_folds_itself(self) -> "StrengthPlan":
+        if self.split.fold is not None:
+            raise ValueError("split.fold is set for each fold in turn; leave it out")
+        return self
+
+    def without(self, held_out: int) -> EnsemblePlan:
         """The ensemble that does not see one fold."""
         fold = Fold(count=self.folds, held_out=held_out)
+        values = {name: getattr(self, name) for name in EnsemblePlan.model_fields}
         split = self.split.model_copy(update={"fold": fold})
-        values = self.model_dump(exclude={"folds"})
         return EnsemblePlan(**values | {"split": split, "out": self.out / f"fold-{held_out}"})
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
+    found = parser()
+    options = found.parse_args(argv)
+    if options.members is None:
+        if options.out is not None or options.side is not None:
+            found.error("--side and --out go with --members; the plan says out: DIR")
+        cross_fit(settings.load(StrengthPlan, options.plan, options.overrides))
+        return 0
+    if options.out is None:
+        found.error("--members needs --out FILE")
+    check_name(options.out)
+    data = settings.load(DataSettings, options.plan, options.overrides)
+    measure(options.members, data, options.side or "train", options.out)
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    found = argparse.ArgumentParser(
         prog="plaudit strength",
         description=__doc__,
         epilog="\n".join(describe(StrengthPlan)),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("plan", type=Path, help="YAML file: settings of train, members, folds")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="override a setting")
-    parser.add_argument(
+    found.add_argument(
+        "plan",
+        type=Path,
+        help="YAML file: settings of train, members and folds; with --members: sources and split",
+    )
+    found.add_argument("overrides", nargs="*", metavar="key=value", help="override a setting")
+    found.add_argument(
         "--members",
         nargs="+",
         type=Path,
         metavar="CHECKPOINT",
-        help="do not train: these score the sources of PLAN (of which only sources and split are "
-        "read); refused if they were trained on any of the pairs",
+        help="train nothing: these score, and are refused if they were trained on any of the pairs",
     )
-    parser.add_argument("--side", choices=SIDES, default="train", help="with --members")
-    parser.add_argument("--out", type=Path, help="with --members: the file to write")
-    options = parser.parse_args(argv)
-    if options.members is None:
-        cross_fit(settings.load(StrengthPlan, options.plan, options.overrides))
-    elif options.out is None:
-        raise SettingsError("--members needs --out FILE")
-    else:
-        data = settings.load(DataSettings, options.plan, options.overrides)
-        measure(options.members, data, options.side, options.out)
-    return 0
+    found.add_argument("--side", choices=SIDES, help="with --members; default: train")
+    found.add_argument("--out", type=Path, help="with --members: the file to write (.jsonl)")
+    return found
 
 
 def cross_fit(plan: StrengthPlan) -> Path:
     """Train what is missing, score each fold by those that did not see it, write one file."""
-    rows: list[dict[str, Any]] = []
+    check_before(plan)
+    rows: list[Row] = []
     for fold in range(plan.folds):
-        held_out = plan.fold(fold)
+        held_out = plan.without(fold)
         print(f"fold {fold + 1} of {plan.folds}", flush=True)
         ensemble.run(held_out)
         members = [held_out.member(index) for index in range(len(held_out.members))]
         pairs = held_out_pairs(members[0])
-        rows += rows_of(pairs, strength_of([member.out for member in members], pairs), fold)
+        strength = strength_of([member.out for member in members], pairs)
+        rows += (row | {FOLD: fold} for row in rows_of(pairs, strength))
     path = plan.out / FILE
     write_rows(path, rows)
     print(f"{path}: {len(rows)} pairs, {sum(row[MEAN] < 0 for row in rows)} below zero")
     return path
+
+
+def check_before(plan: StrengthPlan) -> None:
+    """What would be refused after hours of training is refused now."""
+    pairs = [
+        pair
+        for one in read(plan)
+        if one.source.side != "validation"
+        for pair in one.pairs
+        if plan.split.side(pair) == "train"
+    ]
+    check_columns(pairs)
+    refuse_base(plan.model, backbone.digest_of_base(plan.model), pairs)
+
+
+def check_columns(pairs: Sequence[Pair]) -> None:
+    """The other columns of each pair can be written beside ours."""
+    for pair in pairs:
+        clash = [name for name in OURS if name in pair.rest]
+        if clash:
+            raise DataError(
+                f"{pair.source}: the file has a column {clash[0]!r} that strength writes; rename it"
+            )
+        try:
+            json.dumps(dict(pair.rest))
+        except TypeError as error:
+            raise DataError(f"{pair.source}: a column that JSON cannot hold: {error}") from None
 
 
 def held_out_pairs(member: TrainSettings) -> list[Pair]:
@@ -99,14 +147,15 @@ def measure(members: Sequence[Path], data: DataSettings, side: Side, out: Path) 
     """Strength of pairs that no member was trained on, by members that are there."""
     chosen = choose(read(data), data.split, side)
     pairs = [pair for some in chosen.values() for pair in some]
-    write_rows(out, rows_of(pairs, strength_of(members, pairs), None))
+    check_columns(pairs)
+    write_rows(out, rows_of(pairs, strength_of(members, pairs)))
     print(f"{out}: {len(pairs)} pairs")
 
 
 def strength_of(members: Sequence[Path], pairs: Sequence[Pair]) -> Strength:
     """By members that were trained on none of the pairs."""
     for member in members:
-        refuse_in_sample(member, pairs)
+        refuse_member(member, pairs)
     return Strength.of(np.stack([margins(member, pairs) for member in members]))
 
 
@@ -115,53 +164,25 @@ def margins(member: Path, pairs: Sequence[Pair]) -> Array:
     model = RewardModel.load(member, dtype=measuring_dtype())
     encoded, _ = encode(pairs, model.encoder, model.manifest.truncation_side)
     measured = score_pairs(model, encoded)
-    return measured.chosen.astype(np.float64) - measured.rejected
+    found = measured.chosen.astype(np.float64) - measured.rejected
+    if not np.isfinite(found).all():
+        bad = int((~np.isfinite(found)).sum())
+        raise SettingsError(f"{member}: {bad} margins are not finite; remove it and train it again")
+    return found
 
 
-def rows_of(
-    pairs: Sequence[Pair], strength: Strength, fold: int | None
-) -> Iterator[dict[str, Any]]:
+def rows_of(pairs: Sequence[Pair], strength: Strength) -> Iterator[Row]:
     """Rows of shape ``plaudit``, with the other columns that the pairs came with."""
     for pair, mean, std in zip(pairs, strength.mean, strength.std, strict=True):
-        row = {
+        yield {
+            "source": pair.source,
             **pair.rest,
             "prompt": list(pair.prompt),
             "chosen": pair.chosen,
             "rejected": pair.rejected,
-            "source": pair.source,
             "category": pair.category,
             "target_margin": pair.target_margin,
             "soft_label": pair.soft_label,
             MEAN: float(mean),
             STD: float(std),
         }
-        yield row if fold is None else row | {FOLD: fold}
-
-
-def refuse_in_sample(member: Path, pairs: Sequence[Pair]) -> None:
-    """Refuse a member that was trained on any of the pairs' prompts, or whose base was."""
-    for name, split in trained_on(member):
-        seen = sum(split.side(pair) == "train" for pair in pairs)
-        if seen:
-            raise SettingsError(
-                f"{member}: {name} was trained on the prompts of {seen} of {len(pairs)} pairs; "
-                "what it finds of them is memory. Let plaudit strength PLAN train members on "
-                "other folds, from a base that saw none, into an empty out=DIR"
-            )
-
-
-def trained_on(directory: Path) -> Iterator[tuple[Path, Split]]:
-    """The splits whose train side a checkpoint has seen: its own, its base's, its members'."""
-    manifest, _ = checkpoint.read(directory)
-    recorded = manifest.training.get("settings")
-    if recorded is not None:
-        yield directory, settings.parse(TrainSettings, recorded, f"{directory}: settings").split
-    for member in manifest.members:
-        if not checkpoint.is_complete(Path(member.path)):
-            raise SettingsError(
-                f"{directory}: its member {member.path} is not there to say what it was trained "
-                "on; run the command where it was averaged"
-            )
-        yield from trained_on(Path(member.path))
-    if checkpoint.is_complete(Path(manifest.base.id)):
-        yield from trained_on(Path(manifest.base.id))

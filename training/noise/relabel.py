@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import re
 import sys
 from collections import Counter
@@ -10,50 +11,36 @@ from pathlib import Path
 
 import msgspec
 
-from training.data.jsonlines import read_rows, write_rows
-from training.noise import figures
+from training.data.jsonlines import DataError, Row, check_name, read_rows, write_rows
+from training.noise import drawing, figures
 from training.noise.strength import MEAN, STD
-from training.noise.treatments import (
-    DROP,
-    TREATED,
-    TREATMENTS,
-    Treatment,
-    TreatmentError,
-    treat,
-)
+from training.noise.treatments import KINDS, TREATED, Treatment, TreatmentError, treat
 
-HELP = {
-    "flip": ("LOW:HIGH", "swap chosen and rejected"),
-    "drop": ("LOW:HIGH", "leave the pairs out"),
-    "soft": ("LOW:HIGH", "soft_label = sigmoid(mean_diff)"),
-    "smooth": ("LOW:HIGH=A", "soft_label = 1 - A"),
-    "margin": ("LOW:HIGH=SCALE", "target_margin = SCALE * mean_diff"),
-}
 NUMBER = r"(\d*\.?\d+)"
 BAND = re.compile(rf"{NUMBER}:{NUMBER}(?:=(-?\d*\.?\d+))?")
 
 
 def main(argv: Sequence[str]) -> int:
     options = parser().parse_args(argv)
-    treatments = [
-        treatment(name, text) for name in (DROP, *TREATMENTS) for text in getattr(options, name)
-    ]
-    rows = list(read_rows(options.strength, (MEAN, STD, "chosen", "rejected")))
+    check_name(options.out)
+    treatments = [treatment(name, text) for name in KINDS for text in getattr(options, name)]
+    rows = read(options.strength, options.wrong)
     treated = treat(rows, treatments)
-    write_rows(options.out, treated)
     found = figures.measure(rows, options.wrong)
-    picture = options.out.with_suffix(".svg")
-    picture.write_text(figures.draw(found))
+    counts = Counter(name for row in treated for name in row[TREATED])
     summary = {
         "pairs": len(rows),
         "written": len(treated),
         "treatments": [vars(one) for one in treatments],
-        "treated": dict(Counter(name for row in treated for name in row[TREATED])),
+        "treated": counts,
         "strength": msgspec.to_builtins(found),
     }
+    write_rows(options.out, treated)
     options.out.with_suffix(".json").write_text(json.dumps(summary, indent=1) + "\n")
-    print(f"{options.out}: {len(treated)} of {len(rows)} pairs, {summary['treated']}")
-    print(f"{picture}: mean, deviation and agreement by strength", file=sys.stderr)
+    options.out.with_suffix(".svg").write_text(drawing.draw(found))
+    done = ", ".join(f"{name} {count}" for name, count in counts.items()) or "untreated"
+    print(f"{options.out}: {len(treated)} of {len(rows)} pairs; {done}")
+    print(f"{options.out.with_suffix('.svg')}: what strength shows of them", file=sys.stderr)
     return 0
 
 
@@ -66,8 +53,10 @@ def parser() -> argparse.ArgumentParser:
     )
     found.add_argument("strength", type=Path, help="file of plaudit strength")
     found.add_argument("--out", type=Path, required=True, help="the new data file (.jsonl)")
-    for name, (metavar, text) in HELP.items():
-        found.add_argument(f"--{name}", action="append", default=[], metavar=metavar, help=text)
+    for name, kind in KINDS.items():
+        found.add_argument(
+            f"--{name}", action="append", default=[], metavar=kind.form, help=kind.help
+        )
     found.add_argument(
         "--wrong",
         metavar="COLUMN",
@@ -77,15 +66,28 @@ def parser() -> argparse.ArgumentParser:
 
 
 def treatment(name: str, text: str) -> Treatment:
-    """``LOW:HIGH`` or ``LOW:HIGH=VALUE``, as the option wants it."""
+    """``LOW:HIGH`` or ``LOW:HIGH=VALUE``, as the treatment wants it."""
+    form = KINDS[name].form
     matched = BAND.fullmatch(text)
-    metavar = HELP[name][0]
-    if matched is None or (matched[3] is None) == ("=" in metavar):
-        raise TreatmentError(f"--{name} {text}: write {metavar}")
-    low, high = float(matched[1]), float(matched[2])
-    value = float(matched[3] or 0)
+    if matched is None or (matched[3] is None) == ("=" in form):
+        raise TreatmentError(f"--{name} {text}: write {form}")
+    low, high, value = float(matched[1]), float(matched[2]), float(matched[3] or 0)
     if not 0 <= low < high <= 1:
         raise TreatmentError(f"--{name} {text}: a band lies within 0:1, LOW below HIGH")
     if name == "smooth" and not 0 < value < 1:
         raise TreatmentError(f"--{name} {text}: A is a probability between 0 and 1")
     return Treatment(name, low, high, value)
+
+
+def read(path: Path, wrong: str | None) -> list[Row]:
+    """Rows with strengths that are numbers, and with the column that says what is wrong."""
+    columns = [MEAN, STD, "chosen", "rejected"] + ([wrong] if wrong else [])
+    rows = read_rows(path, columns)
+    for number, row in enumerate(rows, start=1):
+        if not all(
+            isinstance(row[name], float) and math.isfinite(row[name]) for name in (MEAN, STD)
+        ):
+            raise DataError(f"{path}, row {number}: {MEAN} and {STD} are to be finite numbers")
+        if wrong and not isinstance(row[wrong], bool):
+            raise DataError(f"{path}, row {number}: {wrong} is to be true or false")
+    return rows

@@ -6,24 +6,66 @@ is mostly mislabelled.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy.special import expit
 
+from training.data.jsonlines import Row
 from training.noise.strength import MEAN
 
-Row = dict[str, Any]
 TREATED = "treatments"
+# What a source may have said of the label.
+GIVEN = ("soft_label", "target_margin")
 
 
 class TreatmentError(ValueError):
-    """Treatments that cannot stand together; the text says which."""
+    """Treatments that cannot be done; the text says which."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A treatment: how its option is written, what it does, and the function of a row and the
+    option's value. None leaves the row out."""
+
+    form: str
+    help: str
+    apply: Callable[[Row, float], Row | None]
+
+
+def flip(row: Row, _: float) -> Row:
+    """The other response is the better one. What was given of the old label goes with it."""
+    kept = {name: value for name, value in row.items() if name not in GIVEN}
+    return kept | {"chosen": row["rejected"], "rejected": row["chosen"], MEAN: -row[MEAN]}
+
+
+def soften(row: Row, _: float) -> Row:
+    """The label is as likely as the members find it."""
+    return row | {"soft_label": float(expit(row[MEAN]))}
+
+
+def smooth(row: Row, share: float) -> Row:
+    return row | {"soft_label": 1 - share}
+
+
+def add_margin(row: Row, scale: float) -> Row:
+    return row | {"target_margin": scale * row[MEAN]}
+
+
+# In the order in which they are applied: a margin is that of the flipped label.
+KINDS = {
+    "drop": Kind("LOW:HIGH", "leave the pairs out", lambda row, _: None),
+    "flip": Kind("LOW:HIGH", "swap chosen and rejected, and the sign of mean_diff", flip),
+    "soft": Kind("LOW:HIGH", "soft_label = sigmoid(mean_diff)", soften),
+    "smooth": Kind("LOW:HIGH=A", "soft_label = 1 - A", smooth),
+    "margin": Kind("LOW:HIGH=SCALE", "target_margin = SCALE * mean_diff", add_margin),
+}
+# Of two that write one thing, or undo one another, a pair gets one.
+EXCLUSIVE = ({"flip", "drop"}, {"soft", "smooth"})
 
 
 @dataclass(frozen=True)
 class Treatment:
-    """One of ``TREATMENTS`` for the pairs of a band, with its value where it takes one."""
+    """One of ``KINDS`` for the pairs of a band, with its value where it takes one."""
 
     name: str
     low: float
@@ -31,52 +73,24 @@ class Treatment:
     value: float = 0.0
 
 
-def flip(row: Row, value: float) -> Row:
-    """The other response is the better one."""
-    swapped = {"chosen": row["rejected"], "rejected": row["chosen"], MEAN: -row[MEAN]}
-    return row | swapped
-
-
-def soften(row: Row, value: float) -> Row:
-    """The label is as likely as the members find it: ``sigmoid(mean_diff)``."""
-    return row | {"soft_label": float(expit(row[MEAN]))}
-
-
-def smooth(row: Row, value: float) -> Row:
-    """The label is flipped with probability ``value``."""
-    return row | {"soft_label": 1 - value}
-
-
-def add_margin(row: Row, value: float) -> Row:
-    """The chosen score is to lead by ``value * mean_diff``."""
-    return row | {"target_margin": value * row[MEAN]}
-
-
-# In the order in which they are applied: a margin is that of the flipped label.
-TREATMENTS: dict[str, Callable[[Row, float], Row]] = {
-    "flip": flip,
-    "soft": soften,
-    "smooth": smooth,
-    "margin": add_margin,
-}
-DROP = "drop"
-# Of two that write one thing, or undo one another, a pair gets one.
-EXCLUSIVE = ({"flip", DROP}, {"soft", "smooth"})
-
-
 def treat(rows: Sequence[Row], treatments: Sequence[Treatment]) -> list[Row]:
     """Rows in their order, each with the names of what was done to it; dropped ones are gone."""
     check(treatments)
-    quantile = quantiles([row[MEAN] for row in rows])
+    if any(row.get(TREATED) for row in rows):
+        raise TreatmentError(
+            "the rows have been treated before, and bands of them would be others: start from the "
+            "file of plaudit strength"
+        )
     treated = []
-    for row, at in zip(rows, quantile, strict=True):
-        found = {one.name: one.value for one in treatments if one.low <= at < one.high}
-        if DROP in found:
-            continue
-        for name, function in TREATMENTS.items():
-            if name in found:
-                row = function(row, found[name])
-        treated.append(row | {TREATED: [name for name in TREATMENTS if name in found]})
+    for row, at in zip(rows, quantiles([row[MEAN] for row in rows]), strict=True):
+        values = {one.name: one.value for one in treatments if one.low <= at < one.high}
+        names = [name for name in KINDS if name in values]
+        found: Row | None = row
+        for name in names:
+            if found is not None:
+                found = KINDS[name].apply(found, values[name])
+        if found is not None:
+            treated.append(found | {TREATED: names})
     return treated
 
 

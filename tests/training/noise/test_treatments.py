@@ -52,6 +52,14 @@ def test_the_margin_is_that_of_the_flipped_label():
     assert [row["target_margin"] for row in found] == [1.0, 4.0, 6.0, -1.0]
 
 
+def test_what_was_given_of_a_label_goes_with_it():
+    given = [row | {"target_margin": 1.0, "soft_label": 0.9, "id": 7} for row in ROWS]
+    found = treat(given, [Treatment("flip", 0, 0.25)])
+    assert {"target_margin", "soft_label"} & found[1].keys() == set()
+    assert found[1]["id"] == 7
+    assert (found[0]["target_margin"], found[0]["soft_label"]) == (1.0, 0.9)
+
+
 @pytest.mark.parametrize(
     ("one", "other"), [("flip", "drop"), ("soft", "smooth"), ("margin", "margin")]
 )

@@ -1,11 +1,12 @@
 """Training beside TRL's RewardTrainer: pairs per second, and whether the losses agree.
 
     pip install -e '.[bench]'
-    python bench/training.py [--model models/smollm2-135m] [--data ../shared/data] [--steps 8]
+    python bench/trainers.py [--model models/smollm2-135m] [--data ../shared/data] [--steps 8]
 
 Both get the same backbone and head, the same pairs in the same order, AdamW with the same schedule,
-and bf16 autocast; TRL also runs in the random order that is its default. Rounds alternate; figures
-are medians.
+and bf16 autocast where the hardware multiplies in it; TRL also runs in the random order that is its
+default. Nothing is saved. The first to run changes with each round; figures are medians of the
+steps after the first.
 """
 
 import argparse
@@ -13,15 +14,18 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import torch
 from datasets import Dataset
 from transformers import ProgressCallback, TrainerCallback
 from trl import RewardConfig, RewardTrainer
 
 from plaudit.conversation import Encoder
 from training import backbone
-from training.data.encoding import EncodedPair, PairCollator, dataset
+from training.data.batches import PairCollator, dataset
+from training.data.encoding import EncodedPair
 from training.data.prompt_sampler import PromptSampler
 from training.data.sources import Source
 from training.settings import TrainSettings
@@ -31,6 +35,22 @@ from training.trainer import PairTrainer, Scorer, arguments
 Losses = list[float]
 # The first step of a process pays for what is loaded lazily.
 WARM_UP = 1
+# Settings that TRL takes from ours.
+SAME = (
+    "output_dir",
+    "num_train_epochs",
+    "learning_rate",
+    "per_device_train_batch_size",
+    "warmup_steps",
+    "lr_scheduler_type",
+    "weight_decay",
+    "max_grad_norm",
+    "seed",
+    "bf16",
+    "use_cpu",
+    "dataloader_pin_memory",
+    "logging_steps",
+)
 
 
 class Clock(TrainerCallback):
@@ -41,6 +61,8 @@ class Clock(TrainerCallback):
         self._began = 0.0
 
     def on_step_end(self, args, state, control, **kwargs) -> None:  # type: ignore[no-untyped-def]
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
         if state.global_step == WARM_UP:
             self._began = time.perf_counter()
         self.seconds = time.perf_counter() - self._began
@@ -57,10 +79,12 @@ def main() -> None:
     parser.add_argument("--layers", type=int, help="top blocks that train; default: all")
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
+    if options.steps <= WARM_UP:
+        parser.error(f"--steps: more than {WARM_UP}, the first is not timed")
     for name, file in (("HH", "hh_helpful"), ("RMB", "rmb_pairs")):
         config = TrainSettings(
             model=str(options.model),
-            out=Path(tempfile.mkdtemp()),
+            out=Path(tempfile.gettempdir()) / "nothing-is-saved-here",
             sources=[Source(name=name, path=options.data / f"{file}.jsonl.gz")],
             batch_pairs=options.batch_pairs,
             train_layers=options.layers,
@@ -74,11 +98,14 @@ def main() -> None:
 def compare(name: str, config: TrainSettings, steps: int, repeats: int) -> None:
     pairs = some_pairs(config, steps * config.batch_pairs)
     contestants: dict[str, Callable[[], tuple[Losses, float]]] = {
-        "plaudit": lambda: plaudit(config, pairs, steps),
-        "TRL": lambda: trl(config, pairs, steps, "sequential"),
-        "TRL, random order": lambda: trl(config, pairs, steps, "random"),
+        "plaudit": lambda: plaudit(config, pairs),
+        "TRL": lambda: trl(config, pairs, "sequential"),
+        "TRL, random order": lambda: trl(config, pairs, "random"),
     }
-    rounds = [{who: run() for who, run in contestants.items()} for _ in range(repeats)]
+    names, rounds = list(contestants), []
+    for number in range(repeats):
+        first = number % len(names)
+        rounds.append({who: contestants[who]() for who in names[first:] + names[:first]})
     seconds = {who: statistics.median(one[who][1] for one in rounds) for who in contestants}
     timed = (steps - WARM_UP) * config.batch_pairs
     for who, taken in seconds.items():
@@ -97,12 +124,12 @@ def some_pairs(config: TrainSettings, count: int) -> list[EncodedPair]:
     return [region[place] for place, _ in zip(order, range(count), strict=False)]
 
 
-def plaudit(config: TrainSettings, pairs: list[EncodedPair], steps: int) -> tuple[Losses, float]:
+def plaudit(config: TrainSettings, pairs: list[EncodedPair]) -> tuple[Losses, float]:
     model, clock = load(config), Clock()
     trainer = InOrder(
         config,
         model=Scorer(model),
-        args=arguments(config, steps),
+        args=replace(arguments(config), save_strategy="no"),
         train_dataset=dataset(pairs),
         data_collator=PairCollator(model),
         callbacks=[clock],
@@ -117,29 +144,12 @@ class InOrder(PairTrainer):
         return range(len(self.train_dataset))
 
 
-def trl(
-    config: TrainSettings, pairs: list[EncodedPair], steps: int, order: str
-) -> tuple[Losses, float]:
-    ours, clock = arguments(config, steps), Clock()
-    same = (
-        "output_dir",
-        "num_train_epochs",
-        "learning_rate",
-        "per_device_train_batch_size",
-        "warmup_steps",
-        "lr_scheduler_type",
-        "weight_decay",
-        "max_grad_norm",
-        "seed",
-        "bf16",
-        "use_cpu",
-        "dataloader_pin_memory",
-        "logging_steps",
-    )
+def trl(config: TrainSettings, pairs: list[EncodedPair], order: str) -> tuple[Losses, float]:
+    ours, clock = arguments(config), Clock()
     trainer = RewardTrainer(
         model=load(config),
         args=RewardConfig(
-            **{name: getattr(ours, name) for name in same},
+            **{name: getattr(ours, name) for name in SAME},
             train_sampling_strategy=order,
             gradient_checkpointing=False,
             max_length=None,

@@ -8,7 +8,7 @@ import pytest
 from training.data.sources import DataError
 from training.experiments.command import EXPERIMENTS, main
 
-DATA = Path(__file__).parents[2].parent / "shared" / "data"
+DATA = Path(__file__).parents[3].parent / "shared" / "data"
 
 
 @pytest.mark.parametrize("name", sorted(EXPERIMENTS))

@@ -1,0 +1,74 @@
+"""Which prompts a checkpoint was trained on; strength by such a member is memory of the label.
+
+A checkpoint says in ``reward.json`` what it was trained on; so do its base and, of an average, its
+members. What cannot be known is refused.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from plaudit import checkpoint
+from plaudit.checkpoint import Manifest
+from training import backbone, settings
+from training.data.shapes import Pair
+from training.data.splits import Split
+from training.settings import SettingsError, TrainSettings
+
+
+def refuse_member(member: Path, pairs: Sequence[Pair]) -> None:
+    """Refuse a checkpoint that was trained on any of the pairs' prompts, or whose base was."""
+    for name, split in trained_on(member):
+        refuse_seen(f"{member}: {name}", split, pairs)
+
+
+def refuse_base(base: str, digest: str, pairs: Sequence[Pair]) -> None:
+    """The same of a backbone, named as in the settings, before anything is trained from it."""
+    for name, split in base_trained_on(base, digest):
+        refuse_seen(str(name), split, pairs)
+
+
+def refuse_seen(who: str, split: Split, pairs: Sequence[Pair]) -> None:
+    seen = sum(split.side(pair) == "train" for pair in pairs)
+    if seen:
+        raise SettingsError(
+            f"{who} was trained on the prompts of {seen} of {len(pairs)} pairs; what it finds of "
+            "them is memory. Let plaudit strength PLAN train members on other folds, from a base "
+            "that saw none, into an empty out=DIR"
+        )
+
+
+def trained_on(directory: Path) -> Iterator[tuple[Path, Split]]:
+    """The splits whose train side a checkpoint has seen: its own, its base's, its members'."""
+    manifest, _ = checkpoint.read(directory)
+    recorded = manifest.training.get("settings")
+    if recorded is not None:
+        yield directory, settings.parse(TrainSettings, recorded, f"{directory}: settings").split
+    elif not manifest.members:
+        raise SettingsError(f"{directory}: reward.json does not say what it was trained on")
+    yield from members_trained_on(directory, manifest)
+    yield from base_trained_on(manifest.base.id, manifest.base.digest)
+
+
+def members_trained_on(directory: Path, manifest: Manifest) -> Iterator[tuple[Path, Split]]:
+    for member in manifest.members:
+        path = Path(member.path)
+        if not checkpoint.is_complete(path) or checkpoint.read(path)[1] != member.digest:
+            raise SettingsError(
+                f"{directory}: {path}, of which it is an average, is not there as it was, to say "
+                "what it was trained on; run the command where it was averaged"
+            )
+        yield from trained_on(path)
+
+
+def base_trained_on(base: str, digest: str) -> Iterator[tuple[Path, Split]]:
+    """Nothing of a hub's model, or of one without ``reward.json``: those are not ours."""
+    if digest == checkpoint.sha256(base.encode()):
+        return
+    path = Path(base)
+    if not path.is_dir() or backbone.digest_of_base(base) != digest:
+        raise SettingsError(
+            f"{base}, a base, is not there as it was, to say what it was trained on; run the "
+            "command where it was trained from"
+        )
+    if checkpoint.is_complete(path):
+        yield from trained_on(path)
