@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from plaudit.reward_model import PackedBatch, batch_for
 from training.data.encoding import EncodedPair
+from training.data.splits import by_prompt
 from training.frozen_trunk import FrozenTrunk
 
 
@@ -27,10 +28,7 @@ def groups(pairs: Sequence[EncodedPair], kwise: bool) -> list[list[EncodedPair]]
     """Each pair by itself, or all pairs of a prompt together, in the order of their first."""
     if not kwise:
         return [[pair] for pair in pairs]
-    found: dict[tuple[tuple[str, str], ...], list[EncodedPair]] = {}
-    for pair in pairs:
-        found.setdefault(pair.pair.turns, []).append(pair)
-    return list(found.values())
+    return by_prompt(pairs, key=lambda pair: pair.pair)
 
 
 def row(group: Sequence[EncodedPair]) -> dict[str, Any]:

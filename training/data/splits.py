@@ -85,16 +85,21 @@ def sample_prompts(items: Sequence[Item], count: int, key: Callable[[Item], Pair
     return _first(items, count, rank)
 
 
+def by_prompt(items: Iterable[Item], key: Callable[[Item], Pair]) -> list[list[Item]]:
+    """The items of each whole prompt together, prompts in the order of their first."""
+    found: dict[tuple[tuple[str, str], ...], list[Item]] = {}
+    for item in items:
+        found.setdefault(key(item).turns, []).append(item)
+    return list(found.values())
+
+
 def sample_each_prompt(
     items: Sequence[Item], count: int, key: Callable[[Item], Pair]
 ) -> list[Item]:
     """Of every prompt ``count`` items, ranked by the digest of their pair, in their order."""
-    places: dict[tuple[tuple[str, str], ...], list[int]] = {}
-    for place, item in enumerate(items):
-        places.setdefault(key(item).turns, []).append(place)
     kept = [
         place
-        for group in places.values()
+        for group in by_prompt(range(len(items)), key=lambda place: key(items[place]))
         for place in sample(group, count, key=lambda place: key(items[place]))
     ]
     return [items[place] for place in sorted(kept)]

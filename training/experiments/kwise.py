@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from training.data.shapes import Pair
-from training.data.splits import Split
+from training.data.splits import Split, by_prompt
 from training.drawing import svg
 from training.evaluate.accuracy import Estimate, differences, estimates, resampled
 from training.experiments import bag_of_words
@@ -90,7 +90,8 @@ def compare(pairs: list[Pair], seeds: int, epochs: int) -> Comparison:
     texts, labels = Texts.of(pairs), Labels.given(len(pairs))
     train = np.array([SPLIT.side(pair) == "train" for pair in pairs])
     inside = np.flatnonzero(train)
-    elements = {SHUFFLED: list(inside[:, None]), KWISE: by_prompt(pairs, inside)}
+    prompts = by_prompt(inside.tolist(), key=lambda place: pairs[place])
+    elements = {SHUFFLED: list(inside[:, None]), KWISE: [np.array(places) for places in prompts]}
     everything = np.arange(len(pairs))
 
     def right(some: list[Array], seed: int) -> list[Array]:
@@ -102,14 +103,6 @@ def compare(pairs: list[Pair], seeds: int, epochs: int) -> Comparison:
         for form, some in elements.items()
     }
     return Comparison(np.array([pair.first_turn for pair in pairs]), train, found)
-
-
-def by_prompt(pairs: list[Pair], inside: Array) -> list[Array]:
-    """Indices of all pairs of each prompt."""
-    found: dict[tuple[tuple[str, str], ...], list[int]] = {}
-    for place in inside.tolist():
-        found.setdefault(pairs[place].turns, []).append(place)
-    return [np.array(places) for places in found.values()]
 
 
 def _claims(one: Comparison) -> dict[str, bool]:
