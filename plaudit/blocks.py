@@ -11,7 +11,6 @@ from transformers import PreTrainedModel
 
 from plaudit.reward_model import (
     PackedBatch,
-    apply_head,
     can_pack,
     run_packed,
     use_packed_attention,
@@ -38,11 +37,9 @@ def upper(model: PreTrainedModel, depth: int) -> nn.Module:
     return _view(model, slice(depth, None))
 
 
-def upper_scores(
-    model: PreTrainedModel, top: nn.Module, batch: PackedBatch, states: Tensor
-) -> Tensor:
-    """Raw scores (N,), fp32, of states (1, T, D) by ``top``, the upper blocks of ``model``."""
-    return apply_head(model, run_packed(top, batch, inputs_embeds=states)[0, batch.ends])
+def upper_states(top: nn.Module, batch: PackedBatch, states: Tensor) -> Tensor:
+    """Last hidden state (N, D) of each sequence, by the upper blocks from states (1, T, D)."""
+    return run_packed(top, batch, inputs_embeds=states)[0, batch.ends]
 
 
 def _view(model: PreTrainedModel, part: slice) -> nn.Module:

@@ -13,13 +13,14 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from plaudit import probes
-from plaudit.blocks import can_split, lower, upper, upper_scores
+from plaudit.blocks import can_split, lower, upper, upper_states
 from plaudit.prefix_cache import PrefixCache, Recalled
 from plaudit.reward_model import (
     Batch,
     PackedBatch,
     RewardModel,
     Scores,
+    apply_head,
     batch_for,
     run_packed,
     scores,
@@ -146,7 +147,7 @@ class JointModel:
         hidden = run_packed(self._trunk, batch, input_ids=batch.ids)
         tops = [self._tops[member] for member in wanted]
         return [
-            upper_scores(model, top, batch, hidden).cpu().numpy()
+            apply_head(model, upper_states(top, batch, hidden)).cpu().numpy()
             for model, top in zip(models, tops, strict=True)
         ]
 

@@ -129,16 +129,31 @@ def batch_for(model: PreTrainedModel, sequences: Sequence[Sequence[int]]) -> Bat
 
 def scores(model: PreTrainedModel, batch: Batch) -> Tensor:
     """Raw scores (N,), fp32, of a batch's sequences in their order. Differentiable."""
+    return apply_head(model, pooled_states(model, batch))
+
+
+def pooled_states(model: PreTrainedModel, batch: Batch) -> Tensor:
+    """What the head reads of each sequence, (N, D). Differentiable."""
     if isinstance(batch, PackedBatch):
-        return apply_head(model, packed_states(model, batch))
+        return packed_states(model, batch)
     mask = torch.arange(batch.ids.shape[1], device=batch.ids.device) < batch.lengths[:, None]
+    inputs = {"input_ids": batch.ids, "attention_mask": mask.long()}
     if not is_decoder(model):
-        logits: Tensor = model(input_ids=batch.ids, attention_mask=mask.long()).logits
-        return logits[:, 0].float()
-    hidden = model.base_model(
-        input_ids=batch.ids, attention_mask=mask.long(), use_cache=False
-    ).last_hidden_state
-    return apply_head(model, hidden[torch.arange(len(hidden)), batch.lengths - 1])
+        return read_by_head(model, inputs)
+    hidden = model.base_model(**inputs, use_cache=False).last_hidden_state
+    found: Tensor = hidden[torch.arange(len(hidden)), batch.lengths - 1]
+    return found
+
+
+def read_by_head(model: PreTrainedModel, inputs: dict[str, Tensor]) -> Tensor:
+    """Encoders pool, each in its own way, inside their classifiers: it is seen at the head."""
+    read: list[Tensor] = []
+    handle = head(model).register_forward_pre_hook(lambda _, args: read.append(args[0]))
+    try:
+        model(**inputs)
+    finally:
+        handle.remove()
+    return read[0]
 
 
 def packed_states(model: PreTrainedModel, batch: PackedBatch) -> Tensor:
@@ -162,8 +177,11 @@ def use_packed_attention(model: PreTrainedModel) -> None:
 
 def apply_head(model: PreTrainedModel, states: Tensor) -> Tensor:
     """Pooled states (N, D) to scores (N,), both in fp32 also under autocast."""
-    weight = head(model).weight.float()
-    project: Callable[[Tensor], Tensor] = partial(nn.functional.linear, weight=weight)
+    found = head(model)
+    bias = None if found.bias is None else found.bias.float()
+    project: Callable[[Tensor], Tensor] = partial(
+        nn.functional.linear, weight=found.weight.float(), bias=bias
+    )
     if deterministic.is_deterministic(model):
         project = deterministic.in_pieces(project)
     with torch.autocast(states.device.type, enabled=False):

@@ -4,7 +4,7 @@ Accelerate, resume, loggers, FSDP and DeepSpeed come with the parent class.
 """
 
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +16,8 @@ from transformers import (
     TrainingArguments,
 )
 
-from plaudit.blocks import upper_scores
-from plaudit.reward_model import Batch, PackedBatch, can_pack, scores
+from plaudit.blocks import upper_states
+from plaudit.reward_model import Batch, PackedBatch, apply_head, can_pack, pooled_states
 from training import losses
 from training.data.batches import Judged
 from training.data.prompt_sampler import PromptSampler
@@ -26,21 +26,32 @@ from training.precision import has_bf16
 from training.settings import TrainSettings
 
 
+class Forward(NamedTuple):
+    """Raw scores (N,) of a batch's sequences, and the states (N, D) that the head read."""
+
+    scores: Tensor
+    states: Tensor
+
+
 class Scorer(nn.Module):
-    """Raw scores through ``forward``, where autocast, DDP and FSDP attach themselves."""
+    """Raw scores through ``forward``, where autocast and DDP attach themselves."""
 
     def __init__(self, model: PreTrainedModel, trunk: FrozenTrunk | None = None):
         super().__init__()
         self.model = model
         self._trunk = trunk
 
-    def forward(self, batch: Batch, states: Tensor | None = None) -> Tensor:
+    def forward(self, batch: Batch, states: Tensor | None = None) -> Forward:
         """With ``states`` (1, T, D) of a frozen trunk, only what is above it runs."""
+        pooled = self._pooled(batch, states)
+        return Forward(apply_head(self.model, pooled), pooled)
+
+    def _pooled(self, batch: Batch, states: Tensor | None) -> Tensor:
         if states is None:
-            return scores(self.model, batch)
+            return pooled_states(self.model, batch)
         assert self._trunk is not None
         assert isinstance(batch, PackedBatch)
-        return upper_scores(self.model, self._trunk.upper, batch, states)
+        return upper_states(self._trunk.upper, batch, states)
 
 
 class PairTrainer(Trainer):
@@ -65,7 +76,7 @@ class PairTrainer(Trainer):
     ) -> Any:
         found = model(batch=inputs["batch"], states=inputs["states"])
         judged: Judged = inputs["judged"]
-        chosen, rejected = found[judged.chosen], found[judged.rejected]
+        chosen, rejected = found.scores[judged.chosen], found.scores[judged.rejected]
         costs = losses.bradley_terry(
             chosen,
             rejected,

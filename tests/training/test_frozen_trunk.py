@@ -29,7 +29,7 @@ def prepared(config):
 
 
 def loss_and_gradients(scorer, inputs):
-    scores, judged = scorer(inputs["batch"], inputs["states"]), inputs["judged"]
+    scores, judged = scorer(inputs["batch"], inputs["states"]).scores, inputs["judged"]
     loss = -torch.nn.functional.logsigmoid(scores[judged.chosen] - scores[judged.rejected]).mean()
     loss.backward()
     found = {n: p.grad for n, p in scorer.named_parameters() if p.grad is not None}
