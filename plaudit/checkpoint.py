@@ -15,8 +15,11 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from plaudit.calibration import Calibration
+
 MANIFEST = "reward.json"
 FORMAT = 1
+INDEX_FILE = "model.safetensors.index.json"
 TEMPLATE_FILE = "chat_template.jinja"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 
@@ -61,17 +64,6 @@ class Stats(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mean: float
     std: float
     quantiles: tuple[float, ...]
-
-
-class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How a score becomes a reward: ``none``, or ``standardise``: ``(score - mean) / std``."""
-
-    kind: Literal["none", "standardise"] = "none"
-    mean: float = 0.0
-    std: Annotated[float, msgspec.Meta(gt=0)] = 1.0
-
-    def reward(self, score: float) -> float:
-        return score if self.kind == "none" else (score - self.mean) / self.std
 
 
 class Probe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -132,6 +124,14 @@ def weight_files(directory: Path) -> list[Path]:
             "where you trust them: model.save_pretrained(DIR)"
         )
     return files
+
+
+def files(directory: Path) -> list[Path]:
+    """The files of a checkpoint besides ``reward.json``."""
+    names = ("config.json", INDEX_FILE, TEMPLATE_FILE, *TOKENIZER_FILES)
+    return [path for name in names if (path := directory / name).is_file()] + weight_files(
+        directory
+    )
 
 
 def _config_file(directory: Path) -> Path:

@@ -14,7 +14,7 @@ EXTRAS = {
     "transformers": "service", "accelerate": "training", "peft": "training",
     "datasets": "training", "matplotlib": "training", "scipy": "training", "sklearn": "training",
     "tensorboard": "training", "pydantic": "training", "yaml": "training",
-    "numpy": "training", "jinja2": "training", "safetensors": "training",
+    "statsmodels": "training", "numpy": "training", "jinja2": "training", "safetensors": "training",
     "httptools": "service", "uvloop": "service", "hiredis": "service",
 }  # fmt: skip
 

@@ -9,14 +9,21 @@ from service.cache import key_of
 from service.member import Member
 from service.problems import Failure
 
+NO_LENGTH = (
+    "this model's rewards depend on the length of the response, which text and token_ids do not "
+    "tell: send prompt and response, or messages"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What an item is to everything but the engine: its score's key, its tokens, those cut away."""
+    """What an item is to everything but the engine: its score's key, its tokens, those cut away,
+    the length of its response where the item tells it apart."""
 
     key: bytes
     tokens: int
     truncated: int
+    characters: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +51,11 @@ def encode(
         fitted = member.encoder.fit(ids_of(member.encoder, item), truncation)
     except ConversationError as error:
         return ItemError(error.kind, str(error))
+    characters = response_characters(item)
+    if characters is None and member.manifest.calibration.reads_length:
+        return ItemError("no-response", NO_LENGTH)
     key = key_of(member.revision, numerics, fitted.ids)
-    return Encoded(fitted.ids, Seen(key, len(fitted.ids), fitted.truncated))
+    return Encoded(fitted.ids, Seen(key, len(fitted.ids), fitted.truncated, characters))
 
 
 def ids_of(encoder: Encoder, item: Item) -> list[int]:
@@ -62,6 +72,13 @@ def ids_of(encoder: Encoder, item: Item) -> list[int]:
     raise ConversationError(
         "malformed", "an item is prompt and response, or messages, or text, or token_ids"
     )
+
+
+def response_characters(item: Item) -> int | None:
+    """The length of an item's response; None where prompt and response are not told apart."""
+    if item.response is not None:
+        return len(item.response)
+    return len(item.messages[-1].content) if item.messages else None
 
 
 def turns(prompt: Prompt) -> list[dict[str, str]]:

@@ -83,7 +83,7 @@ class Scorer:
         members = ensemble.members
         seen, outcomes = await self._outcomes(members, request, caller, seconds)
         raw, places = scored_rows(outcomes)
-        rewards = calibrate(raw, members)
+        rewards = calibrate(raw, members, [seen[0][place] for place in places])
         kind = request.aggregate or ensemble.aggregate
         coefficient = ensemble.coefficient if request.coefficient is None else request.coefficient
         variance = aggregate.variance(rewards)
@@ -214,12 +214,15 @@ def scored_rows(outcomes: Sequence[Sequence[Outcome]]) -> tuple[Array, list[int]
     return np.array(rows, np.float64).reshape(len(rows), len(outcomes)), places
 
 
-def calibrate(raw: Array, members: Sequence[Member]) -> Array:
-    """Raw scores (S, M) to rewards (S, M), each member by its own calibration."""
+def calibrate(raw: Array, members: Sequence[Member], seen: Sequence[Seen | ItemError]) -> Array:
+    """Raw scores (S, M) of S items to rewards (S, M), each member by its own calibration."""
     found = np.empty_like(raw)
+    lengths = [one.characters for one in seen if isinstance(one, Seen)]
     for j, member in enumerate(members):
         reward = member.manifest.calibration.reward
-        found[:, j] = [reward(score) for score in raw[:, j].tolist()]
+        found[:, j] = [
+            reward(score, length) for score, length in zip(raw[:, j].tolist(), lengths, strict=True)
+        ]
     return found
 
 
@@ -230,7 +233,7 @@ def score_result(member: Member, seen: Seen | ItemError, outcome: Outcome) -> It
         return ItemResult(error=outcome)
     return ItemResult(
         score=outcome.score,
-        reward=member.manifest.calibration.reward(outcome.score),
+        reward=member.manifest.calibration.reward(outcome.score, seen.characters),
         tokens=seen.tokens,
         truncated=seen.truncated,
         cached=outcome.cached,

@@ -16,7 +16,8 @@ from transformers import (
 )
 
 from plaudit import checkpoint
-from plaudit.checkpoint import Base, Calibration, Manifest
+from plaudit.calibration import Calibration
+from plaudit.checkpoint import Base, Manifest
 from plaudit.probes import make
 from plaudit.reward_model import RewardModel
 

@@ -1,14 +1,16 @@
 """What a model scores on held-out pairs: statistics for the checkpoint, accuracy for the reader."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from plaudit.calibration import Calibration
 from plaudit.checkpoint import Stats, sha256
 from plaudit.reward_model import RewardModel
 from training.data.encoding import EncodedPair
+from training.data.shapes import Pair
 
 Array = np.ndarray[Any, np.dtype[Any]]
 QUANTILES = np.arange(0.05, 1.0, 0.05)
@@ -39,10 +41,23 @@ def score_pairs(
     return Measured(found[: len(pairs)], found[len(pairs) :])
 
 
-def stats(measured: Measured, reference: str, pairs: Sequence[EncodedPair]) -> Stats:
+def rewards(measured: Measured, calibration: Calibration, pairs: Sequence[Pair]) -> Measured:
+    """The calibrated scores (P,), as they are served."""
+
+    def of(scores: Array, responses: Iterable[str]) -> Array:
+        both = zip(scores.tolist(), map(len, responses), strict=True)
+        return np.array([calibration.reward(score, length) for score, length in both])
+
+    return Measured(
+        of(measured.chosen, (pair.chosen for pair in pairs)),
+        of(measured.rejected, (pair.rejected for pair in pairs)),
+    )
+
+
+def stats(measured: Measured, reference: str, pairs: Sequence[Pair]) -> Stats:
     """Mean, std (ddof 1) and quantiles of the pooled scores, with the digest of what was scored."""
     pooled = np.concatenate([measured.chosen, measured.rejected]).astype(np.float64)
-    texts = [f"{p.pair.first_turn}\0{p.pair.chosen}\0{p.pair.rejected}".encode() for p in pairs]
+    texts = [f"{p.first_turn}\0{p.chosen}\0{p.rejected}".encode() for p in pairs]
     return Stats(
         reference=reference,
         reference_digest=sha256(*texts),

@@ -6,14 +6,19 @@ from pathlib import Path
 import msgspec
 
 from plaudit import checkpoint, probes
-from plaudit.checkpoint import Calibration, Manifest
+from plaudit.calibration import Calibration
+from plaudit.checkpoint import Manifest
 from plaudit.reward_model import RewardModel
 from training.data.encoding import EncodedPair
+from training.length_bias.curve import length_calibration
 from training.measure import Measured, score_pairs, stats
 from training.precision import measuring_dtype
+from training.settings import Kind
 
 
-def seal(directory: Path, draft: Manifest, reference: Sequence[EncodedPair]) -> Measured:
+def seal(
+    directory: Path, draft: Manifest, reference: Sequence[EncodedPair], kind: Kind
+) -> Measured:
     """Write ``reward.json``: ``draft`` with probes, statistics and calibration filled in.
 
     Everything is measured on the files, not on the model in memory: what is promised is what a
@@ -22,11 +27,17 @@ def seal(directory: Path, draft: Manifest, reference: Sequence[EncodedPair]) -> 
     exact = RewardModel.open(directory, draft, "", "auto", "float32")
     quick = RewardModel.open(directory, draft, "", "auto", measuring_dtype())
     measured = score_pairs(quick, reference)
-    found = stats(measured, "validation", reference)
+    pairs = [pair.pair for pair in reference]
+    found = stats(measured, "validation", pairs)
+    calibration = (
+        length_calibration(measured, pairs, found)
+        if kind == "length"
+        else Calibration(kind="standardise", mean=found.mean, std=found.std)
+    )
     manifest = msgspec.structs.replace(
         draft,
         stats=found,
-        calibration=Calibration(kind="standardise", mean=found.mean, std=found.std),
+        calibration=calibration,
         probes=probes.make(exact),
         training=draft.training | {"validation_accuracy": measured.accuracy},
     )

@@ -12,6 +12,9 @@ from plaudit.checkpoint import Side
 from training.data.sources import Source
 from training.data.splits import Fold, Split
 
+# How a score becomes a reward: see plaudit.calibration.
+Kind = Literal["standardise", "length"]
+
 
 class SettingsError(ValueError):
     """Settings that cannot be used; the text names the key and what mends it."""
@@ -69,6 +72,9 @@ class TrainSettings(DataSettings):
     label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="share of labels held flipped")
     centring: float = Field(0.0, ge=0, description="weight of (chosen + rejected)**2")
 
+    calibration: Kind = Field(
+        "standardise", description="length: also take off what a response's length explains"
+    )
     seed: int = Field(0, description="data order and dropout")
     head_seed: int = Field(0, description="initial head; members of one ensemble share it")
     precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 autocast")

@@ -256,7 +256,7 @@ def complete(
         dtype=config.save_dtype,
         training=provenance(config, data.loaded, len(data.pairs)),
     )
-    measured = seal(config.out, draft, data.reference)
+    measured = seal(config.out, draft, data.reference, config.calibration)
     count = len(data.reference)
     print(f"{config.out}: validation accuracy {measured.accuracy:.3f} on {count} pairs")
 

@@ -14,18 +14,11 @@ from plaudit.conversation import Encoder
 from plaudit.reward_model import RewardModel
 from training import average, settings
 from training.data.encoding import EncodedPair
-from training.measure import Array, accuracy, score_pairs
+from training.measure import Array, accuracy, rewards, score_pairs
 from training.precision import measuring_dtype
 from training.seal import seal
 from training.settings import SettingsError, TrainSettings
 from training.train import commit, read, validation_pairs
-
-COPIED = (
-    "config.json",
-    "model.safetensors.index.json",
-    checkpoint.TEMPLATE_FILE,
-    *checkpoint.TOKENIZER_FILES,
-)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -54,9 +47,10 @@ def warm(directories: Sequence[Path], out: Path, data: Path | None = None) -> No
     out.mkdir(parents=True, exist_ok=True)
     coefficients = [1 / len(directories)] * len(directories)
     average.average(directories, coefficients, out)
-    for name in COPIED:
-        if (directories[0] / name).is_file():
-            shutil.copyfile(directories[0] / name, out / name)
+    for path in checkpoint.files(directories[0]):
+        if path.suffix != ".safetensors":
+            shutil.copyfile(path, out / path.name)
+    reads_length = manifests[0].calibration.reads_length
     margins = [member_margins(directory, pairs) for directory in directories]
     accuracies = {d.name: accuracy(m) for d, m in zip(directories, margins, strict=True)}
     accuracies["ens"] = accuracy(np.mean(margins, axis=0))
@@ -73,7 +67,7 @@ def warm(directories: Sequence[Path], out: Path, data: Path | None = None) -> No
         digests=checkpoint.digests(out),
         training={"commit": commit(), "method": "uniform", "beside": accuracies},
     )
-    measured = seal(out, draft, pairs)
+    measured = seal(out, draft, pairs, "length" if reads_length else "standardise")
     for name, value in (accuracies | {"warm": measured.accuracy}).items():
         print(f"{name:12} validation accuracy {value:.3f} ({len(pairs)} pairs)")
 
@@ -95,4 +89,5 @@ def member_margins(directory: Path, pairs: Sequence[EncodedPair]) -> Array:
     """A member's calibrated margins (P,): on one scale with the other members'."""
     model = RewardModel.load(directory, dtype=measuring_dtype())
     measured = score_pairs(model, pairs)
-    return (measured.chosen - measured.rejected) / model.manifest.calibration.std
+    found = rewards(measured, model.manifest.calibration, [pair.pair for pair in pairs])
+    return found.chosen - found.rejected

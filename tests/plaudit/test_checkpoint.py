@@ -17,9 +17,9 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from plaudit import checkpoint, probes
+from plaudit.calibration import Calibration
 from plaudit.checkpoint import (
     Base,
-    Calibration,
     CheckpointError,
     Digests,
     Manifest,
@@ -273,11 +273,6 @@ def test_regrouping_the_same_bytes_changes_the_digest(a, data):
     cut = data.draw(st.integers(0, len(whole)))
     b = [whole[:cut], whole[cut:]]
     assert (checkpoint.sha256(*a) == checkpoint.sha256(*b)) == (a == b)
-
-
-def test_calibration_by_hand():
-    assert Calibration("standardise", mean=0.5, std=2.0).reward(4.5) == 2.0
-    assert Calibration("none", mean=0.5, std=2.0).reward(4.5) == 4.5
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from service.member_scores import MemberScores, Scored
 from service.work import Work
 
 CALLER = Caller()
-A, B = Encoded([1, 2], Seen(b"a", 2, 0)), Encoded([3], Seen(b"b", 1, 0))
+A, B = Encoded([1, 2], Seen(b"a", 2, 0, None)), Encoded([3], Seen(b"b", 1, 0, None))
 
 
 class Queue:
@@ -98,7 +98,7 @@ async def test_all_members_of_an_item_are_submitted_before_the_next_item(scores,
 
     names: list[str] = []
     rows = [
-        [Encoded(one.ids, Seen(name + one.seen.key, 1, 0)) for one in (A, B)]
+        [Encoded(one.ids, Seen(name + one.seen.key, 1, 0, None)) for one in (A, B)]
         for name in (b"m", b"n")
     ]
     [task] = await started(scores.of([member("m"), member("n")], rows, CALLER))

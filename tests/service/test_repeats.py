@@ -54,7 +54,7 @@ async def test_a_repeat_is_looked_up_once(serve, tiny_checkpoint, metrics):
 
 
 def test_what_was_asked_longest_ago_is_forgotten():
-    a, b, c = (Seen(bytes([i]), i, 0) for i in range(3))
+    a, b, c = (Seen(bytes([i]), i, 0, None) for i in range(3))
     repeats = Repeats(entries=2)
     repeats.put({b"a": a, b"b": b})
     repeats.get([b"a"])

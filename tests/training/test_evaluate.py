@@ -15,7 +15,8 @@ import yaml
 from transformers import AutoModelForSequenceClassification
 
 from plaudit import checkpoint
-from plaudit.checkpoint import Calibration, CheckpointError
+from plaudit.calibration import Calibration
+from plaudit.checkpoint import CheckpointError
 from plaudit.conversation import Encoder
 from training.data.shapes import Pair
 from training.evaluate.accuracy import accuracies, by_category, differences, is_right
@@ -129,10 +130,13 @@ def test_ensemble_combines_rewards_not_scores():
         "a": Calibration("standardise", mean=20, std=10),  # rewards -1 and 1
         "b": Calibration("standardise", mean=0, std=1),  # rewards 2 and -1
     }
-    mean = ensemble_rewards(Ensemble("ens", Path("e"), ("a", "b"), "mean", 0.5), calibrations, rows)
+    pairs = [pair("chosen", "rejected")]
+    ens = Ensemble("ens", Path("e"), ("a", "b"), "mean", 0.5)
+    mean = ensemble_rewards(ens, calibrations, rows, pairs)
     assert (mean.chosen[0], mean.rejected[0]) == (pytest.approx(0.5), pytest.approx(0.0))
     # uwo: sample variances 4.5 and 2
-    uwo = ensemble_rewards(Ensemble("ens", Path("e"), ("a", "b"), "uwo", 0.5), calibrations, rows)
+    ens = Ensemble("ens", Path("e"), ("a", "b"), "uwo", 0.5)
+    uwo = ensemble_rewards(ens, calibrations, rows, pairs)
     assert (uwo.chosen[0], uwo.rejected[0]) == (pytest.approx(-1.75), pytest.approx(-1.0))
 
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from plaudit import checkpoint
 from plaudit.aggregate import aggregate
-from plaudit.checkpoint import Calibration, Manifest
+from plaudit.calibration import Calibration
+from plaudit.checkpoint import Manifest
 from plaudit.conversation import Encoder
 from plaudit.joint_model import Asked, JointModel
 from plaudit.reward_model import RewardModel
@@ -21,7 +22,7 @@ from training.data.splits import Split
 from training.evaluate.accuracy import Array
 from training.evaluate.baselines import LENGTH_ONLY, length_only
 from training.evaluate.candidates import PLAIN_MAX_TOKENS, Candidates, Checkpoint, Ensemble
-from training.measure import Measured
+from training.measure import Measured, rewards
 
 Side = Literal[splits.Name, "all"]
 Overlong = Literal["cut", "drop"]
@@ -113,7 +114,13 @@ def score_all(candidates: Candidates, pairs: Pairs, encoded: Encoded, dtype: str
     calibrations = {n: c.manifest.calibration for n, c in candidates.checkpoints.items()}
     for source, rows in scores.items():
         for ensemble in candidates.ensembles:
-            rows[ensemble.name] = ensemble_rewards(ensemble, calibrations, rows)
+            rows[ensemble.name] = ensemble_rewards(ensemble, calibrations, rows, pairs[source])
+        # A curve over lengths changes the order, so what is served is what is judged.
+        rows |= {
+            name: rewards(rows[name], calibration, pairs[source])
+            for name, calibration in calibrations.items()
+            if calibration.reads_length
+        }
         rows[LENGTH_ONLY] = length_only(pairs[source])
     return scores
 
@@ -167,18 +174,15 @@ def check_finite(measured: Measured, name: str, source: str) -> None:
 
 
 def ensemble_rewards(
-    ensemble: Ensemble, calibrations: Mapping[str, Calibration], rows: Mapping[str, Measured]
+    ensemble: Ensemble,
+    calibrations: Mapping[str, Calibration],
+    rows: Mapping[str, Measured],
+    pairs: Sequence[Pair],
 ) -> Measured:
     """The ensemble's rewards: its members' scores calibrated, as served, then aggregated."""
+    members = [rewards(rows[name], calibrations[name], pairs) for name in ensemble.members]
 
-    def combine(members: Sequence[Array]) -> Array:
-        rewards = [
-            [calibrations[name].reward(float(score)) for score in scores]
-            for name, scores in zip(ensemble.members, members, strict=True)
-        ]
-        return aggregate(np.array(rewards).T, ensemble.aggregate, ensemble.coefficient)
+    def combine(found: Sequence[Array]) -> Array:
+        return aggregate(np.stack(found, axis=1), ensemble.aggregate, ensemble.coefficient)
 
-    return Measured(
-        combine([rows[name].chosen for name in ensemble.members]),
-        combine([rows[name].rejected for name in ensemble.members]),
-    )
+    return Measured(combine([m.chosen for m in members]), combine([m.rejected for m in members]))
