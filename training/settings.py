@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from plaudit.checkpoint import Side
 from training.data.sources import Source
@@ -29,6 +29,23 @@ class Lora(BaseModel):
     alpha: int = Field(32, ge=1, description="scale, divided by the rank")
     dropout: float = Field(0.0, ge=0, lt=1)
     target_modules: str | list[str] = Field("all-linear", description="modules that get adapters")
+
+
+class ProductOfExperts(BaseModel):
+    """A bias expert that sees the length alone, trained beside the model (arXiv:2310.05199)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    lr: float = Field(0.03, gt=0, description="of the bias expert; too slow, it takes nothing")
+
+
+class Odin(BaseModel):
+    """A second head that takes the length (arXiv:2402.07319), with the weights of its terms."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    length: float = Field(1.0, ge=0, description="of the heads' correlations with length")
+    orthogonal: float = Field(1.0, ge=0, description="of the cosine between the heads")
 
 
 class DataSettings(BaseModel):
@@ -72,6 +89,15 @@ class TrainSettings(DataSettings):
     label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="share of labels held flipped")
     centring: float = Field(0.0, ge=0, description="weight of (chosen + rejected)**2")
 
+    product_of_experts: ProductOfExperts | None = Field(
+        None, description="a bias expert takes what length predicts (arXiv:2310.05199)"
+    )
+    odin: Odin | None = Field(
+        None, description="a second head takes what length predicts (arXiv:2402.07319)"
+    )
+    word_limits: float = Field(
+        0.0, ge=0, le=1, description="share of pairs also shown with a word limit"
+    )
     calibration: Kind = Field(
         "standardise", description="length: also take off what a response's length explains"
     )
@@ -82,6 +108,12 @@ class TrainSettings(DataSettings):
     save_steps: int = Field(100, ge=1, description="steps between resumable states")
     logging_steps: int = Field(10, ge=1)
     log_to: list[Literal["tensorboard", "wandb"]] = ["tensorboard"]
+
+    @model_validator(mode="after")
+    def _one_that_takes_length(self) -> "TrainSettings":
+        if self.product_of_experts is not None and self.odin is not None:
+            raise ValueError("product_of_experts and odin both take the length: keep one")
+        return self
 
 
 class MemberSettings(BaseModel):
@@ -151,7 +183,7 @@ def parse(kind: type[Model], values: dict[str, Any], where: str) -> Model:
 def _explain(kind: type[BaseModel], error: Any, where: str) -> str:
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] != "extra_forbidden":
-        return f"{where}: {key}: {error['msg']}"
+        return f"{where}: {key}: {error['msg']}" if key else f"{where}: {error['msg']}"
     names = _names(kind)
     near = difflib.get_close_matches(str(error["loc"][-1]), names, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(names))}"
@@ -159,5 +191,5 @@ def _explain(kind: type[BaseModel], error: Any, where: str) -> str:
 
 
 def _names(kind: type[BaseModel]) -> set[str]:
-    nested = (Source, Split, Fold, Lora, MemberSettings)
+    nested = (Source, Split, Fold, Lora, ProductOfExperts, Odin, MemberSettings)
     return set(kind.model_fields).union(*(model.model_fields for model in nested))

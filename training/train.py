@@ -22,8 +22,12 @@ from training import backbone, settings
 from training.data import sources, splits
 from training.data.batches import PairCollator, dataset
 from training.data.encoding import EncodedPair, encode
-from training.data.sources import Loaded
+from training.data.shapes import Pair
+from training.data.sources import Loaded, Source
 from training.frozen_trunk import FrozenTrunk, open_trunk
+from training.length_bias.odin import LengthHead
+from training.length_bias.product_of_experts import LengthExpert
+from training.length_bias.word_limits import with_limits
 from training.seal import seal
 from training.settings import DataSettings, Lora, SettingsError, TrainSettings
 from training.trainer import PairTrainer, Progress, Scorer, arguments, use_bf16
@@ -138,29 +142,43 @@ def train_region(
     """
     limit = config.train_max_tokens or config.max_tokens
     short = Encoder(encoder.tokenizer, encoder.vocab_size, limit)
+    cut = config.truncation_side if config.overlong == "cut" else None
     whole_side = config.split.model_copy(update={"fold": None})
     found: list[EncodedPair] = []
     for one in loaded:
         if one.source.side == "validation":
             continue
-        side = splits.select(one.pairs, whole_side, "train", None)
-        cut = config.truncation_side if config.overlong == "cut" else None
-        whole, over = encode(side, short, cut)
-        encoded = [pair for pair in whole if pair.chosen != pair.rejected]
-        alike = len(whole) - len(encoded)
-        if one.source.pairs_per_prompt is not None:
-            encoded = splits.sample_each_prompt(
-                encoded, one.source.pairs_per_prompt, key=lambda e: e.pair
-            )
-        if one.source.max_pairs is not None:
-            encoded = splits.sample_prompts(encoded, one.source.max_pairs, key=lambda e: e.pair)
-        found += encoded
+        pairs, over, alike = unlike(splits.select(one.pairs, whole_side, "train", None), short, cut)
+        pairs = sample(pairs, one.source)
+        twins, *left_out = unlike(
+            with_limits([pair.pair for pair in pairs], config.word_limits), short, cut
+        )
+        found += pairs + twins
+        with_limit = f", {len(twins)} more with a word limit" if config.word_limits else ""
         print(
-            f"{one.source.name}: {len(encoded)} pairs to train on; {over} over {limit} tokens, "
-            f"{alike} alike after the cut",
+            f"{one.source.name}: {len(pairs)} pairs to train on{with_limit}; "
+            f"{over + left_out[0]} over {limit} tokens, {alike + left_out[1]} alike after the cut",
             flush=True,
         )
     return found
+
+
+def unlike(
+    pairs: Sequence[Pair], encoder: Encoder, cut: Side | None
+) -> tuple[list[EncodedPair], int, int]:
+    """Encoded pairs, how many were over the limit, and how many were alike after the cut."""
+    encoded, over = encode(pairs, encoder, cut)
+    found = [pair for pair in encoded if pair.chosen != pair.rejected]
+    return found, over, len(encoded) - len(found)
+
+
+def sample(pairs: list[EncodedPair], source: Source) -> list[EncodedPair]:
+    """As many of each prompt, and in all, as the source gives."""
+    if source.pairs_per_prompt is not None:
+        pairs = splits.sample_each_prompt(pairs, source.pairs_per_prompt, key=lambda e: e.pair)
+    if source.max_pairs is not None:
+        pairs = splits.sample_prompts(pairs, source.max_pairs, key=lambda e: e.pair)
+    return pairs
 
 
 def validation_pairs(
@@ -219,7 +237,7 @@ def fit(config: TrainSettings, model: PreTrainedModel, data: Data, last: str | N
         trunk = frozen_trunk(config, model, data.region) if config.trunk_cache else None
     trainer = PairTrainer(
         config,
-        model=Scorer(model, trunk),
+        model=Scorer(model, trunk, beside(config, model)),
         args=args,
         train_dataset=dataset(data.pairs, config.kwise),
         data_collator=PairCollator(model, trunk),
@@ -230,6 +248,13 @@ def fit(config: TrainSettings, model: PreTrainedModel, data: Data, last: str | N
     refuse_shards(trainer)
     trainer.train(resume_from_checkpoint=last)
     return trainer
+
+
+def beside(config: TrainSettings, model: PreTrainedModel) -> LengthExpert | LengthHead | None:
+    """What is trained with the model to take the length from it."""
+    if config.product_of_experts is not None:
+        return LengthExpert()
+    return None if config.odin is None else LengthHead(head(model).in_features)
 
 
 def refuse_shards(trainer: PairTrainer) -> None:

@@ -17,34 +17,53 @@ from transformers import (
 )
 
 from plaudit.blocks import upper_states
-from plaudit.reward_model import Batch, PackedBatch, apply_head, can_pack, pooled_states
+from plaudit.reward_model import Batch, PackedBatch, apply_head, can_pack, head, pooled_states
 from training import losses
 from training.data.batches import Judged
 from training.data.prompt_sampler import PromptSampler
 from training.frozen_trunk import FrozenTrunk
+from training.length_bias import odin
+from training.length_bias.odin import LengthHead
+from training.length_bias.product_of_experts import LengthExpert
 from training.precision import has_bf16
-from training.settings import TrainSettings
+from training.settings import Odin, TrainSettings
 
 
 class Forward(NamedTuple):
-    """Raw scores (N,) of a batch's sequences, and the states (N, D) that the head read."""
+    """Raw scores (N,) of a batch's sequences, the states (N, D) that the head read, and what stands
+    beside the scores (N,) while pairs are ranked: zeros, or what is to be kept out of them."""
 
     scores: Tensor
     states: Tensor
+    beside: Tensor
 
 
 class Scorer(nn.Module):
     """Raw scores through ``forward``, where autocast and DDP attach themselves."""
 
-    def __init__(self, model: PreTrainedModel, trunk: FrozenTrunk | None = None):
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        trunk: FrozenTrunk | None = None,
+        beside: LengthExpert | LengthHead | None = None,
+    ):
+        """``beside`` is trained with the model and not saved with it."""
         super().__init__()
         self.model = model
+        self.beside = beside
         self._trunk = trunk
 
-    def forward(self, batch: Batch, states: Tensor | None = None) -> Forward:
-        """With ``states`` (1, T, D) of a frozen trunk, only what is above it runs."""
+    def forward(
+        self, batch: Batch, states: Tensor | None = None, characters: Tensor | None = None
+    ) -> Forward:
+        """With ``states`` (1, T, D) of a frozen trunk, only what is above it runs. What is trained
+        beside the model reads the ``characters`` (N,) of the responses."""
         pooled = self._pooled(batch, states)
-        return Forward(apply_head(self.model, pooled), pooled)
+        scores = apply_head(self.model, pooled)
+        if self.beside is None:
+            return Forward(scores, pooled, torch.zeros_like(scores))
+        assert characters is not None
+        return Forward(scores, pooled, self.beside(pooled, characters))
 
     def _pooled(self, batch: Batch, states: Tensor | None) -> Tensor:
         if states is None:
@@ -61,6 +80,7 @@ class PairTrainer(Trainer):
         super().__init__(**arguments)
         self._settings = settings
         self._backbone: PreTrainedModel = arguments["model"].model
+        self._beside: nn.Module | None = arguments["model"].beside
         self._window = Window()
         self._order: PromptSampler | None = None
         if can_pack(self._backbone) and self.train_dataset is not None:
@@ -74,20 +94,43 @@ class PairTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        found = model(batch=inputs["batch"], states=inputs["states"])
+        found: Forward = model(inputs["batch"], inputs["states"], inputs["characters"])
         judged: Judged = inputs["judged"]
         chosen, rejected = found.scores[judged.chosen], found.scores[judged.rejected]
+        ranked = found.scores + found.beside
         costs = losses.bradley_terry(
-            chosen,
-            rejected,
+            ranked[judged.chosen],
+            ranked[judged.rejected],
             judged.target_margin,
             losses.flipped_probability(judged.soft_label, self._settings.label_smoothing),
         )
         if self._settings.centring:
             costs = costs + self._settings.centring * losses.centring(chosen, rejected)
         loss = losses.mean_over_prompts(costs, judged.prompt)
+        if self._settings.odin is not None:
+            loss = loss + self._apart(self._settings.odin, found, inputs["characters"])
         self._window.add((chosen - rejected).detach(), inputs["tokens"])
         return (loss, found) if return_outputs else loss
+
+    def _apart(self, weights: Odin, found: Forward, characters: Tensor) -> Tensor:
+        """What keeps the two heads apart."""
+        assert isinstance(self._beside, LengthHead)
+        quality = head(self._backbone).weight.flatten().float()
+        away = odin.length_penalty(found.scores, found.beside, characters)
+        crossed = odin.orthogonality(quality, self._beside.weight)
+        return weights.length * away + weights.orthogonal * crossed
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """The parent's; a bias expert learns at a rate of its own."""
+        optimizer: torch.optim.Optimizer = super().create_optimizer(model)
+        expert = self._settings.product_of_experts
+        if expert is not None and self._beside is not None:
+            own = list(self._beside.parameters())
+            theirs = {id(parameter) for parameter in own}
+            for group in optimizer.param_groups:
+                group["params"] = [p for p in group["params"] if id(p) not in theirs]
+            optimizer.add_param_group({"params": own, "lr": expert.lr, "weight_decay": 0.0})
+        return optimizer
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         """Packed batches are of few prompts; padded ones, the parent's, of similar lengths."""

@@ -116,7 +116,7 @@ def test_the_trainer_hears_what_is_known_of_each_label(configure, tokenizer, tmp
     rows = rows_of(known, tokenizer, kwise=False)
     inputs = PairCollator(model)(rows)
     trainer = PairTrainer(config, model=Scorer(model), args=arguments(config))
-    chosen, rejected = Scorer(model)(inputs["batch"], None).scores.tolist()[:2]
+    chosen, rejected = Scorer(model)(inputs["batch"]).scores.tolist()[:2]
     lead, centre = chosen - rejected, 0.5 * (chosen + rejected) ** 2
     first = -0.9 * log_sigmoid(lead - 0.5) - 0.1 * log_sigmoid(0.5 - lead)
     flipped = 0.25 * 0.9 + 0.75 * 0.1

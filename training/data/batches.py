@@ -32,16 +32,24 @@ def groups(pairs: Sequence[EncodedPair], kwise: bool) -> list[list[EncodedPair]]
 
 
 def row(group: Sequence[EncodedPair]) -> dict[str, Any]:
-    """Distinct sequences, which pairs of them were judged, the prompt that orders the data, and the
-    length that groups padded batches."""
+    """Distinct sequences, the characters of their responses, which pairs of them were judged, the
+    prompt that orders the data, and the length that groups padded batches."""
     place: dict[tuple[int, ...], int] = {}
+    characters: list[int] = []
+
+    def place_of(ids: Sequence[int], response: str) -> int:
+        if tuple(ids) not in place:
+            characters.append(len(response))
+        return place.setdefault(tuple(ids), len(place))
+
     better = [
-        [place.setdefault(tuple(ids), len(place)) for ids in (pair.chosen, pair.rejected)]
-        for pair in group
+        [place_of(one.chosen, one.pair.chosen), place_of(one.rejected, one.pair.rejected)]
+        for one in group
     ]
     return {
         "prompt": group[0].pair.first_turn,
         "sequences": [list(ids) for ids in place],
+        "characters": characters,
         "better": better,
         "target_margin": [pair.pair.target_margin for pair in group],
         "soft_label": [pair.pair.soft_label for pair in group],
@@ -95,5 +103,9 @@ class PairCollator:
             "batch": batch,
             "states": states,
             "judged": Judged.of(rows, self._model.device),
+            "characters": torch.tensor(
+                [float(count) for row in rows for count in row["characters"]],
+                device=self._model.device,
+            ),
             "tokens": sum(map(len, sequences)),
         }

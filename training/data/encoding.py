@@ -22,8 +22,8 @@ def encode(
     encoded: list[EncodedPair] = []
     over = 0
     for pair in pairs:
-        chosen = encoder.pair(pair.prompt, pair.chosen)
-        rejected = encoder.pair(pair.prompt, pair.rejected)
+        chosen = encoder.pair(pair.asked, pair.chosen)
+        rejected = encoder.pair(pair.asked, pair.rejected)
         if max(len(chosen), len(rejected)) > encoder.max_tokens:
             over += 1
             if cut is None:

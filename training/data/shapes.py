@@ -39,8 +39,8 @@ class Pair:
     """Two responses to one prompt, the first preferred.
 
     ``target_margin`` is what the chosen score should lead by; ``soft_label``, at least one half, is
-    the probability that the chosen response is the better one. ``rest`` holds the row's other
-    columns.
+    the probability that the chosen response is the better one. With ``word_limit`` the prompt asks
+    for at most so many words. ``rest`` holds the row's other columns.
     """
 
     prompt: tuple[Message, ...]
@@ -50,6 +50,7 @@ class Pair:
     category: str
     target_margin: float = 0.0
     soft_label: float = 1.0
+    word_limit: int | None = None
     rest: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -57,9 +58,19 @@ class Pair:
         return next(turn["content"] for turn in self.prompt if turn["role"] == "user")
 
     @property
+    def asked(self) -> list[Message]:
+        """The prompt as a model reads it, with the limit; the first turn, which decides the side of
+        a split, stays as it was."""
+        if self.word_limit is None:
+            return list(self.prompt)
+        *before, last = self.prompt
+        limit = f"Answer in at most {self.word_limit} words."
+        return [*before, {**last, "content": f"{last['content']}\n\n{limit}"}]
+
+    @property
     def turns(self) -> tuple[tuple[str, str], ...]:
         """The whole prompt, hashable."""
-        return tuple((turn["role"], turn["content"]) for turn in self.prompt)
+        return tuple((turn["role"], turn["content"]) for turn in self.asked)
 
 
 class Comparison(NamedTuple):
@@ -126,8 +137,8 @@ def pairs_of(
             reasons.append(str(error))
         else:
             prompt, chosen, rejected, label, margin = comparison.likelier_first()
-            known = (source, category, margin, label, columns.rest())
-            pairs.append(Pair(tuple(prompt), chosen, rejected, *known))
+            known = (source, category, margin, label)
+            pairs.append(Pair(tuple(prompt), chosen, rejected, *known, rest=columns.rest()))
     return pairs, reasons
 
 

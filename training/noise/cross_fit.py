@@ -138,9 +138,11 @@ def check_columns(pairs: Sequence[Pair]) -> None:
 
 
 def held_out_pairs(member: TrainSettings) -> list[Pair]:
-    """What the member would have been trained on without its fold."""
+    """What the member would have been trained on without its fold; twins with a word limit, whose
+    label is known, are not measured."""
     region = train_region(member, read(member), Encoder.load(member.out, member.max_tokens))
-    return [pair.pair for pair in region if member.split.side(pair.pair) == "held_out"]
+    pairs = [pair.pair for pair in region if pair.pair.word_limit is None]
+    return [pair for pair in pairs if member.split.side(pair) == "held_out"]
 
 
 def measure(members: Sequence[Path], data: DataSettings, side: Side, out: Path) -> None:
