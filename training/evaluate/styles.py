@@ -7,8 +7,15 @@ import numpy as np
 
 from training.evaluate.accuracy import Array, is_right
 
-STYLES = ("concise", "detailed", "markdown")
-DIFFICULTIES = ("easy", "normal", "hard", "average")
+_RICHER = np.tri(3, k=-1, dtype=bool)
+# Which of the pairs (chosen style, rejected style) count, (3, 3). Easy is where the chosen response
+# has the richer style, hard where the rejected one has.
+DIFFICULTIES = {
+    "easy": _RICHER,
+    "normal": np.eye(3, dtype=bool),
+    "hard": _RICHER.T,
+    "average": np.ones((3, 3), dtype=bool),
+}
 
 
 def wins(chosen: Array, rejected: Array) -> Array:
@@ -20,15 +27,9 @@ def wins(chosen: Array, rejected: Array) -> Array:
 
 
 def shares(chosen: Array, rejected: Array) -> Array:
-    """Each row's share of pairs that are right, (N, 4): easy, normal, hard, average.
-
-    Easy is where the chosen response has the richer style, hard where the rejected one has. The
-    average is over all nine pairs.
-    """
+    """Each row's share of pairs that are right, (N, 4), by difficulty; from scores (N, 3)."""
     found = wins(chosen, rejected)
-    lower, diagonal = np.tri(3, k=-1, dtype=bool), np.eye(3, dtype=bool)
-    places = (lower, diagonal, lower.T, np.ones((3, 3), bool))
-    return np.stack([found[:, place].mean(axis=1) for place in places], axis=1)
+    return np.stack([found[:, counts].mean(axis=1) for counts in DIFFICULTIES.values()], axis=1)
 
 
 def accuracy_by_difficulty(chosen: Array, rejected: Array) -> dict[str, float]:
