@@ -36,6 +36,11 @@ DRAWING: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
 }
+ABOUT = {
+    "rm_bench": "RM-Bench (arXiv:2410.16184). Easy: the chosen response has the richer style; "
+    "hard: the rejected one has; normal: the same style; average: all nine pairs of a row, over "
+    "rows, not over domains.",
+}
 NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
 
@@ -72,6 +77,7 @@ def page(evaluation: Evaluation) -> str:
     return template.render(
         evaluation=evaluation,
         provenance=evaluation.provenance,
+        about=ABOUT,
         signed=signed,
         score_histogram=score_histogram,
         margin_histogram=margin_histogram,

@@ -25,6 +25,7 @@ from training.evaluate.candidates import Ensemble, endings
 from training.evaluate.command import main
 from training.evaluate.evaluation import EvaluationError, check_finite, ensemble_rewards
 from training.evaluate.figures import make_row, result
+from training.evaluate.styles import accuracy_by_difficulty
 from training.measure import Measured, accuracy
 
 
@@ -94,6 +95,7 @@ def test_margins_are_drawn_on_the_side_where_they_count():
     measured = Measured(np.array([0.0, 1.0, 5.0]), np.array([0.0, 4.0, 1.0]))
     row = make_row("m", "single", [measured])
     found = result(
+        "plaudit",
         [pair("a", "b")] * 3,
         {"m": measured, "length-only": measured},
         [row, make_row("length-only", "baseline", [measured])],
@@ -336,6 +338,37 @@ def test_a_plain_model_is_evaluated(
 ):
     found = evaluate(save_plain(tmp_path / "plain", tokenizer, 5))
     assert found["rows"][0]["kind"] == "plain"
+
+
+def test_rm_bench_is_reported_by_difficulty_beside_length(
+    tmp_path: Path, data_file: Path, tiny_checkpoint: Path, evaluate: Evaluate
+):
+    rows = [
+        {
+            "prompt": f"Question number {i}?",
+            "chosen_styles": [f"Yes {i}.", f"Yes {i}, so it is.", f"**Yes {i}**, so it really is."],
+            "rejected_styles": [f"No {i}.", f"No {i}, it is not.", f"**No {i}**, it is never."],
+        }
+        for i in range(8)
+    ]
+    path = tmp_path / "styles.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = yaml.safe_load(data_file.read_text())
+    data["sources"] = [{"name": "styles", "path": str(path), "shape": "rm_bench"}]
+    data_file.write_text(yaml.safe_dump(data))
+    found = evaluate(tiny_checkpoint)["sources"]["styles"]
+    assert found["pairs"] == 72
+    scores = np.array([line["scores"]["m0"] for line in score_lines(tmp_path)]).reshape(8, 3, 3, 2)
+    expected = accuracy_by_difficulty(scores[:, :, 0, 0], scores[:, 0, :, 1])
+    for name, value in expected.items():
+        figure = found["benchmark"][name]
+        assert figure["rows"]["m0"]["value"] == pytest.approx(value)
+        assert figure["rows"]["m0"]["low"] <= value <= figure["rows"]["m0"]["high"]
+    assert found["benchmark"]["easy"]["rows"]["length-only"]["value"] == 1
+    assert found["benchmark"]["hard"]["rows"]["length-only"]["value"] == 0
+    page = (tmp_path / "out" / "evaluation.html").read_text()
+    assert "<th>concise over markdown</th>" in page
+    assert "2410.16184" in page
 
 
 def test_what_would_mislead_is_refused(

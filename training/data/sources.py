@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from training.data.columns import RowError
+from training.data.groups import Group
 from training.data.jsonlines import DataError, Row, parse_lines
-from training.data.shapes import Pair, Shape, pairs_of
+from training.data.shapes import EVALUATION_ONLY, Pair, Shape, group_of, pairs_of
 
 NOT_AN_OBJECT = "not a JSON object"
 
@@ -28,21 +30,38 @@ class Source(BaseModel):
     shape: Shape = Field("plaudit", description="how a row holds its pairs")
     columns: dict[str, str] = Field({}, description="our column name: the name in the file")
     sha256: str | None = Field(None, description="refuse the file if its digest differs")
-    side: Literal["train", "validation"] | None = Field(
-        None, description="train on it only, or measure with it only; default: both"
+    side: Literal["train", "validation", "benchmark"] | None = Field(
+        None,
+        description="train on it only, measure with it only, or benchmark: plaudit evaluate "
+        "measures with all of it, training refuses it; default: train and measure",
     )
     pairs_per_prompt: int | None = Field(
         None, ge=1, description="train on this many pairs of each prompt, chosen by digest"
     )
     max_pairs: int | None = Field(None, ge=1, description="keep this many, chosen by digest")
 
+    @model_validator(mode="after")
+    def _is_measured_whole(self) -> "Source":
+        if self.shape in EVALUATION_ONLY and self.side not in (None, "benchmark"):
+            raise ValueError(
+                f"shape {self.shape} is a benchmark's, which plaudit evaluate measures whole; "
+                "leave side out"
+            )
+        return self
+
+    @property
+    def is_benchmark(self) -> bool:
+        return self.side == "benchmark" or self.shape in EVALUATION_ONLY
+
 
 @dataclass
 class Loaded:
-    """The pairs of a source, the digest of its bytes, and what did not fit with its line."""
+    """The rows and pairs of a source, the digest of its bytes, and what did not fit with its
+    line."""
 
     source: Source
     digest: str
+    groups: list[Group] = field(default_factory=list)
     pairs: list[Pair] = field(default_factory=list)
     refused: list[tuple[int, str]] = field(default_factory=list)
 
@@ -65,7 +84,13 @@ def load(source: Source) -> Loaded:
         if row is None:
             loaded.refused.append((number, NOT_AN_OBJECT))
             continue
-        pairs, reasons = pairs_of(row, source.shape, source.columns, source.name)
+        try:
+            group = group_of(row, source.shape, source.columns, number)
+        except RowError as error:
+            loaded.refused.append((number, str(error)))
+            continue
+        pairs, reasons = pairs_of(group, source.name, source.is_benchmark)
+        loaded.groups.append(group)
         loaded.pairs += pairs
         loaded.refused += [(number, reason) for reason in reasons]
     if not loaded.pairs:

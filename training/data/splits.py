@@ -6,6 +6,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from training.data.jsonlines import DataError
 from training.data.shapes import Pair
 
 Item = TypeVar("Item")
@@ -62,7 +63,17 @@ def unit_digest(text: str, salt: str = "") -> float:
 
 
 def select(pairs: Iterable[Pair], split: Split, name: Name, max_pairs: int | None) -> list[Pair]:
-    """The pairs of one side in file order; ``max_pairs`` of them, chosen by digest."""
+    """The pairs of one side in file order; ``max_pairs`` of them, chosen by digest.
+
+    A benchmark has no side.
+    """
+    pairs = list(pairs)
+    benchmark = next((pair.source for pair in pairs if pair.benchmark), None)
+    if benchmark is not None:
+        raise DataError(
+            f"{benchmark}: a benchmark, which is never trained on nor part of a checkpoint's "
+            "statistics; take it out of these settings and give it to plaudit evaluate"
+        )
     side = [pair for pair in pairs if split.side(pair) == name]
     return side if max_pairs is None else sample(side, max_pairs, key=lambda pair: pair)
 
@@ -70,6 +81,20 @@ def select(pairs: Iterable[Pair], split: Split, name: Name, max_pairs: int | Non
 def sample(items: Sequence[Item], count: int, key: Callable[[Item], Pair]) -> list[Item]:
     """``count`` items in their order, ranked by the digest of their pair alone."""
     return _first(items, count, lambda item: _pair_digest(key(item)))
+
+
+def sample_rows(pairs: Sequence[Pair], count: int) -> list[Pair]:
+    """Pairs of whole rows of a file, in their order, rows ranked by digest: as many as ``count``
+    pairs hold, and at least one."""
+    rows: dict[int, list[int]] = {}
+    for place, pair in enumerate(pairs):
+        rows.setdefault(pair.line, []).append(place)
+    kept: list[int] = []
+    for places in sorted(rows.values(), key=lambda places: _pair_digest(pairs[places[0]])):
+        if kept and len(kept) + len(places) > count:
+            break
+        kept += places
+    return [pairs[place] for place in sorted(kept)]
 
 
 def sample_prompts(items: Sequence[Item], count: int, key: Callable[[Item], Pair]) -> list[Item]:

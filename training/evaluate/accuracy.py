@@ -1,10 +1,10 @@
 """Accuracy with intervals that respect repeated prompts. Pure.
 
-Letters: P pairs, R rows of the report, G distinct prompts, B resamples.
+Letters: P pairs, F figures, R rows of the report, G distinct prompts, B resamples.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from msgspec import Struct
@@ -30,27 +30,47 @@ def is_right(chosen: Array, rejected: Array) -> Array:
     return found
 
 
-def resampled(right: Array, prompts: Sequence[str], seed: int = SEED) -> Array:
-    """Accuracies (B, R) of ``right`` (P, R) when G prompts are drawn with replacement.
+class Means(NamedTuple):
+    """Means (F, R) and what they are in each resample (B, F, R); not a number where a resample has
+    nothing to average."""
+
+    values: Array
+    draws: Array
+
+
+def weighted_means(
+    values: Array, weights: Array, prompts: Sequence[str], seed: int = SEED
+) -> Means:
+    """Means of ``values``, (P, F, R) or (P, 1, R), with ``weights`` (P, F), and those when G
+    prompts are drawn with replacement.
 
     A prompt brings all its pairs, because pairs of one prompt succeed and fail together: drawing
-    pairs would count a repeated prompt as new evidence. Every row sees the same draws.
+    pairs would count a repeated prompt as new evidence. Every figure and row sees the same draws.
     """
     _, prompt = np.unique(np.asarray(prompts), return_inverse=True)
-    pairs = np.bincount(prompt)
-    wins = np.zeros((len(pairs), right.shape[1]))
-    np.add.at(wins, prompt, right)
+    count = int(prompt.max()) + 1
+    weighted = values * weights[:, :, None]
+    sizes = np.zeros((count, weights.shape[1]))
+    sums = np.zeros((count, *weighted.shape[1:]))
+    np.add.at(sizes, prompt, weights)
+    np.add.at(sums, prompt, weighted)
     generator = np.random.default_rng(seed)
-    found = np.empty((RESAMPLES, right.shape[1]))
-    for draw in range(RESAMPLES):
-        times = np.bincount(generator.integers(len(pairs), size=len(pairs)), minlength=len(pairs))
-        found[draw] = times @ wins / (times @ pairs)
-    return found
+    draws = np.empty((RESAMPLES, *weighted.shape[1:]))
+    with np.errstate(invalid="ignore"):
+        for draw in range(RESAMPLES):
+            times = np.bincount(generator.integers(count, size=count), minlength=count)
+            draws[draw] = np.tensordot(times, sums, 1) / (times @ sizes)[:, None]
+    return Means(sums.sum(axis=0) / sizes.sum(axis=0)[:, None], draws)
+
+
+def resampled(right: Array, prompts: Sequence[str], seed: int = SEED) -> Array:
+    """Accuracies (B, R) of ``right`` (P, R) in each resample."""
+    return weighted_means(right[:, None], np.ones((len(right), 1)), prompts, seed).draws[:, 0]
 
 
 def estimates(values: Array, draws: Array) -> list[Estimate]:
     """Values (R,) with the percentiles of their draws (B, R)."""
-    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    low, high = np.nanquantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
     return [Estimate(*map(float, row)) for row in zip(values, low, high, strict=True)]
 
 

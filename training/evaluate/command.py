@@ -10,6 +10,7 @@ import msgspec
 
 from training import report, settings
 from training.data import sources
+from training.data.shapes import LISTED
 from training.data.sources import Loaded
 from training.evaluate import candidates, evaluation, figures, provenance
 from training.evaluate.evaluation import SIDES, Pairs, Scores
@@ -29,10 +30,14 @@ def main(argv: Sequence[str]) -> int:
     found = candidates.read(paths)
     loaded = read(config)
     pairs = evaluation.choose(loaded, config.split, options.split)
-    kept, encoded = evaluation.encode_all(found, pairs, options.overlong)
+    shapes = {source.name: source.shape for source in config.sources}
+    listed = {name for name, shape in shapes.items() if shape in LISTED}
+    kept, encoded = evaluation.encode_all(found, pairs, options.overlong, listed)
     scores = evaluation.score_all(found, kept, encoded, dtype)
     rows = figures.make_rows(found, scores)
-    results = {name: figures.result(some, scores[name], rows) for name, some in kept.items()}
+    results = {
+        name: figures.result(shapes[name], some, scores[name], rows) for name, some in kept.items()
+    }
     made = {
         "command": shlex.join(["plaudit", "evaluate", *argv]),
         "side": options.split,
@@ -60,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
         "--split",
         choices=SIDES,
         default="test",
-        help="side to evaluate; all: a benchmark nobody trains on; default: %(default)s",
+        help="side to evaluate, of benchmarks always all; default: %(default)s",
     )
     found.add_argument(
         "--dtype",

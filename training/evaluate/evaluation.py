@@ -2,7 +2,8 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Literal, get_args
 
 import numpy as np
@@ -16,7 +17,7 @@ from plaudit.joint_model import Asked, JointModel
 from plaudit.reward_model import RewardModel
 from training.data import splits
 from training.data.encoding import EncodedPair, encode
-from training.data.shapes import Pair
+from training.data.shapes import LISTED, Pair
 from training.data.sources import Loaded
 from training.data.splits import Split
 from training.evaluate.accuracy import Array
@@ -41,8 +42,7 @@ class EvaluationError(ValueError):
 
 
 def choose(loaded: Iterable[Loaded], split: Split, side: Side) -> Pairs:
-    """The pairs of each source that measures, on one side; ``all`` is for benchmarks nobody trains
-    on."""
+    """The pairs of each source that measures, on one side; of a benchmark all."""
     found: Pairs = {}
     for one in loaded:
         if one.source.side == "train":
@@ -50,10 +50,13 @@ def choose(loaded: Iterable[Loaded], split: Split, side: Side) -> Pairs:
         name, limit = one.source.name, one.source.max_pairs
         if name in found:
             raise EvaluationError(f"two sources are named {name!r}; name them apart")
-        if side != "all":
-            pairs = splits.select(one.pairs, split, side, limit)
-        else:
-            pairs = one.pairs if limit is None else splits.sample(one.pairs, limit, lambda p: p)
+        pairs = one.pairs
+        if side != "all" and not one.source.is_benchmark:
+            pairs = splits.select(pairs, split, side, None)
+        if limit is not None and one.source.shape in LISTED:
+            pairs = splits.sample_rows(pairs, limit)
+        elif limit is not None:
+            pairs = splits.sample(pairs, limit, lambda pair: pair)
         if not pairs:
             raise EvaluationError(
                 f"{name}: no pair is on the {side} side; change split or use --split all"
@@ -75,25 +78,31 @@ def encoders(candidates: Candidates) -> dict[Key, Encoder]:
     return {k: Encoder.load(one.path, one.manifest.max_tokens) for k, one in owners.items()}
 
 
-def fitting(pairs: Pairs, found: Iterable[Encoder]) -> Pairs:
-    """The pairs within every encoder's limit, so that all rows see the same pairs."""
-    kept = dict(pairs)
-    for encoder in found:
-        kept = {
-            source: [pair.pair for pair in encode(some, encoder, None)[0]]
-            for source, some in kept.items()
-        }
+def fitting(pairs: Pairs, found: Sequence[Encoder], listed: Collection[str]) -> Pairs:
+    """The pairs within every encoder's limit, so that all rows see the same pairs; of a ``listed``
+    source those of rows that fit whole."""
+    kept = {source: _fitting(some, found, source in listed) for source, some in pairs.items()}
     empty = [source for source, some in kept.items() if not some]
     if empty:
         raise EvaluationError(f"no pair of {', '.join(empty)} fits: use --overlong cut")
     return kept
 
 
-def encode_all(candidates: Candidates, pairs: Pairs, overlong: Overlong) -> tuple[Pairs, Encoded]:
+def _fitting(pairs: list[Pair], found: Sequence[Encoder], listed: bool) -> list[Pair]:
+    lines = Counter(pair.line for pair in pairs)
+    for encoder in found:
+        pairs = [pair.pair for pair in encode(pairs, encoder, None)[0]]
+    whole = Counter(pair.line for pair in pairs)
+    return [pair for pair in pairs if not listed or whole[pair.line] == lines[pair.line]]
+
+
+def encode_all(
+    candidates: Candidates, pairs: Pairs, overlong: Overlong, listed: Collection[str]
+) -> tuple[Pairs, Encoded]:
     """The pairs to score, and their token ids: pairs over a limit are cut at the checkpoint's
-    side, or dropped for every row."""
+    side, or dropped for every row; of a ``listed`` source whole rows of the file."""
     found = encoders(candidates)
-    kept = fitting(pairs, found.values()) if overlong == "drop" else pairs
+    kept = fitting(pairs, [*found.values()], listed) if overlong == "drop" else pairs
     encoded = {
         k: {source: encode(some, encoder, k[-1]) for source, some in kept.items()}
         for k, encoder in found.items()

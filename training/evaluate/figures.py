@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from msgspec import Struct
 
-from training.data.shapes import Pair
+from training.data.shapes import Pair, Shape
 from training.evaluate.accuracy import (
     Array,
     Estimate,
@@ -20,6 +20,7 @@ from training.evaluate.accuracy import (
     is_right,
 )
 from training.evaluate.baselines import LENGTH_ONLY, length_correlation
+from training.evaluate.benchmarks import Table, figures_of
 from training.evaluate.candidates import ENS, Candidates
 from training.evaluate.evaluation import Scores
 from training.measure import Measured
@@ -62,12 +63,14 @@ class Category(Struct, frozen=True):
 
 
 class SourceResult(Struct, frozen=True):
-    """One source: its figures by row and its categories by name."""
+    """One source: its figures by row, its categories by name, and the figures of its shape."""
 
+    shape: Shape
     pairs: int
     prompts: int
     figures: dict[str, Figures]
     categories: dict[str, Category]
+    benchmark: Table
 
 
 class Evaluation(Struct, frozen=True):
@@ -110,7 +113,7 @@ def make_row(name: str, kind: str, measured: Iterable[Measured]) -> Row:
 
 
 def result(
-    pairs: Sequence[Pair], measured: Mapping[str, Measured], rows: Sequence[Row]
+    shape: Shape, pairs: Sequence[Pair], measured: Mapping[str, Measured], rows: Sequence[Row]
 ) -> SourceResult:
     """The figures of every row on the P pairs of one source."""
     names = [row.name for row in rows]
@@ -126,7 +129,12 @@ def result(
         for row, both in zip(rows, estimates, strict=True)
     }
     return SourceResult(
-        len(pairs), len(set(digests)), figures, categories(pairs, digests, right, names)
+        shape=shape,
+        pairs=len(pairs),
+        prompts=len(set(digests)),
+        figures=figures,
+        categories=categories(pairs, digests, right, names),
+        benchmark=figures_of(shape, pairs, digests, {name: measured[name] for name in names}),
     )
 
 
