@@ -254,7 +254,7 @@ def beside(config: TrainSettings, model: PreTrainedModel) -> LengthExpert | Leng
     """What is trained with the model to take the length from it."""
     if config.product_of_experts is not None:
         return LengthExpert()
-    return None if config.odin is None else LengthHead(head(model).in_features)
+    return None if config.odin is None else LengthHead(head(model).in_features, config.odin)
 
 
 def refuse_shards(trainer: PairTrainer) -> None:

@@ -22,11 +22,10 @@ from training import losses
 from training.data.batches import Judged
 from training.data.prompt_sampler import PromptSampler
 from training.frozen_trunk import FrozenTrunk
-from training.length_bias import odin
 from training.length_bias.odin import LengthHead
 from training.length_bias.product_of_experts import LengthExpert
 from training.precision import has_bf16
-from training.settings import Odin, TrainSettings
+from training.settings import TrainSettings
 
 
 class Forward(NamedTuple):
@@ -80,7 +79,7 @@ class PairTrainer(Trainer):
         super().__init__(**arguments)
         self._settings = settings
         self._backbone: PreTrainedModel = arguments["model"].model
-        self._beside: nn.Module | None = arguments["model"].beside
+        self._beside: LengthExpert | LengthHead | None = arguments["model"].beside
         self._window = Window()
         self._order: PromptSampler | None = None
         if can_pack(self._backbone) and self.train_dataset is not None:
@@ -107,18 +106,13 @@ class PairTrainer(Trainer):
         if self._settings.centring:
             costs = costs + self._settings.centring * losses.centring(chosen, rejected)
         loss = losses.mean_over_prompts(costs, judged.prompt)
-        if self._settings.odin is not None:
-            loss = loss + self._apart(self._settings.odin, found, inputs["characters"])
+        if self._beside is not None:
+            quality = head(self._backbone).weight.flatten().float()
+            loss = loss + self._beside.penalty(
+                quality, found.scores, found.beside, inputs["characters"]
+            )
         self._window.add((chosen - rejected).detach(), inputs["tokens"])
         return (loss, found) if return_outputs else loss
-
-    def _apart(self, weights: Odin, found: Forward, characters: Tensor) -> Tensor:
-        """What keeps the two heads apart."""
-        assert isinstance(self._beside, LengthHead)
-        quality = head(self._backbone).weight.flatten().float()
-        away = odin.length_penalty(found.scores, found.beside, characters)
-        crossed = odin.orthogonality(quality, self._beside.weight)
-        return weights.length * away + weights.orthogonal * crossed
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """The parent's; a bias expert learns at a rate of its own."""

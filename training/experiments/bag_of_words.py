@@ -19,6 +19,8 @@ from torch import Tensor, nn
 
 from training import losses
 from training.data.shapes import Pair
+from training.length_bias.odin import LengthHead
+from training.length_bias.product_of_experts import LengthExpert
 from training.measure import Array
 
 RESPONSE_FEATURES = 2**17
@@ -30,10 +32,11 @@ BATCH_PAIRS = 64
 
 @dataclass(frozen=True)
 class Texts:
-    """Features (N, F) of the distinct responses of some pairs, and where each pair's two stand,
-    (P, 2): the chosen first."""
+    """Features (N, F) and characters (N,) of the distinct responses of some pairs, and where each
+    pair's two stand, (P, 2): the chosen first."""
 
     features: csr_matrix
+    characters: Array
     places: Array
 
     @classmethod
@@ -53,7 +56,7 @@ class Texts:
         )
         responses = words.transform([response for _, response in place])
         features = hstack([responses, asked.transform(prompts)], "csr", np.float32)
-        return cls(features, np.array(places))
+        return cls(features, np.array([len(text) for _, text in place]), np.array(places))
 
 
 @dataclass(frozen=True)
@@ -82,15 +85,32 @@ class BagOfWords(nn.Module):
 
     def forward(self, rows: csr_matrix) -> Tensor:
         """Scores (N,) of N rows of features."""
+        return self.states(rows) @ self.score
+
+    def states(self, rows: csr_matrix) -> Tensor:
+        """What the head reads of N rows of features, (N, H)."""
         indices, starts, values = (
             torch.from_numpy(array) for array in (rows.indices, rows.indptr[:-1], rows.data)
         )
         hidden: Tensor = self.words(indices.long(), starts.long(), per_sample_weights=values)
-        return torch.relu(hidden + self.bias) @ self.score
+        return torch.relu(hidden + self.bias)
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What is trained with the model to take the length from it, and how fast."""
+
+    module: LengthExpert | LengthHead
+    lr: float = LEARNING_RATE
 
 
 def train(
-    texts: Texts, labels: Labels, elements: Sequence[Array], epochs: int, seed: int
+    texts: Texts,
+    labels: Labels,
+    elements: Sequence[Array],
+    epochs: int,
+    seed: int,
+    beside: Beside | None = None,
 ) -> Iterator[BagOfWords]:
     """The model after each epoch. Each element holds the indices of its pairs: one pair, or all of
     a prompt. The seed decides the first weights and the order of the elements; a batch has as many
@@ -98,6 +118,8 @@ def train(
     generator = torch.Generator().manual_seed(seed)
     model = BagOfWords(texts.features.shape[1], generator)
     optimiser = torch.optim.Adagrad(model.parameters(), LEARNING_RATE)
+    if beside is not None:
+        optimiser.add_param_group({"params": [*beside.module.parameters()], "lr": beside.lr})
     # Said aloud, or Adagrad warns of it.
     torch.sparse.check_sparse_tensor_invariants.disable()  # type: ignore[no-untyped-call]
     places = np.where(labels.swapped[:, None], texts.places[:, ::-1], texts.places)
@@ -108,14 +130,22 @@ def train(
             batch = [elements[number] for number in order[start : start + size]]
             pairs = np.concatenate(batch)
             prompt = torch.from_numpy(np.repeat(np.arange(len(batch)), [len(e) for e in batch]))
-            chosen, rejected = model(texts.features[places[pairs].T.ravel()]).chunk(2)
+            rows = places[pairs].T.ravel()
+            states = model.states(texts.features[rows])
+            scores, penalty = states @ model.score, torch.zeros(())
+            if beside is not None:
+                lengths = torch.from_numpy(texts.characters[rows]).float()
+                own = beside.module(states, lengths)
+                penalty = beside.module.penalty(model.score, scores, own, lengths)
+                scores = scores + own
+            chosen, rejected = scores.chunk(2)
             margin, label = (
                 torch.from_numpy(known[pairs]).float()
                 for known in (labels.target_margin, labels.soft_label)
             )
             costs = losses.bradley_terry(chosen, rejected, margin, 1 - label)
             optimiser.zero_grad()
-            loss = losses.mean_over_prompts(costs, prompt)
+            loss = losses.mean_over_prompts(costs, prompt) + penalty
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
         yield model
@@ -127,6 +157,13 @@ def train_on_pairs(
     """A model of ``pairs``, indices of those to train on, after the last epoch."""
     *_, model = train(texts, labels, list(pairs[:, None]), epochs, seed)
     return model
+
+
+@torch.no_grad()
+def scores_of(model: BagOfWords, texts: Texts) -> Array:
+    """Scores (N,) of all responses."""
+    found: Array = model(texts.features).numpy().astype(np.float64)
+    return found
 
 
 @torch.no_grad()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from training.data.jsonlines import DataError
 from training.data.shapes import Pair, Shape
-from training.data.sources import Source, load
+from training.data.sources import Loaded, Source, load
 from training.data.splits import unit_digest
 
 
@@ -15,6 +15,11 @@ def rmb_pairs(data: Path, share: float = 1.0) -> list[Pair]:
 
 def read(data: Path, name: str, shape: Shape, share: float = 1.0) -> list[Pair]:
     """The pairs of a file, of a share of its prompts by digest."""
+    pairs = load_file(data, name, shape).pairs
+    return [pair for pair in pairs if unit_digest(pair.first_turn, salt="share") < share]
+
+
+def load_file(data: Path, name: str, shape: Shape) -> Loaded:
     manifest = data / "MANIFEST.json"
     if not manifest.is_file():
         raise DataError(
@@ -22,5 +27,4 @@ def read(data: Path, name: str, shape: Shape, share: float = 1.0) -> list[Pair]:
         )
     file = f"{name}.jsonl.gz"
     digests = {entry["file"]: entry["sha256"] for entry in json.loads(manifest.read_text())}
-    pairs = load(Source(name=name, path=data / file, shape=shape, sha256=digests[file])).pairs
-    return [pair for pair in pairs if unit_digest(pair.first_turn, salt="share") < share]
+    return load(Source(name=name, path=data / file, shape=shape, sha256=digests[file]))

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, normalize
 
+from training.settings import Odin
+
 # Keeps the gradient finite where all scores of a batch are alike.
 EPSILON = 1e-6
 
@@ -17,14 +19,22 @@ EPSILON = 1e-6
 class LengthHead(nn.Module):
     """The head that takes the length: ``w . state``."""
 
-    def __init__(self, width: int):
+    def __init__(self, width: int, weights: Odin):
         super().__init__()
+        self._weights = weights
         self.weight = nn.Parameter(torch.randn(width) * 0.1 * (width + 1) ** -0.5)
 
     def forward(self, states: Tensor, characters: Tensor) -> Tensor:
         """Its scores (N,) of states (N, D), in fp32; the lengths only stand in the penalty."""
         with torch.autocast(states.device.type, enabled=False):
             return states.float() @ self.weight
+
+    def penalty(self, head: Tensor, scores: Tensor, own: Tensor, characters: Tensor) -> Tensor:
+        """What keeps the quality head's weight (D,) and scores (N,), and this head's, apart."""
+        away = length_penalty(scores, own, characters)
+        return self._weights.length * away + self._weights.orthogonal * orthogonality(
+            head, self.weight
+        )
 
 
 def correlation(scores: Tensor, characters: Tensor) -> Tensor:

@@ -26,3 +26,7 @@ class LengthExpert(nn.Module):
         """What lengths (N,) alone say for their responses, (N,); the states are not looked at."""
         place = torch.log1p(characters) - MIDDLE
         return torch.stack([place, place**2, place**3], dim=1) @ self.weight
+
+    def penalty(self, head: Tensor, scores: Tensor, own: Tensor, characters: Tensor) -> Tensor:
+        """Nothing but the ranking is asked of the two."""
+        return torch.zeros((), device=scores.device)

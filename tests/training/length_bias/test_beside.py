@@ -89,7 +89,7 @@ def test_odin_ranks_each_pair_by_itself_and_adds_its_terms(configure, tokenizer,
     )
     inputs = PairCollator(model)(rows)
     torch.manual_seed(1)
-    second = LengthHead(head(model).in_features)
+    second = LengthHead(head(model).in_features, config.odin)
     scorer = Scorer(model, beside=second)
     trainer = PairTrainer(config, model=scorer, args=arguments(config))
     found = scorer(inputs["batch"], None, inputs["characters"])
