@@ -90,7 +90,7 @@ def sources(settings: Settings) -> Sources:
             found.add_file(path)
         else:
             raise SettingsError(
-                f"{path}: neither a checkpoint directory nor a file of an ensemble or of objectives"
+                f"{path}: neither a checkpoint directory nor an ensemble or objectives file"
             )
     if settings.config is not None:
         config = read_config(settings.config)

@@ -8,7 +8,6 @@ from typing import Literal, get_args
 import numpy as np
 
 from plaudit import checkpoint
-from plaudit.aggregate import aggregate
 from plaudit.checkpoint import Calibration, Manifest
 from plaudit.conversation import Encoder
 from plaudit.joint_model import Asked, JointModel
@@ -20,7 +19,7 @@ from training.data.sources import Loaded
 from training.data.splits import Split
 from training.evaluate.accuracy import Array
 from training.evaluate.baselines import LENGTH_ONLY, length_only
-from training.evaluate.candidates import PLAIN_MAX_TOKENS, Candidates, Checkpoint, Ensemble
+from training.evaluate.candidates import PLAIN_MAX_TOKENS, Bundle, Candidates, Checkpoint, Ensemble
 from training.measure import Measured
 
 Side = Literal[splits.Name, "all"]
@@ -101,7 +100,7 @@ def encode_all(candidates: Candidates, pairs: Pairs, overlong: Overlong) -> tupl
 
 
 def score_all(candidates: Candidates, pairs: Pairs, encoded: Encoded, dtype: str) -> Scores:
-    """Scores of every checkpoint, then of ensembles and the baseline."""
+    """Scores of every checkpoint, then of ensembles, bundles and the baseline."""
     scores: Scores = {source: {} for source in pairs}
     for family, joint in families(candidates.checkpoints.values(), dtype):
         for source in pairs:
@@ -112,8 +111,8 @@ def score_all(candidates: Candidates, pairs: Pairs, encoded: Encoded, dtype: str
         del joint  # before the next family is loaded
     calibrations = {n: c.manifest.calibration for n, c in candidates.checkpoints.items()}
     for source, rows in scores.items():
-        for ensemble in candidates.ensembles:
-            rows[ensemble.name] = ensemble_rewards(ensemble, calibrations, rows)
+        for one in candidates.combined:
+            rows[one.name] = ensemble_rewards(one, calibrations, rows)
         rows[LENGTH_ONLY] = length_only(pairs[source])
     return scores
 
@@ -167,16 +166,18 @@ def check_finite(measured: Measured, name: str, source: str) -> None:
 
 
 def ensemble_rewards(
-    ensemble: Ensemble, calibrations: Mapping[str, Calibration], rows: Mapping[str, Measured]
+    ensemble: Ensemble | Bundle,
+    calibrations: Mapping[str, Calibration],
+    rows: Mapping[str, Measured],
 ) -> Measured:
-    """The ensemble's rewards: its members' scores calibrated, as served, then aggregated."""
+    """The ensemble's rewards: its members' scores calibrated, as served, then combined."""
 
     def combine(members: Sequence[Array]) -> Array:
         rewards = [
             [calibrations[name].reward(float(score)) for score in scores]
             for name, scores in zip(ensemble.members, members, strict=True)
         ]
-        return aggregate(np.array(rewards).T, ensemble.aggregate, ensemble.coefficient)
+        return ensemble.combine(np.array(rewards).T)
 
     return Measured(
         combine([rows[name].chosen for name in ensemble.members]),
