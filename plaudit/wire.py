@@ -9,6 +9,8 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 Aggregate = Literal["mean", "median", "wco", "lcb", "uwo"]
 Truncation = Literal["error", "left", "right"]
+# Beyond it a number is no weight, and a sum may not be finite.
+MAX_WEIGHT = 1e6
 ItemErrorType = Literal[
     "malformed",
     "empty",
@@ -53,12 +55,14 @@ class Group(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ScoreRequest(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Body of ``POST /score``: ``items`` or ``groups``."""
+    """Body of ``POST /score``: ``items`` or ``groups``; ``weights`` by objective, of a bundle,
+    default to the bundle's own."""
 
     model: str | None = None
     items: list[Item] | None = None
     groups: list[Group] | None = None
     truncation: Truncation = "error"
+    weights: dict[str, Annotated[float, Meta(ge=0, le=MAX_WEIGHT)]] | None = None
 
 
 class EnsembleRequest(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -81,10 +85,15 @@ class ItemError(Struct, frozen=True):
 
 
 class ItemResult(Struct, frozen=True):
-    """One item of a response: a score (of one model), tokens and cuts, or an error."""
+    """One item of a response: a score (of one model), tokens and cuts, or an error.
+
+    Of a bundle, ``objectives`` and ``scores``: every member's calibrated reward and raw score.
+    """
 
     score: float | UnsetType = UNSET
     reward: float | UnsetType = UNSET
+    objectives: dict[str, float] | UnsetType = UNSET
+    scores: dict[str, float] | UnsetType = UNSET
     tokens: int | UnsetType = UNSET
     truncated: int | UnsetType = UNSET
     cached: bool | UnsetType = UNSET
@@ -100,13 +109,15 @@ class Usage(Struct, frozen=True):
 
 
 class ScoreResponse(Struct, frozen=True):
-    """``rewards`` (N,) in request order; null where ``items`` has an error."""
+    """``rewards`` (N,) in request order; null where ``items`` has an error. ``weights`` are those
+    that a bundle's objectives were summed with."""
 
     model: str
     revision: str
     rewards: list[float | None]
     items: list[ItemResult]
     usage: Usage
+    weights: dict[str, float] | UnsetType = UNSET
 
 
 class MemberInfo(Struct, frozen=True):
@@ -132,14 +143,15 @@ class EnsembleResponse(Struct, frozen=True):
 
 
 class ModelInfo(Struct, frozen=True):
-    """One entry of ``GET /models``."""
+    """One entry of ``GET /models``; ``weights`` are a bundle's, by objective."""
 
     name: str
-    kind: Literal["single", "warm", "plain", "ensemble"]
+    kind: Literal["single", "warm", "plain", "ensemble", "objectives"]
     revision: str
     max_tokens: int
     dtype: str
     members: list[str]
+    weights: dict[str, float] | UnsetType = UNSET
 
 
 class ModelList(Struct, frozen=True):

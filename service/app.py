@@ -118,7 +118,7 @@ def add_scoring(app: FastAPI, scorer: Scorer, settings: Settings, metrics: Metri
 
     @app.post("/score")
     async def score(request: Request) -> Response:
-        """Rewards of one model for items or groups."""
+        """Rewards of one model, or the weighted sums of a bundle, for items or groups."""
         return await answer(request, score_decoder, scorer.score)
 
     @app.post("/ensemble_score")

@@ -1,6 +1,6 @@
-"""What is loaded: members by name, ensembles over them."""
+"""What is loaded: members by name, ensembles and bundles of objectives over them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -8,10 +8,12 @@ from typing import TypeVar
 import msgspec
 import yaml
 
-from plaudit import ensemble
+from plaudit import joint_file
 from plaudit.checkpoint import CheckpointError, sha256
 from plaudit.ensemble import EnsembleFile
+from plaudit.objectives import ObjectivesFile
 from plaudit.wire import Aggregate, ModelInfo
+from service.bundle import Bundle
 from service.member import Engine, Member
 from service.metrics import Metrics
 from service.problems import Failure, quote
@@ -35,10 +37,12 @@ class Ensemble:
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The file of ``--config``: names to checkpoint directories, names to ensembles of them."""
+    """The file of ``--config``: names to checkpoint directories, names to ensembles of them, names
+    to bundles of objectives."""
 
     models: dict[str, str]
     ensembles: dict[str, EnsembleFile] = {}
+    bundles: dict[str, ObjectivesFile] = {}
 
 
 @dataclass
@@ -47,6 +51,7 @@ class Sources:
 
     models: dict[str, Path] = field(default_factory=dict)
     ensembles: dict[str, EnsembleFile] = field(default_factory=dict)
+    bundles: dict[str, ObjectivesFile] = field(default_factory=dict)
 
     def add_model(self, name: str, path: Path) -> None:
         if self.models.setdefault(name, path).resolve() != path.resolve():
@@ -59,29 +64,49 @@ class Sources:
         if self.ensembles.setdefault(name, entry) != entry:
             raise SettingsError(f"two ensembles are named {name!r}; rename a file or an entry")
 
+    def add_bundle(self, name: str, entry: ObjectivesFile) -> None:
+        if self.bundles.setdefault(name, entry) != entry:
+            raise SettingsError(f"two bundles are named {name!r}; rename a file or an entry")
+
+    def add_file(self, path: Path) -> None:
+        """An ensemble or a bundle, whose members are loaded under the last part of their path."""
+        entry = joint_file.read(path)
+        for member in entry.members:
+            self.add_model(Path(member).name, path.parent / member)
+        names = [Path(member).name for member in entry.members]
+        if isinstance(entry, EnsembleFile):
+            self.add_ensemble(path.stem, msgspec.structs.replace(entry, members=names))
+        else:
+            self.add_bundle(path.stem, entry.with_members(names))
+
 
 def sources(settings: Settings) -> Sources:
-    """Models and ensembles named by the arguments and by ``--config``."""
+    """Models, ensembles and bundles named by the arguments and by ``--config``."""
     found = Sources()
     for path in settings.models:
         if path.is_dir():
             found.add_model(path.resolve().name, path)
         elif path.is_file():
-            entry = ensemble.read(path)
-            for member in entry.members:
-                found.add_model(Path(member).name, path.parent / member)
-            names = [Path(member).name for member in entry.members]
-            found.add_ensemble(path.stem, msgspec.structs.replace(entry, members=names))
+            found.add_file(path)
         else:
-            raise SettingsError(f"{path}: neither a checkpoint directory nor an ensemble file")
+            raise SettingsError(
+                f"{path}: neither a checkpoint directory nor an ensemble or objectives file"
+            )
     if settings.config is not None:
         config = read_config(settings.config)
         for name, directory in config.models.items():
             found.add_model(name, settings.config.parent / directory)
         for name, entry in config.ensembles.items():
             found.add_ensemble(name, entry)
+        for name, bundle in config.bundles.items():
+            found.add_bundle(name, bundle)
     if not found.models:
         raise SettingsError(f"{settings.config} names no model: add one under models")
+    both = sorted(found.models.keys() & found.bundles.keys())
+    if both:  # POST /score asks for either by its name
+        raise SettingsError(
+            f"a model and a bundle are both named {both}; rename a file or an entry"
+        )
     return found
 
 
@@ -95,13 +120,15 @@ def read_config(path: Path) -> Config:
 
 
 class Registry:
-    """The loaded members and ensembles. Names in requests are looked up here and nowhere else."""
+    """The loaded members, ensembles and bundles. Names in requests are looked up here and nowhere
+    else."""
 
     def __init__(self, engine: Engine, members: Mapping[str, Member], wanted: Sources):
         self.engine, self.members = engine, members
         self.ensembles = {
             name: self._ensemble(name, entry) for name, entry in wanted.ensembles.items()
         }
+        self.bundles = {name: self._bundle(name, entry) for name, entry in wanted.bundles.items()}
 
     @classmethod
     async def open(cls, engine: Engine, wanted: Sources, metrics: Metrics) -> "Registry":
@@ -118,10 +145,7 @@ class Registry:
         return registry
 
     def _ensemble(self, name: str, entry: EnsembleFile) -> Ensemble:
-        unknown = [member for member in entry.members if member not in self.members]
-        if unknown or not entry.members:
-            raise SettingsError(f"ensemble {name}: unknown or no members {unknown}")
-        members = tuple(self.members[member] for member in entry.members)
+        members = self._named(f"ensemble {name}", entry.members)
         bare = [m.name for m in members if m.manifest.calibration.kind == "none"]
         if bare and len(members) > 1:
             raise CheckpointError(
@@ -130,9 +154,22 @@ class Registry:
             )
         return Ensemble(name, members, entry.aggregate, entry.coefficient)
 
-    def member(self, name: str | None) -> Member:
-        """The named member; without a name, the only one. Failure "unknown-model"."""
-        return _pick(self.members, name, "model")
+    def _bundle(self, name: str, entry: ObjectivesFile) -> Bundle:
+        members = self._named(f"objectives {name}", entry.members)
+        return Bundle(name, dict(zip(entry.objectives, members, strict=True)), entry.weights)
+
+    def _named(self, owner: str, names: Sequence[str]) -> tuple[Member, ...]:
+        unknown = [name for name in names if name not in self.members]
+        if unknown:
+            raise SettingsError(
+                f"{owner}: no model is named {unknown}; loaded: {sorted(self.members)}"
+            )
+        return tuple(self.members[name] for name in names)
+
+    def model(self, name: str | None) -> Member | Bundle:
+        """The named member or bundle; without a name, the only one. Failure "unknown-model"."""
+        loaded: dict[str, Member | Bundle] = {**self.members, **self.bundles}
+        return _pick(loaded, name, "model")
 
     def ensemble(self, name: str | None) -> Ensemble:
         return _pick(self.ensembles, name, "ensemble")
@@ -149,6 +186,13 @@ class Registry:
                 joint.name, "ensemble", joint.revision,
                 min(member.manifest.max_tokens for member in joint.members),
                 self.engine.dtype, [member.name for member in joint.members],
+            )  # fmt: skip
+        for bundle in self.bundles.values():
+            members = bundle.members.values()
+            yield ModelInfo(
+                bundle.name, "objectives", bundle.revision,
+                min(member.manifest.max_tokens for member in members),
+                self.engine.dtype, [member.name for member in members], bundle.weights,
             )  # fmt: skip
 
 

@@ -8,11 +8,12 @@ Letters: N items of a request, S of them scored, M members.
 import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
 from plaudit import aggregate
+from plaudit.objectives import weighted_sum
 from plaudit.wire import (
     EnsembleRequest,
     EnsembleResponse,
@@ -26,16 +27,17 @@ from plaudit.wire import (
     Usage,
 )
 from service.admission import Admission, within
+from service.bundle import Bundle
 from service.fair_queue import Caller
 from service.items import Encoded, Seen, count_tokens, encode, items_of
 from service.member import Member
 from service.member_scores import MemberScores, Outcome, Scored
 from service.metrics import Metrics
+from service.places import Array, Places
 from service.problems import Failure
 from service.registry import Registry
 from service.repeats import Repeats, digests, under
 
-Array = np.ndarray[Any, np.dtype[np.float64]]
 T = TypeVar("T")
 U = TypeVar("U")
 
@@ -61,7 +63,11 @@ class Scorer:
     async def score(self, request: ScoreRequest, caller: Caller, seconds: float) -> ScoreResponse:
         """Answer ``POST /score`` within ``seconds``: a Failure ends the request, an item's error
         only the item."""
-        member = self.registry.member(request.model)
+        member = self.registry.model(request.model)
+        if isinstance(member, Bundle):
+            return await self._bundle_score(member, request, caller, seconds)
+        if request.weights is not None:
+            raise Failure("malformed", f"weights are of a bundle; {member.name} is one model")
         seen, outcomes = await self._outcomes([member], request, caller, seconds)
         results = [
             score_result(member, one, outcome)
@@ -73,6 +79,28 @@ class Scorer:
             rewards=[r.reward if isinstance(r.reward, float) else None for r in results],
             items=results,
             usage=usage(seen, outcomes),
+        )
+
+    async def _bundle_score(
+        self, bundle: Bundle, request: ScoreRequest, caller: Caller, seconds: float
+    ) -> ScoreResponse:
+        """An item that one member cannot score has no reward: a partial sum would be another."""
+        if request.weights is not None:
+            bundle = bundle.weighed(request.weights)
+        members = [*bundle.members.values()]
+        seen, outcomes = await self._outcomes(members, request, caller, seconds)
+        raw, places = scored_rows(outcomes)
+        rewards = calibrate(raw, members, [seen[0][place] for place in places])
+        at = Places(places, len(outcomes[0]))
+        sums = at.floats(weighted_sum(rewards, [*bundle.weights.values()]))
+        summed = ensemble_results(seen[0], outcomes, sums)
+        return ScoreResponse(
+            model=bundle.name,
+            revision=bundle.revision,
+            rewards=sums,
+            items=[*map(bundle.result, summed, at.rows(rewards), at.rows(raw))],
+            usage=usage(seen, outcomes),
+            weights=bundle.weights,
         )
 
     async def ensemble_score(
@@ -183,26 +211,6 @@ def fill(known: Sequence[T | None], missing: Sequence[int], found: Sequence[U]) 
     return whole
 
 
-class Places:
-    """Where the S scored items stand among N; the others are null."""
-
-    def __init__(self, places: Sequence[int], count: int):
-        self._places, self._count = places, count
-
-    def floats(self, values: Array | None) -> list[float | None]:
-        found: list[float | None] = [None] * self._count
-        if values is not None:
-            for place, value in zip(self._places, values.tolist(), strict=True):
-                found[place] = value
-        return found
-
-    def rows(self, values: Array) -> list[list[float] | None]:
-        found: list[list[float] | None] = [None] * self._count
-        for place, row in zip(self._places, values.tolist(), strict=True):
-            found[place] = row
-        return found
-
-
 def scored_rows(outcomes: Sequence[Sequence[Outcome]]) -> tuple[Array, list[int]]:
     """Raw scores (S, M) of the items that every member scored, and their places."""
     rows, places = [], []
@@ -245,7 +253,7 @@ def ensemble_results(
     outcomes: Sequence[Sequence[Outcome]],
     rewards: Sequence[float | None],
 ) -> list[ItemResult]:
-    """Items of an ensemble's answer; tokens and cuts are the first member's."""
+    """Items of an ensemble's or a bundle's answer; tokens and cuts are the first member's."""
     results = []
     for one, row, reward in zip(seen, zip(*outcomes, strict=True), rewards, strict=True):
         errors = [outcome for outcome in row if isinstance(outcome, ItemError)]

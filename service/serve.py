@@ -42,6 +42,7 @@ async def serve(settings: Settings) -> None:
     print("loading …", file=sys.stderr, flush=True)
     registry = await load_registry(settings, metrics)
     logs.configure(settings.log_level)
+    warn_of_scales(registry)
     app = create_app(settings, registry, metrics)
     print(banner(settings, registry), file=sys.stderr, flush=True)
     config = uvicorn.Config(
@@ -69,13 +70,21 @@ async def load_registry(settings: Settings, metrics: Metrics) -> Registry:
         loop.remove_signal_handler(signal.SIGTERM)
 
 
+def warn_of_scales(registry: Registry) -> None:
+    for bundle in registry.bundles.values():
+        warning = bundle.scale_warning()
+        if warning is not None:
+            logs.log.warning("objectives %s: %s", bundle.name, warning)
+
+
 def banner(settings: Settings, registry: Registry) -> str:
     """What an operator wants to know at start, and a curl to copy."""
     url = f"http://{settings.host}:{settings.port}"
     cache = "memory and Redis" if settings.redis_url else "memory"
     lines = [f"Plaudit at {url} (docs at {url}/docs)"]
     lines += [
-        f"  {info.kind:9} {info.name}  {info.revision[:19]}  {info.max_tokens} tokens, {info.dtype}"
+        f"  {info.kind:10} {info.name}  {info.revision[:19]}  {info.max_tokens} tokens, "
+        f"{info.dtype}"
         for info in registry.infos()
     ]
     lines.append(f"  cache: {cache}; API key: {'required' if settings.keys() else 'none needed'}")

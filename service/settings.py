@@ -34,9 +34,11 @@ class Settings(BaseSettings):
     )
 
     models: CliPositionalArg[list[Path]] = Field(
-        [], description="checkpoint directories and ensemble files; a name is the last path part"
+        [],
+        description="checkpoint directories, files of ensembles or of objectives; "
+        "a name is the last path part",
     )
-    config: Path | None = Field(None, description="YAML file naming models and ensembles")
+    config: Path | None = Field(None, description="YAML file naming models, ensembles and bundles")
 
     host: str = Field("127.0.0.1", description="address to bind; any but loopback needs a key")
     port: int = Field(8000, ge=0, le=65535, description="port to bind")

@@ -108,7 +108,9 @@ def margin_histogram(row: Row, found: Figures, label: str) -> Markup:
 
 
 def unit(row: Row) -> str:
-    return {"baseline": "characters", "ens": "reward"}.get(row.kind, "score")
+    return {"baseline": "characters", "ens": "reward", "objectives": "reward"}.get(
+        row.kind, "score"
+    )
 
 
 def canvas(label: str) -> tuple[Figure, Axes]:

@@ -78,15 +78,18 @@ class RewardClient(_Client):
         *,
         truncation: Truncation = "error",
         model: str | None = None,
+        weights: dict[str, float] | None = None,
     ) -> Scores:
         """Score ``(prompt, response)`` pairs, ``wire.Item``s or dicts of the same form.
 
         An item that cannot be scored has reward None and its error in ``items``; the others are
-        not harmed. Raises ValueError for what is not an item, and PlauditError: DeadlineExceeded,
-        Unreachable, ProblemError, RevisionChanged, UnexpectedAnswer.
+        not harmed. ``weights``, by objective, are for a bundle, and default to its own. Raises
+        ValueError for what is not an item, and PlauditError: DeadlineExceeded, Unreachable,
+        ProblemError, RevisionChanged, UnexpectedAnswer.
         """
         batches = split_items(items, self._options.batch_items)
-        calls = self._options.score_calls(ScoreRequest(model, truncation=truncation), batches)
+        template = ScoreRequest(model, truncation=truncation, weights=weights)
+        calls = self._options.score_calls(template, batches)
         return read_scores(self._send_all(calls), batches)
 
     def score_groups(
@@ -95,10 +98,12 @@ class RewardClient(_Client):
         *,
         truncation: Truncation = "error",
         model: str | None = None,
+        weights: dict[str, float] | None = None,
     ) -> Scores:
         """Score ``(prompt, responses)`` pairs: flat rewards, in order. Otherwise as ``score``."""
         batches = split_groups(groups, self._options.batch_items)
-        calls = self._options.score_calls(ScoreRequest(model, truncation=truncation), batches)
+        template = ScoreRequest(model, truncation=truncation, weights=weights)
+        calls = self._options.score_calls(template, batches)
         return read_scores(self._send_all(calls), batches)
 
     def ensemble_score(
@@ -203,10 +208,12 @@ class AsyncRewardClient(_Client):
         *,
         truncation: Truncation = "error",
         model: str | None = None,
+        weights: dict[str, float] | None = None,
     ) -> Scores:
         """As ``RewardClient.score``."""
         batches = split_items(items, self._options.batch_items)
-        calls = self._options.score_calls(ScoreRequest(model, truncation=truncation), batches)
+        template = ScoreRequest(model, truncation=truncation, weights=weights)
+        calls = self._options.score_calls(template, batches)
         return read_scores(await self._send_all(calls), batches)
 
     async def score_groups(
@@ -215,10 +222,12 @@ class AsyncRewardClient(_Client):
         *,
         truncation: Truncation = "error",
         model: str | None = None,
+        weights: dict[str, float] | None = None,
     ) -> Scores:
         """As ``RewardClient.score_groups``."""
         batches = split_groups(groups, self._options.batch_items)
-        calls = self._options.score_calls(ScoreRequest(model, truncation=truncation), batches)
+        template = ScoreRequest(model, truncation=truncation, weights=weights)
+        calls = self._options.score_calls(template, batches)
         return read_scores(await self._send_all(calls), batches)
 
     async def ensemble_score(

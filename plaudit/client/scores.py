@@ -41,9 +41,11 @@ class _Rewards:
 
 @dataclass(frozen=True)
 class Scores(_Rewards):
-    """``rewards`` (N,), for RL; None, never 0.0, where ``items`` has an error."""
+    """``rewards`` (N,), for RL; None, never 0.0, where ``items`` has an error. ``weights``: those
+    that a bundle's objectives were summed with; None of one model."""
 
     model: str
+    weights: dict[str, float] | None
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ def merge_scores(answers: Sequence[ScoreResponse], sizes: Sequence[int]) -> Scor
         revision=answers[0].revision,
         usage=_total(answer.usage for answer in answers),
         model=answers[0].model,
+        weights=None if answers[0].weights is UNSET else answers[0].weights,
     )
 
 

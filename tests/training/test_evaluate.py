@@ -239,6 +239,28 @@ def test_ens_row_is_the_aggregate_of_calibrated_rewards(
         assert line["scores"]["ens"] == pytest.approx(expected.tolist())
 
 
+def test_objectives_row_is_the_weighted_sum_of_calibrated_rewards(
+    tmp_path: Path, ensemble: Path, evaluate: Evaluate
+):
+    other = Calibration("standardise", mean=-1.0, std=0.25)
+    copy_with(tmp_path / "m1", tmp_path / "harmless", calibration=other)
+    bundle = tmp_path / "balanced.yaml"
+    bundle.write_text(
+        "objectives: {kind: {member: m0, weight: 2}, safe: {member: harmless, weight: 0.5}}\n"
+    )
+    found = evaluate(bundle, ensemble)
+    assert [(row["name"], row["kind"]) for row in found["rows"][-3:]] == [
+        ("ens ensemble.yaml", "ens"), ("objectives balanced.yaml", "objectives"),
+        ("length-only", "baseline"),
+    ]  # fmt: skip
+    [said] = found["provenance"]["bundles"]
+    assert (said["members"], said["weights"]) == (["m0", "harmless"], {"kind": 2, "safe": 0.5})
+    for line in score_lines(tmp_path):
+        kind, safe = (np.array(line["scores"][name]) for name in ("m0", "harmless"))
+        expected = 2 * (kind - 0.5) / 2 + 0.5 * (safe + 1) / 0.25
+        assert line["scores"]["objectives balanced.yaml"] == pytest.approx(expected.tolist())
+
+
 def test_scores_are_those_of_plain_transformers(
     tmp_path: Path, tiny_checkpoint: Path, pairs_file: Path, evaluate: Evaluate
 ):

@@ -77,4 +77,4 @@ async def served(settings) -> AsyncIterator[Served]:
         app.router.lifespan_context(app),
         httpx2.AsyncClient(transport=transport, base_url="http://test") as client,
     ):
-        yield Served(engine, registry.member(None), client)
+        yield Served(engine, registry.model(None), client)

@@ -1,15 +1,20 @@
-"""What the arguments of ``plaudit evaluate`` name: checkpoints, and ensembles of them."""
+"""What the arguments of ``plaudit evaluate`` name: checkpoints, ensembles and bundles of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from plaudit import checkpoint, ensemble
+from plaudit import checkpoint, joint_file
+from plaudit.aggregate import aggregate
 from plaudit.checkpoint import CheckpointError, Manifest
+from plaudit.ensemble import EnsembleFile
+from plaudit.joint_file import JointFile
+from plaudit.objectives import weighted_sum
 from plaudit.wire import Aggregate
 from training.evaluate.baselines import LENGTH_ONLY
+from training.measure import Array
 
-ENS = "ens"
+ENS, OBJECTIVES = "ens", "objectives"
 # Where a plain model, which has no reward.json to say it, is cut.
 PLAIN_MAX_TOKENS = 4096
 
@@ -34,44 +39,73 @@ class Ensemble:
     aggregate: Aggregate
     coefficient: float
 
+    def combine(self, rewards: Array) -> Array:
+        """One reward (N,) of the members' (N, M)."""
+        return aggregate(rewards, self.aggregate, self.coefficient)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A file of objectives with its members by the names of their rows; weights by objective."""
+
+    name: str
+    path: Path
+    members: tuple[str, ...]
+    weights: dict[str, float]
+
+    def combine(self, rewards: Array) -> Array:
+        """Weighted sums (N,) of the members' rewards (N, M)."""
+        return weighted_sum(rewards, [*self.weights.values()])
+
 
 @dataclass(frozen=True)
 class Candidates:
-    """Every checkpoint once, and the ensembles over them."""
+    """Every checkpoint once, and the ensembles and bundles over them."""
 
     checkpoints: dict[str, Checkpoint]
     ensembles: list[Ensemble]
+    bundles: list[Bundle]
+
+    @property
+    def combined(self) -> list[Ensemble | Bundle]:
+        return [*self.ensembles, *self.bundles]
 
 
 def read(arguments: Sequence[Path]) -> Candidates:
-    """The checkpoints and ensembles that ``arguments`` name.
+    """The checkpoints, ensembles and bundles that ``arguments`` name.
 
     Whatever cannot be evaluated is refused here, before the first score.
     """
-    files: dict[Path, ensemble.EnsembleFile] = {}
+    files: dict[Path, JointFile] = {}
     directories: dict[Path, None] = {}
     for path in arguments:
         if path.is_file():
-            files[path.resolve()] = found = ensemble.read(path)
-            directories |= dict.fromkeys((path.parent / m).resolve() for m in found.members)
+            files[path.resolve()] = file = joint_file.read(path)
+            directories |= dict.fromkeys((path.parent / m).resolve() for m in file.members)
         elif path.is_dir():
             directories[path.resolve()] = None
         else:
-            raise CheckpointError(f"{path}: neither a checkpoint directory nor an ensemble file")
+            raise CheckpointError(
+                f"{path}: neither a checkpoint directory nor an ensemble or objectives file"
+            )
     names = dict(zip(directories, endings([*directories]), strict=True))
     checkpoints = {name: describe(name, path) for path, name in names.items()}
-    ensembles = []
-    labels = [ENS] if len(files) == 1 else [f"{ENS} {e}" for e in endings([*files])]
+    found = Candidates(checkpoints, [], [])
+    labels = [""] if len(files) == 1 else [f" {ending}" for ending in endings([*files])]
     for label, (path, file) in zip(labels, files.items(), strict=True):
         members = tuple(names[(path.parent / member).resolve()] for member in file.members)
         check_calibrated(path, [checkpoints[member] for member in members])
-        ensembles.append(Ensemble(label, path, members, file.aggregate, file.coefficient))
-    return Candidates(checkpoints, ensembles)
+        if isinstance(file, EnsembleFile):
+            joint = Ensemble(ENS + label, path, members, file.aggregate, file.coefficient)
+            found.ensembles.append(joint)
+        else:
+            found.bundles.append(Bundle(OBJECTIVES + label, path, members, file.weights))
+    return found
 
 
 def endings(paths: Sequence[Path]) -> list[str]:
     """The shortest endings of absolute paths that tell them apart, and from our own rows."""
-    reserved = {ENS, LENGTH_ONLY}
+    reserved = {ENS, OBJECTIVES, LENGTH_ONLY}
     depth = 1
     while True:
         found = [str(Path(*path.parts[-depth:])) for path in paths]

@@ -24,7 +24,7 @@ def main(argv: Sequence[str]) -> int:
     overrides = [a for a in options.arguments if is_override(a)]
     paths = [Path(a) for a in options.arguments if not is_override(a)]
     if not paths:
-        raise SettingsError("nothing to evaluate: name a checkpoint directory or an ensemble file")
+        raise SettingsError("nothing to evaluate: name a checkpoint directory or a file of several")
     config = settings.load(DataSettings, options.data, overrides)
     dtype = measuring_dtype() if options.dtype == "auto" else options.dtype
     found = candidates.read(paths)
@@ -56,8 +56,9 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument(
         "arguments",
         nargs="+",
-        metavar="CHECKPOINT|ENSEMBLE|key=value",
-        help="checkpoint directory, ensemble file, or override of a setting in --data",
+        metavar="CHECKPOINT|FILE|key=value",
+        help="checkpoint directory, file of an ensemble or of objectives, or override of a setting "
+        "in --data",
     )
     found.add_argument("--data", type=Path, required=True, help="YAML file: sources and split")
     found.add_argument("--out", type=Path, required=True, help="directory of the report")

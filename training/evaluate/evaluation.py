@@ -9,7 +9,6 @@ from typing import Literal, get_args
 import numpy as np
 
 from plaudit import checkpoint
-from plaudit.aggregate import aggregate
 from plaudit.calibration import Calibration
 from plaudit.checkpoint import Manifest
 from plaudit.conversation import Encoder
@@ -22,7 +21,7 @@ from training.data.sources import Loaded
 from training.data.splits import Split
 from training.evaluate.accuracy import Array
 from training.evaluate.baselines import LENGTH_ONLY, length_only
-from training.evaluate.candidates import PLAIN_MAX_TOKENS, Candidates, Checkpoint, Ensemble
+from training.evaluate.candidates import PLAIN_MAX_TOKENS, Bundle, Candidates, Checkpoint, Ensemble
 from training.measure import Measured, rewards
 
 Side = Literal[splits.Name, "all"]
@@ -111,7 +110,7 @@ def encode_all(
 
 
 def score_all(candidates: Candidates, pairs: Pairs, encoded: Encoded, dtype: str) -> Scores:
-    """Scores of every checkpoint, then of ensembles and the baseline."""
+    """Scores of every checkpoint, then of ensembles, bundles and the baseline."""
     scores: Scores = {source: {} for source in pairs}
     for family, joint in families(candidates.checkpoints.values(), dtype):
         for source in pairs:
@@ -122,8 +121,8 @@ def score_all(candidates: Candidates, pairs: Pairs, encoded: Encoded, dtype: str
         del joint  # before the next family is loaded
     calibrations = {n: c.manifest.calibration for n, c in candidates.checkpoints.items()}
     for source, rows in scores.items():
-        for ensemble in candidates.ensembles:
-            rows[ensemble.name] = ensemble_rewards(ensemble, calibrations, rows, pairs[source])
+        for one in candidates.combined:
+            rows[one.name] = ensemble_rewards(one, calibrations, rows, pairs[source])
         # A curve over lengths changes the order, so what is served is what is judged.
         rows |= {
             name: rewards(rows[name], calibration, pairs[source])
@@ -183,15 +182,15 @@ def check_finite(measured: Measured, name: str, source: str) -> None:
 
 
 def ensemble_rewards(
-    ensemble: Ensemble,
+    ensemble: Ensemble | Bundle,
     calibrations: Mapping[str, Calibration],
     rows: Mapping[str, Measured],
     pairs: Sequence[Pair],
 ) -> Measured:
-    """The ensemble's rewards: its members' scores calibrated, as served, then aggregated."""
+    """The ensemble's rewards: its members' scores calibrated, as served, then combined."""
     members = [rewards(rows[name], calibrations[name], pairs) for name in ensemble.members]
 
     def combine(found: Sequence[Array]) -> Array:
-        return aggregate(np.stack(found, axis=1), ensemble.aggregate, ensemble.coefficient)
+        return ensemble.combine(np.stack(found, axis=1))
 
     return Measured(combine([m.chosen for m in members]), combine([m.rejected for m in members]))

@@ -21,18 +21,18 @@ from training.evaluate.accuracy import (
 )
 from training.evaluate.baselines import LENGTH_ONLY, length_correlation
 from training.evaluate.benchmarks import Table, figures_of
-from training.evaluate.candidates import ENS, Candidates
+from training.evaluate.candidates import ENS, OBJECTIVES, Candidates
 from training.evaluate.evaluation import Scores
 from training.measure import Measured
 
 BINS = 30
-KIND_ORDER = ("single", "plain", ENS, "warm", "baseline")
+KIND_ORDER = ("single", "plain", ENS, OBJECTIVES, "warm", "baseline")
 
 
 class Row(Struct, frozen=True):
     """One line of the report, with the bin edges of its histograms, the same for every source.
 
-    ``kind`` is the checkpoint's (single, warm, plain), ``ens`` or ``baseline``.
+    ``kind`` is the checkpoint's (single, warm, plain), ``ens``, ``objectives`` or ``baseline``.
     """
 
     name: str
@@ -88,9 +88,10 @@ def prompt_digest(pair: Pair) -> str:
 
 
 def make_rows(found: Candidates, scores: Scores) -> list[Row]:
-    """Members, then ensembles, averages and the baseline."""
+    """Members, then ensembles, bundles, averages and the baseline."""
     kinds: dict[str, str] = {name: one.manifest.kind for name, one in found.checkpoints.items()}
     kinds |= {one.name: ENS for one in found.ensembles} | {LENGTH_ONLY: "baseline"}
+    kinds |= {one.name: OBJECTIVES for one in found.bundles}
     names = sorted(kinds, key=lambda name: KIND_ORDER.index(kinds[name]))
     return [
         make_row(name, kinds[name], [measured[name] for measured in scores.values()])

@@ -10,7 +10,7 @@ from training.evaluate.evaluation import Encoded, Pairs, key
 
 
 def of_models(found: Candidates, encoded: Encoded) -> dict[str, Any]:
-    """Checkpoints, with the pairs of each source cut to their limit, and ensembles."""
+    """Checkpoints, with the pairs of each source cut to their limit, ensembles and bundles."""
     checkpoints = [
         {
             "name": name,
@@ -32,7 +32,16 @@ def of_models(found: Candidates, encoded: Encoded) -> dict[str, Any]:
         }
         for one in found.ensembles
     ]
-    return {"checkpoints": checkpoints, "ensembles": ensembles}
+    bundles = [
+        {
+            "name": one.name,
+            "path": str(one.path),
+            "members": list(one.members),
+            "weights": one.weights,
+        }
+        for one in found.bundles
+    ]
+    return {"checkpoints": checkpoints, "ensembles": ensembles, "bundles": bundles}
 
 
 def of_data(loaded: Sequence[Loaded], pairs: Pairs, kept: Pairs) -> dict[str, Any]:

@@ -1,0 +1,102 @@
+"""Several objectives: a YAML file naming a checkpoint and a weight for each, and their sum.
+
+``r = sum_j w_j (r_j - m_j) / s_j``: every member is normalised by its own statistics first, because
+raw scales of reward models differ, and a weight of a raw score would mean the scale as well.
+
+Letters: N items, M objectives.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+import yaml
+
+from plaudit.checkpoint import CheckpointError, Manifest
+from plaudit.wire import MAX_WEIGHT
+
+Array = np.ndarray[Any, np.dtype[np.float64]]
+# Raw scales further apart than this are worth a sentence.
+SCALE_RATIO = 1.5
+
+
+class Objective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``member`` is a checkpoint directory, relative to the file."""
+
+    member: str
+    weight: float
+
+
+class ObjectivesFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Objectives by name, in the order in which they are summed."""
+
+    objectives: Annotated[
+        dict[Annotated[str, msgspec.Meta(min_length=1)], Objective], msgspec.Meta(min_length=1)
+    ]
+
+    def __post_init__(self) -> None:
+        check_weights(self.weights)
+
+    @property
+    def weights(self) -> dict[str, float]:
+        return {name: objective.weight for name, objective in self.objectives.items()}
+
+    @property
+    def members(self) -> list[str]:
+        return [objective.member for objective in self.objectives.values()]
+
+    def with_members(self, members: Sequence[str]) -> "ObjectivesFile":
+        """Other names of the same members, in order."""
+        named = zip(self.weights.items(), members, strict=True)
+        return ObjectivesFile({name: Objective(member, w) for (name, w), member in named})
+
+
+def read(path: Path) -> ObjectivesFile:
+    """The objectives of a file. CheckpointError names the field that does not fit."""
+    try:
+        return msgspec.convert(yaml.safe_load(path.read_text()), ObjectivesFile)
+    except (msgspec.ValidationError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path}: {error}") from None
+
+
+def check_weights(weights: Mapping[str, float]) -> None:
+    """ValueError for weights that make no sum of rewards."""
+    odd = {name: weight for name, weight in weights.items() if not 0 <= weight <= MAX_WEIGHT}
+    if odd:
+        raise ValueError(f"weights are numbers from 0 to {MAX_WEIGHT:g}, not {odd}")
+    if not any(weights.values()):
+        raise ValueError("every weight is 0, and so would every reward be; raise one of them")
+
+
+def weighted_sum(rewards: Array, weights: Sequence[float]) -> Array:
+    """Sums (N,) of normalised rewards (N, M). Row by row, not a matrix product, whose last bits
+    depend on N."""
+    found: Array = (rewards * np.array(weights, np.float64)).sum(axis=1)
+    return found
+
+
+def raw_scales(members: Mapping[str, Manifest]) -> dict[str, float]:
+    """Std of the raw scores of each objective's member; empty if one of them does not say."""
+    stds = {name: manifest.stats.std for name, manifest in members.items() if manifest.stats}
+    return stds if len(stds) == len(members) and min(stds.values()) > 0 else {}
+
+
+def scale_warning(scales: Mapping[str, float], weights: Mapping[str, float]) -> str | None:
+    """What a sum of raw scores would weigh, where the objectives' raw scales (std) differ by more
+    than SCALE_RATIO."""
+    if not scales or max(scales.values()) <= SCALE_RATIO * min(scales.values()):
+        return None
+    stds = ", ".join(f"{name} {std:.3g}" for name, std in scales.items())
+    raw = {name: weights[name] * std for name, std in scales.items()}
+    return (
+        f"raw scales (std) differ by more than {SCALE_RATIO}x: {stds}. Each objective is "
+        f"normalised by its own statistics, so that the weights hold ({shares(weights)}); an "
+        f"unnormalised sum would weigh {shares(raw)}"
+    )
+
+
+def shares(weights: Mapping[str, float]) -> str:
+    total = sum(weights.values())
+    return ", ".join(f"{name} {weight / total:.0%}" for name, weight in weights.items())
