@@ -6,10 +6,11 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from training.experiments import kwise, strength
+from training.experiments import kcenter, kwise, strength
 from training.experiments.result import Result
 
 EXPERIMENTS: dict[str, Callable[[Path, bool], Result]] = {
+    "kcenter": kcenter.run,
     "kwise": kwise.run,
     "strength": strength.run,
 }
