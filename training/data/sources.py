@@ -78,7 +78,7 @@ class Loaded:
 
 def load(source: Source) -> Loaded:
     """Read every row of a source; what does not fit is kept with its line and reason."""
-    digest, rows = _rows_of_file(source) if source.path else _rows_of_hub(source)
+    digest, rows = rows_of_file(source) if source.path else _rows_of_hub(source)
     loaded = Loaded(source, digest)
     for number, row in rows:
         if row is None:
@@ -98,7 +98,8 @@ def load(source: Source) -> Loaded:
     return loaded
 
 
-def _rows_of_file(source: Source) -> tuple[str, Iterator[tuple[int, Row | None]]]:
+def rows_of_file(source: Source) -> tuple[str, Iterator[tuple[int, Row | None]]]:
+    """The digest of a source's file, and its rows with their lines; None for what is no row."""
     assert source.path is not None
     if not source.path.is_file():
         raise DataError(f"{source.name}: no file {source.path}")

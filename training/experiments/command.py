@@ -6,10 +6,11 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from training.experiments import kwise, length, strength
+from training.experiments import kcenter, kwise, length, strength
 from training.experiments.result import Result
 
 EXPERIMENTS: dict[str, Callable[[Path, bool], Result]] = {
+    "kcenter": kcenter.run,
     "kwise": kwise.run,
     "length": length.run,
     "strength": strength.run,
