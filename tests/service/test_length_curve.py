@@ -1,5 +1,6 @@
 """A model whose rewards leave out what the response's length explains, served."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,8 @@ import pytest
 
 from plaudit import checkpoint
 from plaudit.calibration import Calibration
+from training.evaluate.command import main as evaluate
+from training.length_bias.command import main as calibrate
 
 CURVE = ((1.0, 2.0), (11.0, 4.0))
 RESPONSES = ["4", "About.", "About five, I think: five."]
@@ -100,3 +103,20 @@ async def test_members_of_an_ensemble_have_their_own_curves(
     )
     assert first == pytest.approx(scores[0][1], abs=1e-5)  # one network, two calibrations
     assert refused["rewards"] == [None]
+
+
+async def test_served_rewards_are_those_of_the_evaluation(
+    serve, tiny_checkpoint, pairs_file, tmp_path
+):
+    data, twin, report = (str(tmp_path / name) for name in ("data.yaml", "twin", "report"))
+    Path(data).write_text(json.dumps({"sources": [{"name": "demo", "path": str(pairs_file)}]}))
+    given = ["--data", data, "--split", "all"]
+    calibrate([str(tiny_checkpoint), *given, "--out", twin])
+    evaluate([twin, *given, "--out", report, "--dtype", "float32"])
+    lines = (Path(report) / "scores.jsonl").read_text().splitlines()
+    expected = [reward for line in lines for reward in json.loads(line)["scores"]["twin"]]
+    pairs = [json.loads(line) for line in pairs_file.read_text().splitlines()]
+    groups = [{"prompt": p["prompt"], "responses": [p["chosen"], p["rejected"]]} for p in pairs]
+    async with serve(models=[twin]) as client:
+        answer = (await client.post("/score", json={"groups": groups})).json()
+    assert answer["rewards"] == pytest.approx(expected, abs=1e-5)
