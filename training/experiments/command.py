@@ -6,11 +6,12 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from training.experiments import kwise, strength
+from training.experiments import kwise, objectives, strength
 from training.experiments.result import Result
 
 EXPERIMENTS: dict[str, Callable[[Path, bool], Result]] = {
     "kwise": kwise.run,
+    "objectives": objectives.run,
     "strength": strength.run,
 }
 
