@@ -40,6 +40,13 @@ ABOUT = {
     "rm_bench": "RM-Bench (arXiv:2410.16184). Easy: the chosen response has the richer style; "
     "hard: the rejected one has; normal: the same style; average: all nine pairs of a row, over "
     "rows, not over domains.",
+    "lists": "Best of N: how often the response that scores highest is one that no other of its "
+    "list beats. Responses that tie for the top share the credit.",
+    "rewardbench": "RewardBench (arXiv:2403.13787): accuracy over the pairs of a section; a pair "
+    "of math-prm counts 984 / 447 times. Mean of the sections that are there.",
+    "rewardbench2": "RewardBench 2 (arXiv:2506.01937): how often the right one of four scores "
+    "highest; responses that tie for the top share the credit. Ties is a score, of right before "
+    "wrong and of margins. Mean of the subsets that are there.",
 }
 NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
