@@ -17,6 +17,7 @@ from training.data.splits import Split, sample_rows
 from training.evaluate.baselines import length_only
 from training.evaluate.benchmarks import figures_of
 from training.evaluate.evaluation import choose
+from training.evaluate.figures import prompt_digest
 from training.evaluate.styles import accuracy_by_difficulty, shares
 from training.measure import Measured
 from training.settings import TrainSettings
@@ -47,9 +48,7 @@ def write(tmp_path: Path) -> Callable[..., Source]:
 def values(pairs: list[Pair], scores: dict[str, Measured], shape: Any) -> dict[str, list[float]]:
     return {
         name: [estimate.value for estimate in figure.rows.values()]
-        for name, figure in figures_of(
-            shape, pairs, [pair.first_turn for pair in pairs], scores
-        ).items()
+        for name, figure in figures_of(shape, pairs, [*map(prompt_digest, pairs)], scores).items()
     }
 
 
@@ -128,6 +127,141 @@ def test_the_real_rows_of_rm_bench_and_what_length_alone_finds():
         assert found[name] == [pytest.approx(value)]
     assert found["easy"][0] > 0.8 > 0.2 > found["hard"][0]  # richer styles are longer
     assert shares(chosen, rejected).shape == (798, 4)
+
+
+def judged(subset: str, i: int = 0) -> dict[str, Any]:
+    """A row of RewardBench whose responses are their row's and side's names."""
+    name = f"{subset} {i}"
+    return {
+        "prompt": name,
+        "chosen": f"{name} c",
+        "rejected": f"{name} r",
+        "subset": subset,
+        "id": i,
+    }
+
+
+def test_sections_of_rewardbench_by_hand(write):
+    rows = [judged("mt-bench-easy"), judged("math-prm", 0), judged("math-prm", 1), judged("hep-go")]
+    pairs = load(write(rows, "rewardbench")).pairs
+    assert [pair.category for pair in pairs] == [row["subset"] for row in rows]
+    lead = np.array([1.0, 1.0, 0.0, -1.0])  # the third is a tie, and wrong
+    found = values(pairs, {"m": Measured(lead, np.zeros(4))}, "rewardbench")
+    weight = 984 / 447
+    reasoning = weight / (2 * weight + 1)
+    assert found == {"Chat": [1], "Reasoning": [pytest.approx(reasoning)],
+                     "mean": [pytest.approx((1 + reasoning) / 2)]}  # fmt: skip
+
+
+def test_math_prm_weighs_as_much_as_the_code(write):
+    rows = [judged("math-prm", i) for i in range(447)]
+    rows += [judged(f"hep-{code}", i) for code in ("cpp", "go", "java") for i in range(328)]
+    pairs = load(write(rows, "rewardbench")).pairs
+    lead = np.array([pair.category == "math-prm" for pair in pairs], float)
+    found = values(pairs, {"m": Measured(lead, np.zeros(len(pairs)))}, "rewardbench")
+    assert found["Reasoning"] == [pytest.approx(0.5)]
+
+
+def listed(chosen: list[str], rejected: list[str], subset: str = "Math", **more: Any) -> dict:
+    prompt = f"{subset} {chosen}"
+    return {"prompt": prompt, "chosen": chosen, "rejected": rejected, "subset": subset, **more}
+
+
+def test_best_of_four_shares_the_credit_among_those_that_tie_for_the_top(write):
+    rows = [
+        listed(["5"], ["1", "2", "3"], num_correct=1, total_completions=4),
+        listed(["4"], ["4.0", "2", "3"]),
+        listed(["0"], ["1", "2", "3"]),
+        listed(["7"], ["7.0", "7.00", "7.000"], "Focus"),
+    ]
+    pairs = load(write(rows, "rewardbench2")).pairs
+    scores = Measured(*(np.array([float(getattr(p, side)) for p in pairs]) for side in SIDES))
+    found = values(pairs, {"m": scores}, "rewardbench2")
+    assert found == {"Math": [pytest.approx(0.5)], "Focus": [0.25], "mean": [pytest.approx(0.375)]}
+
+
+SIDES = ("chosen", "rejected")
+TIED = [
+    listed(["5", "4"], ["1", "0"], "Ties", id="tied:1"),
+    listed(["3"], ["1"], "Ties", id="ref:1"),
+    listed(["5", "2"], ["3", "0"], "Ties", id="tied:2"),
+    listed(["1"], ["0"], "Ties", id="ref:2"),
+]
+
+
+def test_the_score_of_ties_by_hand(write):
+    pairs = load(write(TIED, "rewardbench2")).pairs
+    scores = Measured(*(np.array([float(getattr(p, side)) for p in pairs]) for side in SIDES))
+    found = values(pairs, {"m": scores}, "rewardbench2")
+    # 1: gap 3, reference 2, spread 1. 2: gap -1, reference 1, spread 3.
+    tanh = (np.tanh(2 / 1 - 1) + np.tanh(-1 / 3 - 1)) / 2
+    expected = 0.3 * 0.5 + 0.3 * 1 + 0.2 * 0.5 + 0.2 * 0.5 + 0.01 * tanh
+    assert found == {"Ties": [pytest.approx(expected)], "mean": [pytest.approx(expected)]}
+
+
+def test_right_responses_that_score_alike_have_the_largest_margin(write):
+    pairs = load(write(TIED[:2], "rewardbench2")).pairs
+    right = Measured(np.ones(len(pairs)), np.zeros(len(pairs)))
+    level = Measured(np.ones(len(pairs)), np.ones(len(pairs)))  # nothing over nothing
+    assert values(pairs, {"m": right, "l": level}, "rewardbench2")["Ties"] == [
+        pytest.approx(1.01), 0
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        listed(["1"], ["2"], "Chat"),
+        listed(["1"], []),
+        listed(["1"], ["2"], num_correct=2),
+        listed(["1"], ["2"], total_completions=4),
+        listed(["1", "2"], ["3"]),
+        listed(["1", "2"], ["3"], "Ties"),
+        listed(["1", "2"], ["3"], "Ties", id="ref:1"),
+        listed(["1"], ["3"], "Ties", id="tied:1"),
+        listed(["1", "2"], ["3"], "Ties", id="tied:x"),
+    ],
+)
+def test_a_row_that_rewardbench_2_cannot_have_is_refused(write, row):
+    loaded = load(write([*TIED, row], "rewardbench2"))
+    assert [line for line, _ in loaded.refused] == [5]
+
+
+def test_a_row_of_no_section_is_refused(write):
+    loaded = load(write([judged("hep-go"), judged("hep-cobol")], "rewardbench"))
+    assert [line for line, _ in loaded.refused] == [2]
+
+
+def test_best_of_a_list_is_what_no_other_beats(write):
+    rows = [
+        {"prompt": "a", "responses": ["0", "1", "2"], "better": [[2, 0], [2, 1]]},
+        {"prompt": "b", "responses": ["3", "2", "1", "9"], "better": [[0, 2], [1, 2]]},
+        {"prompt": "c", "responses": ["1", "2"], "better": [[0, 1], [1, 0]]},  # all are beaten
+    ]
+    pairs = load(write(rows, "lists")).pairs
+    worst = {"0": 9.0, "1": 5.0, "2": 4.0, "3": 5.0}
+    best = {"0": 0.0, "1": 1.0, "2": 2.0, "3": 2.0}
+    figure = figures_of(
+        "lists", pairs, [*map(prompt_digest, pairs)],
+        {"best": scored(pairs, best), "worst": scored(pairs, worst)},
+    )["best of N"]  # fmt: skip
+    # b: "3" and "1" tie for the top by the second score; the response in no comparison has none
+    assert [one.value for one in figure.rows.values()] == [1, pytest.approx(0.25)]
+    assert figure.chance == pytest.approx((1 / 3 + 2 / 3) / 2)
+
+
+def test_the_real_lists_of_rmb_and_what_length_alone_finds():
+    loaded = load(Source(name="rmb", path=real("rmb_lists"), shape="lists"))
+    figure = figures_of(
+        "lists", loaded.pairs, [*map(prompt_digest, loaded.pairs)],
+        {"length": length_only(loaded.pairs)},
+    )["best of N"]  # fmt: skip
+    rows = [json.loads(x) for x in gzip.decompress(real("rmb_lists").read_bytes()).splitlines()]
+    assert figure.chance == pytest.approx(np.mean([1 / len(row["responses"]) for row in rows]))
+    longest = [
+        np.argmax([len(text) for text in row["responses"]]) == row["better"][0][0] for row in rows
+    ]
+    assert figure.rows["length"].value == pytest.approx(np.mean(longest), abs=0.005)  # ties
 
 
 @pytest.mark.parametrize("side", ["train", "validation", "test", "all"])

@@ -93,12 +93,13 @@ def test_categories_are_measured_apart():
 
 def test_margins_are_drawn_on_the_side_where_they_count():
     measured = Measured(np.array([0.0, 1.0, 5.0]), np.array([0.0, 4.0, 1.0]))
-    row = make_row("m", "single", [measured])
+    row = make_row("m", "single", "score", [measured])
     found = result(
         "plaudit",
         [pair("a", "b")] * 3,
         {"m": measured, "length-only": measured},
-        [row, make_row("length-only", "baseline", [measured])],
+        [row, make_row("length-only", "baseline", "characters", [measured])],
+        {},
     ).figures["m"]
     middle = row.margin_edges.index(0)
     assert sum(found.margins[:middle]) == 2  # the tie and the wrong pair
@@ -327,7 +328,7 @@ def test_page_is_self_contained_and_escaped(
     assert page.loads == []
     assert not {"script", "link", "img", "iframe"} & set(page.tags)
     assert not re.search(r"@import|url\((?!#)", text)
-    assert page.tags.count("svg") == 4  # scores and margins of the model and the baseline
+    assert page.tags.count("svg") == 6  # scores and margins of both rows; length, reliability
     assert "<b>demo</b>" not in text
     assert "&lt;b&gt;demo&lt;/b&gt;" in text
     assert "prefers-color-scheme: dark" in text
@@ -391,6 +392,53 @@ def test_rm_bench_is_reported_by_difficulty_beside_length(
     page = (tmp_path / "out" / "evaluation.html").read_text()
     assert "<th>concise over markdown</th>" in page
     assert "2410.16184" in page
+
+
+def test_rows_are_compared_and_members_disagreement_is_measured(
+    tmp_path: Path, ensemble: Path, evaluate: Evaluate
+):
+    found = evaluate(ensemble)["sources"]["<b>demo</b>"]
+    scores = [line["scores"] for line in score_lines(tmp_path)]
+    right = {name: np.array([one[name][0] > one[name][1] for one in scores]) for name in scores[0]}
+    assert len(found["paired"]) == 5 * 4 / 2
+    for one in found["paired"]:
+        first, second = right[one["first"]], right[one["second"]]
+        assert one["only_first"] == sum(first & ~second)
+        assert one["difference"]["value"] == pytest.approx(second.mean() - first.mean())
+        assert one["difference"]["low"] <= one["difference"]["value"] <= one["difference"]["high"]
+    margins = np.array([[one[m][0] - one[m][1] for one in scores] for m in ("m0", "m1", "m2")]) / 2
+    levels = found["disagreement"]["ens"]["levels"]
+    assert sum(level["pairs"] * level["disagreement"] for level in levels) == pytest.approx(
+        margins.std(axis=0, ddof=1).sum(), rel=1e-4
+    )
+    assert sum(level["pairs"] * level["accuracy"] for level in levels) == pytest.approx(
+        sum(right["ens"])
+    )
+    assert found["figures"]["ens"]["reliability"] is None
+    assert found["figures"]["m0"]["reliability"]["ece"] > 0
+
+
+def test_the_worst_mistakes_are_named_by_line_and_shown_only_when_asked(
+    tmp_path: Path, pairs_file: Path, tiny_checkpoint: Path, evaluate: Evaluate
+):
+    rows = [json.loads(line) for line in pairs_file.read_text().splitlines()]
+    for row in rows:
+        row["rejected"] += " <script>alert(1)</script>"
+    pairs_file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    page = tmp_path / "out" / "evaluation.html"
+    found = evaluate(tiny_checkpoint, "--split", "all")["sources"]["<b>demo</b>"]["figures"]["m0"]
+    assert "alert" not in page.read_text()
+    scores = [line["scores"]["m0"] for line in score_lines(tmp_path)]
+    margins = sorted((c - r, line) for line, (c, r) in enumerate(scores, start=1) if c < r)
+    assert [one["line"] for one in found["mistakes"]] == [line for _, line in margins[:10]]
+    assert found["mistakes"][0]["rejected_length"] == len(rows[margins[0][1] - 1]["rejected"])
+    evaluate(tiny_checkpoint, "--split", "all", "--show-mistakes", "2")
+    text = page.read_text()
+    assert "<script" not in text
+    assert text.count("&lt;script&gt;alert(1)&lt;/script&gt;") == 2
+    for _, line in margins[:2]:
+        assert f"<h4>Line {line}</h4>" in text
+    assert "alert" not in (tmp_path / "out" / "evaluation.json").read_text()
 
 
 def test_what_would_mislead_is_refused(

@@ -16,7 +16,9 @@ from training.data.groups import Group, all_against_all
 
 Benchmark = Literal["rm_bench", "rewardbench", "rewardbench2"]
 STYLES = ("concise", "detailed", "markdown")
-# RewardBench's sections (rewardbench/constants.py) and RewardBench 2's subsets.
+# Of math-prm's 447 pairs each counts as 984 / 447, so that they weigh as much as the code
+# (rewardbench/constants.py).
+MATH_PRM, MATH_PRM_WEIGHT = "math-prm", 984 / 447
 SECTIONS = {
     "Chat": (
         "alpacaeval-easy", "alpacaeval-length", "alpacaeval-hard", "mt-bench-easy", "mt-bench-med",

@@ -1,5 +1,6 @@
 """Reads the columns of one data row. Pure; a reason never quotes a row."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,6 +9,7 @@ from training.data.jsonlines import Row
 
 # Beyond it a number is no margin, and an integer may not even fit a float.
 MAX = 1e6
+SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class RowError(ValueError):
@@ -39,7 +41,7 @@ class Columns:
 def text(value: Any) -> str:
     if not isinstance(value, str):
         raise RowError(f"a response is {type(value).__name__}, not text")
-    if any("\ud800" <= character <= "\udfff" for character in value):
+    if SURROGATE.search(value):
         raise RowError("a lone surrogate, which no encoding can hold")
     return value
 

@@ -46,6 +46,8 @@ from training.data.jsonlines import Row
 Shape = Literal["plaudit", "transcript", "messages", "lists", "win_probabilities"] | Benchmark
 SEVERAL: frozenset[Shape] = frozenset({"lists", "win_probabilities"})
 EVALUATION_ONLY: frozenset[Shape] = frozenset(get_args(Benchmark))
+# Their category is the subset.
+SUBSETS: frozenset[Shape] = frozenset({"rewardbench", "rewardbench2"})
 # Their rows have figures of their own, so that none may lose a part.
 LISTED: frozenset[Shape] = frozenset({"lists", "rm_bench", "rewardbench2"})
 
@@ -104,7 +106,7 @@ def group_of(row: Row, shape: Shape, names: Mapping[str, str], line: int) -> Gro
         group = replace(group, comparisons=[_with_label(group.comparisons[0], columns)])
     elif any(columns.get(name) is not None for name in ("soft_label", "target_margin")):
         raise RowError("a row of several pairs has no soft_label or target_margin of its own")
-    category = columns.get("category") or (shape in EVALUATION_ONLY and columns.get("subset"))
+    category = columns.get("subset" if shape in SUBSETS else "category")
     known = str(category) if category else None
     return replace(group, category=known, line=line, rest=columns.rest())
 

@@ -31,8 +31,8 @@ def is_right(chosen: Array, rejected: Array) -> Array:
 
 
 class Means(NamedTuple):
-    """Means (F, R) and what they are in each resample (B, F, R); not a number where a resample has
-    nothing to average."""
+    """Means (F, R) and what they are in each resample (B, F, R); NaN where there is nothing to
+    average."""
 
     values: Array
     draws: Array
@@ -60,7 +60,8 @@ def weighted_means(
         for draw in range(RESAMPLES):
             times = np.bincount(generator.integers(count, size=count), minlength=count)
             draws[draw] = np.tensordot(times, sums, 1) / (times @ sizes)[:, None]
-    return Means(sums.sum(axis=0) / sizes.sum(axis=0)[:, None], draws)
+        values = sums.sum(axis=0) / sizes.sum(axis=0)[:, None]
+    return Means(values, draws)
 
 
 def resampled(right: Array, prompts: Sequence[str], seed: int = SEED) -> Array:

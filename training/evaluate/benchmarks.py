@@ -8,9 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from msgspec import Struct
 
-from training.data.benchmarks import STYLES
+from training.data.benchmarks import MATH_PRM, MATH_PRM_WEIGHT, SECTIONS, STYLES, SUBSETS, TIES
 from training.data.shapes import Pair, Shape
+from training.evaluate import ties
 from training.evaluate.accuracy import Array, Estimate, Means, estimates, is_right, weighted_means
+from training.evaluate.lists import best_of_n, scored_lists
 from training.evaluate.styles import DIFFICULTIES
 from training.measure import Measured
 
@@ -55,8 +57,81 @@ def rm_bench(pairs: Sequence[Pair], prompts: Sequence[str], measured: ByRow) -> 
     return table([*counted], [*measured], of_pairs(prompts, measured, weights), chance=0.5)
 
 
+def rewardbench(pairs: Sequence[Pair], prompts: Sequence[str], measured: ByRow) -> Table:
+    """Accuracy by section over its pairs, math-prm weighted as if it had as many as the code, and
+    the mean of the sections that are there."""
+    subsets = np.array([pair.category for pair in pairs])
+    weights = np.stack([np.isin(subsets, section) for section in SECTIONS.values()], axis=1)
+    weights = weights * np.where(subsets == MATH_PRM, MATH_PRM_WEIGHT, 1)[:, None]
+    means = of_pairs(prompts, measured, weights)
+    return present([*SECTIONS], [*measured], means, chance=0.5)
+
+
+def best_of_n_lists(pairs: Sequence[Pair], prompts: Sequence[str], measured: ByRow) -> Table:
+    """How often the response that scores highest is one that no other beats."""
+    lists = scored_lists(pairs, measured)
+    if not lists:
+        return {}
+    credit = np.stack([best_of_n(one.scores, one.right) for one in lists])
+    units = [prompts[one.first] for one in lists]
+    means = weighted_means(credit[:, None], np.ones((len(lists), 1)), units)
+    chance = float(np.mean([one.right.mean() for one in lists]))
+    return table(["best of N"], [*measured], means, chance)
+
+
+def rewardbench2(pairs: Sequence[Pair], prompts: Sequence[str], measured: ByRow) -> Table:
+    """Best of four in each subset that is there, the score of Ties, and the mean of these.
+
+    What is drawn together is a prompt, and in Ties a question with its reference.
+    """
+    lists = scored_lists(pairs, measured)
+    named = {one.pair.rest["id"]: one for one in lists if one.pair.category == TIES}
+    plain = [name for name in SUBSETS if name != TIES]
+    values = np.zeros((len(lists), len(plain) + len(ties.WEIGHTS), len(measured)))
+    weights = np.zeros(values.shape[:2])
+    units = []
+    for i, one in enumerate(lists):
+        if one.pair.category == TIES:
+            name = one.pair.rest["id"]
+            values[i, len(plain) :], weights[i, len(plain) :] = ties.parts(name, named)
+            units.append(f"{TIES} {name.partition(':')[2]}")
+        else:
+            subset = plain.index(one.pair.category)
+            values[i, subset], weights[i, subset] = best_of_n(one.scores, one.right), 1
+            units.append(prompts[one.first])
+    means = weighted_means(values, weights, units)
+    score = weighted_sum(means, len(plain), ties.WEIGHTS)
+    return present([*plain, TIES], [*measured], score)
+
+
+def weighted_sum(means: Means, first: int, weights: Array) -> Means:
+    """The figures before ``first``, and the sum of the others with ``weights``."""
+    value = np.tensordot(weights, means.values[first:], 1)
+    draws = np.einsum("f,bfr->br", weights, means.draws[:, first:])
+    return Means(
+        np.vstack([means.values[:first], value]),
+        np.concatenate([means.draws[:, :first], draws[:, None]], axis=1),
+    )
+
+
+def present(
+    names: Sequence[str], rows: Sequence[str], means: Means, chance: float | None = None
+) -> Table:
+    """The figures that rows of the file count in, and their unweighted mean."""
+    there = np.flatnonzero(np.isfinite(means.values).all(axis=1))
+    values, draws = means.values[there], means.draws[:, there]
+    found = Means(
+        np.vstack([values, values.mean(axis=0)]),
+        np.concatenate([draws, draws.mean(axis=1, keepdims=True)], axis=1),
+    )
+    return table([*(names[int(i)] for i in there), "mean"], rows, found, chance)
+
+
 FIGURES: dict[Shape, Callable[[Sequence[Pair], Sequence[str], ByRow], Table]] = {
-    "rm_bench": rm_bench
+    "lists": best_of_n_lists,
+    "rm_bench": rm_bench,
+    "rewardbench": rewardbench,
+    "rewardbench2": rewardbench2,
 }
 
 

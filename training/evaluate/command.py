@@ -12,9 +12,12 @@ from training import report, settings
 from training.data import sources
 from training.data.shapes import LISTED
 from training.data.sources import Loaded
-from training.evaluate import candidates, evaluation, figures, provenance
+from training.evaluate import candidates, evaluation, figures, mistakes, provenance
+from training.evaluate.baselines import LENGTH_ONLY
+from training.evaluate.disagreement import all_member_margins
 from training.evaluate.evaluation import SIDES, Pairs, Scores
 from training.evaluate.figures import Evaluation
+from training.evaluate.mistakes import Shown
 from training.precision import measuring_dtype
 from training.settings import DataSettings, SettingsError
 
@@ -34,9 +37,12 @@ def main(argv: Sequence[str]) -> int:
     listed = {name for name, shape in shapes.items() if shape in LISTED}
     kept, encoded = evaluation.encode_all(found, pairs, options.overlong, listed)
     scores = evaluation.score_all(found, kept, encoded, dtype)
+    margins = {name: all_member_margins(found, scores[name], some) for name, some in kept.items()}
+    scores = evaluation.served(found, kept, scores)
     rows = figures.make_rows(found, scores)
     results = {
-        name: figures.result(shapes[name], some, scores[name], rows) for name, some in kept.items()
+        name: figures.result(shapes[name], some, scores[name], rows, margins[name])
+        for name, some in kept.items()
     }
     made = {
         "command": shlex.join(["plaudit", "evaluate", *argv]),
@@ -47,7 +53,8 @@ def main(argv: Sequence[str]) -> int:
         **provenance.of_models(found, encoded),
         **provenance.of_data(loaded, pairs, kept),
     }
-    write(options.out, Evaluation(rows, results, made), score_lines(kept, scores))
+    shown = shown_mistakes(kept, scores, options.show_mistakes)
+    write(options.out, Evaluation(rows, results, made), score_lines(kept, scores), shown)
     return 0
 
 
@@ -81,7 +88,20 @@ def parser() -> argparse.ArgumentParser:
         help="pairs over max_tokens: cut at the checkpoint's side, or dropped for every row; "
         "default: %(default)s",
     )
+    found.add_argument(
+        "--show-mistakes",
+        type=count,
+        default=0,
+        metavar="N",
+        help="put the texts of each model's N worst mistakes into the page; they may be offensive",
+    )
     return found
+
+
+def count(argument: str) -> int:
+    if not argument.isdecimal():
+        raise argparse.ArgumentTypeError(f"{argument!r} is no number from 0")
+    return int(argument)
 
 
 def is_override(argument: str) -> bool:
@@ -101,6 +121,8 @@ def score_lines(pairs: Pairs, scores: Scores) -> Iterator[bytes]:
         for position, pair in enumerate(some):
             line = {
                 "source": source,
+                "line": pair.line,
+                "places": pair.places,
                 "category": pair.category,
                 "prompt": figures.prompt_digest(pair),
                 "scores": {
@@ -111,12 +133,26 @@ def score_lines(pairs: Pairs, scores: Scores) -> Iterator[bytes]:
             yield msgspec.json.encode(line) + b"\n"
 
 
-def write(out: Path, found: Evaluation, lines: Iterator[bytes]) -> None:
+def shown_mistakes(pairs: Pairs, scores: Scores, count: int) -> Shown:
+    """By source and row, the pairs whose texts the page is to show; empty if none are wanted."""
+    if count == 0:
+        return {}
+    return {
+        source: {
+            name: [some[place] for place in mistakes.worst(measured, count)]
+            for name, measured in scores[source].items()
+            if name != LENGTH_ONLY
+        }
+        for source, some in pairs.items()
+    }
+
+
+def write(out: Path, found: Evaluation, lines: Iterator[bytes], shown: Shown) -> None:
     out.mkdir(parents=True, exist_ok=True)
     (out / "scores.jsonl").write_bytes(b"".join(lines))
     (out / "evaluation.json").write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1))
     table = report.markdown(found)
     (out / "table.md").write_text(table)
-    (out / "evaluation.html").write_text(report.page(found))
+    (out / "evaluation.html").write_text(report.page(found, shown))
     print(table, end="")
     print(f"{out / 'evaluation.html'}: the full report", file=sys.stderr)

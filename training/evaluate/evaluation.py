@@ -123,14 +123,22 @@ def score_all(candidates: Candidates, pairs: Pairs, encoded: Encoded, dtype: str
     for source, rows in scores.items():
         for one in candidates.combined:
             rows[one.name] = ensemble_rewards(one, calibrations, rows, pairs[source])
-        # A curve over lengths changes the order, so what is served is what is judged.
-        rows |= {
-            name: rewards(rows[name], calibration, pairs[source])
-            for name, calibration in calibrations.items()
-            if calibration.reads_length
-        }
         rows[LENGTH_ONLY] = length_only(pairs[source])
     return scores
+
+
+def served(candidates: Candidates, pairs: Pairs, scores: Scores) -> Scores:
+    """The scores, or rewards where a checkpoint has a length curve: a curve changes the order, so
+    what is served is what is judged."""
+    curves = {
+        name: one.manifest.calibration
+        for name, one in candidates.checkpoints.items()
+        if one.manifest.calibration.reads_length
+    }
+    return {
+        source: rows | {name: rewards(rows[name], c, pairs[source]) for name, c in curves.items()}
+        for source, rows in scores.items()
+    }
 
 
 def families(

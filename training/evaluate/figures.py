@@ -5,7 +5,7 @@ Letters: P pairs of a source, R rows of the report.
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from msgspec import Struct
@@ -19,31 +19,44 @@ from training.evaluate.accuracy import (
     differences,
     is_right,
 )
-from training.evaluate.baselines import LENGTH_ONLY, length_correlation
+from training.evaluate.baselines import LENGTH_ONLY, length_correlation, length_only
 from training.evaluate.benchmarks import Table, figures_of
+from training.evaluate.by_length import ByLength, by_length
 from training.evaluate.candidates import ENS, OBJECTIVES, Candidates
+from training.evaluate.disagreement import Disagreement, disagreement
 from training.evaluate.evaluation import Scores
+from training.evaluate.mistakes import Mistake, describe
+from training.evaluate.paired import Paired, compare
+from training.evaluate.reliability import Reliability, reliability
 from training.measure import Measured
 
 BINS = 30
-KIND_ORDER = ("single", "plain", ENS, OBJECTIVES, "warm", "baseline")
+BASELINE = "baseline"
+Unit = Literal["score", "reward", "characters"]
+KIND_ORDER = ("single", "plain", ENS, OBJECTIVES, "warm", BASELINE)
 
 
 class Row(Struct, frozen=True):
     """One line of the report, with the bin edges of its histograms, the same for every source.
 
-    ``kind`` is the checkpoint's (single, warm, plain), ``ens``, ``objectives`` or ``baseline``.
+    ``kind`` is the checkpoint's (single, warm, plain), ``ens``, ``objectives`` or ``baseline``;
+    ``unit`` what is judged: raw scores, rewards, or characters.
     """
 
     name: str
     kind: str
+    unit: Unit
     score_edges: list[float]
     margin_edges: list[float]
 
 
 class Figures(Struct, frozen=True):
     """One row on one source. ``difference`` is the accuracy less that of length-only, paired;
-    ``chosen``, ``rejected`` and ``margins`` are histogram counts."""
+    ``chosen``, ``rejected`` and ``margins`` are histogram counts.
+
+    ``reliability`` is None where the scores are not raw; the baseline has no ``by_length`` and no
+    ``mistakes``.
+    """
 
     accuracy: Estimate
     difference: Estimate
@@ -52,6 +65,9 @@ class Figures(Struct, frozen=True):
     chosen: list[int]
     rejected: list[int]
     margins: list[int]
+    reliability: Reliability | None
+    by_length: ByLength | None
+    mistakes: list[Mistake]
 
 
 class Category(Struct, frozen=True):
@@ -63,7 +79,8 @@ class Category(Struct, frozen=True):
 
 
 class SourceResult(Struct, frozen=True):
-    """One source: its figures by row, its categories by name, and the figures of its shape."""
+    """One source: its figures by row, its categories by name, the figures of its shape, every two
+    rows compared, and the disagreement of each ensemble."""
 
     shape: Shape
     pairs: int
@@ -71,6 +88,8 @@ class SourceResult(Struct, frozen=True):
     figures: dict[str, Figures]
     categories: dict[str, Category]
     benchmark: Table
+    paired: list[Paired]
+    disagreement: dict[str, Disagreement]
 
 
 class Evaluation(Struct, frozen=True):
@@ -90,16 +109,22 @@ def prompt_digest(pair: Pair) -> str:
 def make_rows(found: Candidates, scores: Scores) -> list[Row]:
     """Members, then ensembles, bundles, averages and the baseline."""
     kinds: dict[str, str] = {name: one.manifest.kind for name, one in found.checkpoints.items()}
-    kinds |= {one.name: ENS for one in found.ensembles} | {LENGTH_ONLY: "baseline"}
+    kinds |= {one.name: ENS for one in found.ensembles} | {LENGTH_ONLY: BASELINE}
     kinds |= {one.name: OBJECTIVES for one in found.bundles}
+    units: dict[str, Unit] = {LENGTH_ONLY: "characters"}
+    units |= {one.name: "reward" for one in found.combined}
+    units |= {
+        name: "reward" if one.manifest.calibration.reads_length else "score"
+        for name, one in found.checkpoints.items()
+    }
     names = sorted(kinds, key=lambda name: KIND_ORDER.index(kinds[name]))
     return [
-        make_row(name, kinds[name], [measured[name] for measured in scores.values()])
+        make_row(name, kinds[name], units[name], [measured[name] for measured in scores.values()])
         for name in names
     ]
 
 
-def make_row(name: str, kind: str, measured: Iterable[Measured]) -> Row:
+def make_row(name: str, kind: str, unit: Unit, measured: Iterable[Measured]) -> Row:
     """A row whose bins cover its scores on all sources; the margins' bins part at zero."""
     found = list(measured)
     scores = np.concatenate([side for m in found for side in (m.chosen, m.rejected)])
@@ -108,15 +133,21 @@ def make_row(name: str, kind: str, measured: Iterable[Measured]) -> Row:
     return Row(
         name,
         kind,
+        unit,
         np.histogram_bin_edges(scores.astype(np.float64), BINS).tolist(),
         [*(-positive[:0:-1]).tolist(), *positive.tolist()],
     )
 
 
 def result(
-    shape: Shape, pairs: Sequence[Pair], measured: Mapping[str, Measured], rows: Sequence[Row]
+    shape: Shape,
+    pairs: Sequence[Pair],
+    measured: Mapping[str, Measured],
+    rows: Sequence[Row],
+    member_margins: Mapping[str, Array],
 ) -> SourceResult:
-    """The figures of every row on the P pairs of one source."""
+    """The figures of every row on the P pairs of one source, with the margins (M, P) of each
+    ensemble's members."""
     names = [row.name for row in rows]
     digests = [prompt_digest(pair) for pair in pairs]
     right = np.stack([is_right(measured[n].chosen, measured[n].rejected) for n in names], axis=1)
@@ -125,17 +156,21 @@ def result(
         differences(right, digests, names.index(LENGTH_ONLY)),
         strict=True,
     )
-    figures = {
-        row.name: row_figures(row, measured[row.name], pairs, both)
-        for row, both in zip(rows, estimates, strict=True)
-    }
     return SourceResult(
         shape=shape,
         pairs=len(pairs),
         prompts=len(set(digests)),
-        figures=figures,
+        figures={
+            row.name: row_figures(row, measured[row.name], pairs, both)
+            for row, both in zip(rows, estimates, strict=True)
+        },
         categories=categories(pairs, digests, right, names),
         benchmark=figures_of(shape, pairs, digests, {name: measured[name] for name in names}),
+        paired=compare(right, digests, names),
+        disagreement={
+            name: disagreement(margins, right[:, names.index(name)])
+            for name, margins in member_margins.items()
+        },
     )
 
 
@@ -144,6 +179,7 @@ def row_figures(
 ) -> Figures:
     margins = measured.chosen - measured.rejected
     accuracy, difference = estimates
+    is_model = row.kind != BASELINE
     return Figures(
         accuracy=accuracy,
         difference=difference,
@@ -153,6 +189,9 @@ def row_figures(
         rejected=counts(measured.rejected, row.score_edges),
         # A bin holds its lower edge, mirrored its upper: a tie is wrong, so it is left of zero.
         margins=counts(-margins, row.margin_edges)[::-1],
+        reliability=reliability(margins) if row.unit == "score" else None,
+        by_length=by_length(measured, length_only(pairs)) if is_model else None,
+        mistakes=describe(pairs, measured) if is_model else [],
     )
 
 

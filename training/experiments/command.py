@@ -6,21 +6,14 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-<<<<<<< HEAD
-from training.experiments import kcenter, kwise, length, strength
-=======
-from training.experiments import kwise, objectives, strength
->>>>>>> objectives
+from training.experiments import kcenter, kwise, length, objectives, strength
 from training.experiments.result import Result
 
 EXPERIMENTS: dict[str, Callable[[Path, bool], Result]] = {
     "kcenter": kcenter.run,
     "kwise": kwise.run,
-<<<<<<< HEAD
     "length": length.run,
-=======
     "objectives": objectives.run,
->>>>>>> objectives
     "strength": strength.run,
 }
 
