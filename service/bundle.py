@@ -44,7 +44,7 @@ class Bundle:
     def weighed(self, weights: Mapping[str, float]) -> "Bundle":
         """The bundle with the weights of a request, one for each objective."""
         if weights.keys() != self.weights.keys():
-            named = sorted(quote(name) for name in weights)
+            named = [quote(name) for name in weights][: len(self.weights) + 1]
             raise Failure(
                 "malformed",
                 f"weights name {named}; {self.name} has {sorted(self.weights)}: name each of them, "
