@@ -9,6 +9,7 @@ from sklearn.metrics import roc_auc_score
 from plaudit.checkpoint import Calibration
 from training.evaluate.accuracy import Array
 from training.evaluate.candidates import Candidates, Ensemble
+from training.evaluate.evaluation import calibrated
 from training.measure import Measured
 
 LEVELS = 5
@@ -34,13 +35,10 @@ def member_margins(
     ensemble: Ensemble, calibrations: Mapping[str, Calibration], rows: Mapping[str, Measured]
 ) -> Array:
     """Differences (M, P) of the members' rewards."""
-
-    def rewards(name: str, scores: Array) -> Array:
-        return np.array([calibrations[name].reward(float(score)) for score in scores])
-
     return np.stack(
         [
-            rewards(name, rows[name].chosen) - rewards(name, rows[name].rejected)
+            calibrated(calibrations[name], rows[name].chosen)
+            - calibrated(calibrations[name], rows[name].rejected)
             for name in ensemble.members
         ]
     )

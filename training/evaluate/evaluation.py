@@ -175,19 +175,21 @@ def check_finite(measured: Measured, name: str, source: str) -> None:
         )
 
 
+def calibrated(calibration: Calibration, scores: Array) -> Array:
+    """Rewards (P,) of raw scores (P,), as served."""
+    return np.array([calibration.reward(float(score)) for score in scores])
+
+
 def ensemble_rewards(
     ensemble: Ensemble, calibrations: Mapping[str, Calibration], rows: Mapping[str, Measured]
 ) -> Measured:
     """The ensemble's rewards: its members' scores calibrated, as served, then aggregated."""
 
-    def combine(members: Sequence[Array]) -> Array:
-        rewards = [
-            [calibrations[name].reward(float(score)) for score in scores]
-            for name, scores in zip(ensemble.members, members, strict=True)
-        ]
+    def combine(side: Mapping[str, Array]) -> Array:
+        rewards = [calibrated(calibrations[name], side[name]) for name in ensemble.members]
         return aggregate(np.array(rewards).T, ensemble.aggregate, ensemble.coefficient)
 
     return Measured(
-        combine([rows[name].chosen for name in ensemble.members]),
-        combine([rows[name].rejected for name in ensemble.members]),
+        combine({name: row.chosen for name, row in rows.items()}),
+        combine({name: row.rejected for name, row in rows.items()}),
     )
