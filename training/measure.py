@@ -42,16 +42,17 @@ def score_pairs(
 
 
 def rewards(measured: Measured, calibration: Calibration, pairs: Sequence[Pair]) -> Measured:
-    """The calibrated scores (P,), as they are served."""
-
-    def of(scores: Array, responses: Iterable[str]) -> Array:
-        both = zip(scores.tolist(), map(len, responses), strict=True)
-        return np.array([calibration.reward(score, length) for score, length in both])
-
+    """The calibrated scores (P,) of both responses."""
     return Measured(
-        of(measured.chosen, (pair.chosen for pair in pairs)),
-        of(measured.rejected, (pair.rejected for pair in pairs)),
+        calibrated(calibration, measured.chosen, (pair.chosen for pair in pairs)),
+        calibrated(calibration, measured.rejected, (pair.rejected for pair in pairs)),
     )
+
+
+def calibrated(calibration: Calibration, scores: Array, responses: Iterable[str]) -> Array:
+    """Rewards (N,) of the raw scores (N,) of responses, as served."""
+    both = zip(scores.tolist(), map(len, responses), strict=True)
+    return np.array([calibration.reward(score, length) for score, length in both])
 
 
 def stats(measured: Measured, reference: str, pairs: Sequence[Pair]) -> Stats:

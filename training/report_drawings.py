@@ -33,7 +33,7 @@ DRAWING: dict[Any, Any] = {
 }
 PAIRS = "pairs"
 # Room for labels, as shares of a drawing. Fitting it anew each time would double the time to draw.
-MARGINS = {"left": 0.19, "right": 0.97, "bottom": 0.25, "top": 0.95}
+MARGINS = {"left": 0.23, "right": 0.97, "bottom": 0.25, "top": 0.95}
 NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
 

@@ -12,6 +12,7 @@ import pytest
 import scipy.stats
 import torch
 import yaml
+from huggingface_hub import ModelCard
 from transformers import AutoModelForSequenceClassification
 
 from plaudit import checkpoint
@@ -439,6 +440,35 @@ def test_the_worst_mistakes_are_named_by_line_and_shown_only_when_asked(
     for _, line in margins[:2]:
         assert f"<h4>Line {line}</h4>" in text
     assert "alert" not in (tmp_path / "out" / "evaluation.json").read_text()
+
+
+def test_a_checkpoint_evaluated_alone_gets_a_model_card(
+    tmp_path: Path,
+    tiny_checkpoint: Path,
+    trained_members: list[Path],
+    ensemble: Path,
+    evaluate: Evaluate,
+):
+    found = evaluate(trained_members[0])
+    path = tmp_path / "out" / "model-card.md"
+    card = ModelCard(path.read_text())
+    (result,) = card.data.eval_results
+    figures = found["sources"]["<b>demo</b>"]["figures"][trained_members[0].name]
+    assert result.metric_value == pytest.approx(figures["accuracy"]["value"], abs=1e-4)
+    assert card.data.base_model is None  # a directory of this machine is no model of the hub
+    manifest, revision = checkpoint.read(trained_members[0])
+    assert revision in card.text
+    assert str(Path(manifest.base.id).parent) not in card.content
+    assert str(tmp_path) not in card.content
+    assert manifest.training["data"]["easy"] in card.text
+    assert "length-only" in card.text
+    assert "| 5 % | 10 % |" in card.text
+    assert all(f" {quantile:.3g} |" in card.text for quantile in manifest.stats.quantiles)
+    evaluate(tiny_checkpoint)
+    assert "The checkpoint does not say." in path.read_text()
+    assert "no statistics" in path.read_text()
+    evaluate(ensemble)
+    assert not path.exists()
 
 
 def test_what_would_mislead_is_refused(

@@ -3,17 +3,19 @@
 import argparse
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
-from training import report, settings
+from training import model_card, report, settings
 from training.data import sources
+from training.data.jsonlines import write_rows
 from training.data.shapes import LISTED
 from training.data.sources import Loaded
 from training.evaluate import candidates, evaluation, figures, mistakes, provenance
 from training.evaluate.baselines import LENGTH_ONLY
+from training.evaluate.candidates import Candidates
 from training.evaluate.disagreement import all_member_margins
 from training.evaluate.evaluation import SIDES, Pairs, Scores
 from training.evaluate.figures import Evaluation
@@ -36,14 +38,9 @@ def main(argv: Sequence[str]) -> int:
     shapes = {source.name: source.shape for source in config.sources}
     listed = {name for name, shape in shapes.items() if shape in LISTED}
     kept, encoded = evaluation.encode_all(found, pairs, options.overlong, listed)
-    scores = evaluation.score_all(found, kept, encoded, dtype)
-    margins = {name: all_member_margins(found, scores[name], some) for name, some in kept.items()}
-    scores = evaluation.served(found, kept, scores)
-    rows = figures.make_rows(found, scores)
-    results = {
-        name: figures.result(shapes[name], some, scores[name], rows, margins[name])
-        for name, some in kept.items()
-    }
+    raw = evaluation.score_all(found, kept, encoded, dtype)
+    margins = {name: all_member_margins(found, raw[name], some) for name, some in kept.items()}
+    scores = evaluation.served(found, kept, raw)
     made = {
         "command": shlex.join(["plaudit", "evaluate", *argv]),
         "side": options.split,
@@ -53,8 +50,15 @@ def main(argv: Sequence[str]) -> int:
         **provenance.of_models(found, encoded),
         **provenance.of_data(loaded, pairs, kept),
     }
-    shown = shown_mistakes(kept, scores, options.show_mistakes)
-    write(options.out, Evaluation(rows, results, made), score_lines(kept, scores), shown)
+    rows = figures.make_rows(found, scores)
+    results = {
+        name: figures.result(shapes[name], some, scores[name], rows, margins[name])
+        for name, some in kept.items()
+    }
+    evaluated = Evaluation(rows, results, made)
+    write(options.out, evaluated, shown_mistakes(kept, scores, options.show_mistakes))
+    write_scores(options.out, kept, scores)
+    write_card(options.out, evaluated, found)
     return 0
 
 
@@ -115,22 +119,24 @@ def read(config: DataSettings) -> list[Loaded]:
     return loaded
 
 
-def score_lines(pairs: Pairs, scores: Scores) -> Iterator[bytes]:
+def write_scores(out: Path, pairs: Pairs, scores: Scores) -> None:
     """One JSON object a pair: digests and numbers, nothing of its text."""
-    for source, some in pairs.items():
-        for position, pair in enumerate(some):
-            line = {
-                "source": source,
-                "line": pair.line,
-                "places": pair.places,
-                "category": pair.category,
-                "prompt": figures.prompt_digest(pair),
-                "scores": {
-                    name: [float(m.chosen[position]), float(m.rejected[position])]
-                    for name, m in scores[source].items()
-                },
-            }
-            yield msgspec.json.encode(line) + b"\n"
+    lines = (
+        {
+            "source": source,
+            "line": pair.line,
+            "places": pair.places,
+            "category": pair.category,
+            "prompt": figures.prompt_digest(pair),
+            "scores": {
+                name: [float(m.chosen[position]), float(m.rejected[position])]
+                for name, m in scores[source].items()
+            },
+        }
+        for source, some in pairs.items()
+        for position, pair in enumerate(some)
+    )
+    write_rows(out / "scores.jsonl", lines)
 
 
 def shown_mistakes(pairs: Pairs, scores: Scores, count: int) -> Shown:
@@ -147,12 +153,22 @@ def shown_mistakes(pairs: Pairs, scores: Scores, count: int) -> Shown:
     }
 
 
-def write(out: Path, found: Evaluation, lines: Iterator[bytes], shown: Shown) -> None:
+def write(out: Path, found: Evaluation, shown: Shown) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    (out / "scores.jsonl").write_bytes(b"".join(lines))
     (out / "evaluation.json").write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1))
     table = report.markdown(found)
     (out / "table.md").write_text(table)
     (out / "evaluation.html").write_text(report.page(found, shown))
     print(table, end="")
     print(f"{out / 'evaluation.html'}: the full report", file=sys.stderr)
+
+
+def write_card(out: Path, evaluation: Evaluation, found: Candidates) -> None:
+    """The card of a checkpoint that was evaluated alone; a plain model has no manifest for it."""
+    only, *others = found.checkpoints.values()
+    path = out / "model-card.md"
+    if others or found.combined or only.manifest.kind == "plain":
+        path.unlink(missing_ok=True)  # an earlier run's
+        return
+    path.write_text(model_card.card(evaluation, only))
+    print(f"{path}: to go with the checkpoint as its README.md", file=sys.stderr)

@@ -2,9 +2,10 @@
 
 After Secrets of RLHF II (arXiv:2401.06080): 25 % of the training labels of RMB are flipped; M
 members, cross-fitted over five folds of prompts, measure every training pair; the weakest tenth is
-flipped back. M is 10, as there. Beside it: nothing done, random flips, the other treatments.
+flipped back. M is 10, as there. Beside it: nothing done, random flips, the other treatments. Models
+are judged after each epoch: the paper saw untreated ones peak and decline, treated ones stay.
 
-Letters: P pairs, M members.
+Letters: P pairs, M members, E epochs.
 """
 
 from collections.abc import Sequence
@@ -30,7 +31,7 @@ NOISE = 0.25
 FOLDS = 5
 SHARE = 0.1
 SMOOTHING = 0.1
-EPOCHS = 2
+SHOWN = (1, 2, 5)  # epochs, in the table; claims are after the last
 UNTREATED, FLIPPED, RANDOM = "untreated", "weakest flipped", "random flipped"
 SPLIT = Split(validation=0, test=0.2)
 
@@ -43,10 +44,11 @@ class Size:
     seeds: int
     members: int
     runs: int
+    epochs: int
 
 
-FULL = Size(share=1.0, seeds=3, members=10, runs=4)
-QUICK = Size(share=0.33, seeds=1, members=2, runs=1)
+FULL = Size(share=1.0, seeds=3, members=10, runs=3, epochs=5)
+QUICK = Size(share=0.33, seeds=1, members=2, runs=1, epochs=2)
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class Data:
 @dataclass(frozen=True)
 class Outcome:
     """One draw of the noise: what strength finds, and how often each arm orders each test pair
-    rightly, (P,)."""
+    rightly after each epoch, (E, P)."""
 
     figures: StrengthFigures
     wrong_by_decile: list[float]
@@ -79,12 +81,12 @@ class Outcome:
     right: dict[str, Array]
     prompts: list[str]
 
-    def accuracy(self, arm: str) -> float:
-        return float(self.right[arm].mean())
+    def accuracy(self, arm: str, epoch: int = -1) -> float:
+        return float(self.right[arm][epoch].mean())
 
-    def gain(self, arm: str) -> Estimate:
-        """Accuracy less that of the untreated run, on the same pairs."""
-        right = np.stack([self.right[UNTREATED], self.right[arm]], axis=1)
+    def gain(self, arm: str, epoch: int) -> Estimate:
+        """Accuracy less that of the untreated run after the same epoch, on the same pairs."""
+        right = np.stack([self.right[UNTREATED][epoch], self.right[arm][epoch]], axis=1)
         return differences(right, self.prompts, baseline=0)[1]
 
 
@@ -94,7 +96,7 @@ def run(data: Path, quick: bool) -> Result:
     known = Data.of(rmb_pairs(data, size.share))
     found = [outcome(known, seed, size) for seed in range(size.seeds)]
     return Result(
-        tables=[_finding(found), _treatments(found)],
+        tables=[_finding(found), _treatments(found, size.epochs)],
         figure=drawing.draw(found[0].figures),
         figures={
             "pairs": {"train": len(known.train), "test": len(known.test)},
@@ -120,7 +122,7 @@ def outcome(data: Data, seed: int, size: Size) -> Outcome:
     assert shown.wrong_by_decile is not None
     assert shown.auc is not None
     right = {
-        name: right_of(data, labels, pairs, seed, size.runs)
+        name: right_of(data, labels, pairs, seed, size)
         for name, (labels, pairs) in arms(data, wrong, strength, generator).items()
     }
     return Outcome(shown, shown.wrong_by_decile, shown.auc, right, data.prompts)
@@ -163,13 +165,18 @@ def arms(
     return every | {"weakest dropped": (noisy, train[~weakest[train]])}
 
 
-def right_of(data: Data, labels: Labels, pairs: Array, seed: int, runs: int) -> Array:
-    """How often (P,) each clean test pair is ordered rightly, over the runs."""
-    found = []
-    for run in range(runs):
-        own_seed = 1000 * seed + 500 + run
-        model = bag_of_words.train_on_pairs(data.texts, labels, pairs, EPOCHS, own_seed)
-        found.append(bag_of_words.margins(model, data.texts, data.test) > 0)
+def right_of(data: Data, labels: Labels, pairs: Array, seed: int, size: Size) -> Array:
+    """How often (E, P) each clean test pair is ordered rightly after each epoch, over the runs."""
+    elements = list(pairs[:, None])
+    found = [
+        [
+            bag_of_words.margins(model, data.texts, data.test) > 0
+            for model in bag_of_words.train(
+                data.texts, labels, elements, size.epochs, 1000 * seed + 500 + run
+            )
+        ]
+        for run in range(size.runs)
+    ]
     share: Array = np.mean(found, axis=0)
     return share
 
@@ -194,7 +201,7 @@ def _summary(one: Outcome) -> dict[str, object]:
         "wrong_by_decile": one.wrong_by_decile,
         "below_zero": one.figures.below_zero,
         "deviations": one.figures.deviations,
-        "accuracy": {name: one.accuracy(name) for name in one.right},
+        "accuracy": {name: right.mean(axis=1).tolist() for name, right in one.right.items()},
     }
 
 
@@ -212,15 +219,18 @@ def _finding(found: Sequence[Outcome]) -> str:
     return table(header, rows)
 
 
-def _treatments(found: Sequence[Outcome]) -> str:
-    seeds = range(len(found))
-    header = ["trained on", *(f"seed {s}" for s in seeds), *(f"gain, seed {s}" for s in seeds)]
+def _treatments(found: Sequence[Outcome], epochs: int) -> str:
+    seeds = [f"seed {seed}" for seed in range(len(found))]
+    header = ["epochs", "trained on", *seeds, *(f"gain, {seed}" for seed in seeds)]
     rows = [
         [
+            str(epoch),
             name,
-            *(f"{one.accuracy(name):.3f}" for one in found),
-            *("" if name == UNTREATED else interval(one.gain(name)) for one in found),
+            *(f"{one.accuracy(name, epoch - 1):.3f}" for one in found),
+            *("" if name == UNTREATED else interval(one.gain(name, epoch - 1)) for one in found),
         ]
+        for epoch in SHOWN
+        if epoch <= epochs
         for name in found[0].right
     ]
     return table(header, rows)

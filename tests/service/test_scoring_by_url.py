@@ -1,0 +1,60 @@
+"""``plaudit score`` by a running service gives what the checkpoint gives in its own process."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from training.score.command import main
+from training.score.served import ServiceError
+
+
+def run(scorer: str | Path, data: Path, out: Path, *arguments: str) -> list[dict[str, Any]]:
+    fixed = ["--data", str(data), "--out", str(out), "--dtype", "float32"]
+    assert main([str(scorer), *fixed, *arguments]) == 0
+    return [json.loads(line) for line in out.read_text().splitlines()]
+
+
+def alike(served: list[dict[str, Any]], local: list[dict[str, Any]]) -> None:
+    assert len(served) == len(local) > 0
+    for one, other in zip(served, local, strict=True):
+        assert one.keys() == other.keys()
+        assert one["reward"] == pytest.approx(other["reward"], abs=1e-5)
+        assert one.get("score") == pytest.approx(other.get("score"), abs=1e-5)
+        assert one.get("member_scores") == pytest.approx(other.get("member_scores"), abs=1e-5)
+        assert one.get("error") == other.get("error")
+
+
+def test_a_served_model_scores_as_its_checkpoint(
+    listen: Any, tmp_path: Path, tiny_checkpoint: Path, pairs_file: Path
+):
+    rows = [json.loads(line) for line in pairs_file.read_text().splitlines()]
+    rows[3]["rejected"] = "x" * 600  # over the limit
+    pairs_file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    local = run(tiny_checkpoint, pairs_file, tmp_path / "local.jsonl")
+    with listen(models=[str(tiny_checkpoint)]) as url:
+        served = run(url, pairs_file, tmp_path / "served.jsonl")
+    alike(served, local)
+    assert served[7]["error"]["type"] == "too-long"
+    figures = [json.loads((tmp_path / f"{n}.json").read_text()) for n in ("local", "served")]
+    assert figures[0]["scorer"]["revision"] == figures[1]["scorer"]["revision"]
+    assert figures[0]["errors"] == figures[1]["errors"] == {"too-long": 1}
+
+
+def test_a_served_ensemble_scores_as_its_file(
+    listen: Any, tmp_path: Path, ensemble_file: Path, pairs_file: Path
+):
+    local = run(ensemble_file, pairs_file, tmp_path / "local.jsonl")
+    with listen(models=[str(ensemble_file)]) as url:
+        names = "ens"
+        alike(run(url, pairs_file, tmp_path / "served.jsonl", "--model", names), local)
+        with pytest.raises(ServiceError, match="say which model scores: --model with one of"):
+            run(url, pairs_file, tmp_path / "served.jsonl", "--model", "other")
+    figures = [json.loads((tmp_path / f"{n}.json").read_text()) for n in ("local", "served")]
+    assert figures[0]["scorer"]["revision"] == figures[1]["scorer"]["revision"]
+
+
+def test_a_service_that_is_not_there_is_one_sentence(tmp_path: Path, pairs_file: Path):
+    with pytest.raises(ServiceError, match=r"http://127\.0\.0\.1:9"):
+        run("http://127.0.0.1:9", pairs_file, tmp_path / "served.jsonl")

@@ -1,0 +1,27 @@
+"""What scoring one response comes to, in this process or by a service. Letters: M members."""
+
+from msgspec import Struct
+
+from plaudit.checkpoint import Message
+from plaudit.wire import ItemError
+
+Asked = tuple[list[Message], str]
+
+
+class Outcome(Struct, frozen=True, omit_defaults=True):
+    """The reward with the raw score of one model, or those (M,) of an ensemble's members; or an
+    error. ``truncated`` counts tokens that were cut."""
+
+    reward: float | None
+    score: float | None = None
+    member_scores: list[float] | None = None
+    truncated: int = 0
+    error: ItemError | None = None
+
+
+class Scorer(Struct, frozen=True):
+    """What scored, and whether its rewards combine several members."""
+
+    model: str
+    revision: str
+    combines: bool
