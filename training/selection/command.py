@@ -49,8 +49,8 @@ def parser() -> argparse.ArgumentParser:
         "--text",
         choices=TEXTS,
         default="prompt",
-        help="what is embedded: the prompt, or the prompt with the chosen response, which can select "
-        "by the label; default: prompt",
+        help="what is embedded: the prompt, or the prompt with the chosen response, which can "
+        "select by the label; default: prompt",
     )
     found.add_argument(
         "--shape",
