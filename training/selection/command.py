@@ -4,18 +4,19 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 
 from training.data.jsonlines import DataError, Row, check_name, write_rows
-from training.data.shapes import SEVERAL, Pair, Shape
+from training.data.shapes import Pair, Shape
 from training.data.sources import Source, load, rows_of_file
 from training.measure import Array
 from training.selection.embedding import TEXTS, embed
 from training.selection.k_center import cover_radius, k_center
 
 DRAWS = 5
+# One pair a row, so that a row can be chosen.
+SINGLE: tuple[Shape, ...] = ("plaudit", "transcript", "messages")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -49,12 +50,12 @@ def parser() -> argparse.ArgumentParser:
         "--text",
         choices=TEXTS,
         default="prompt",
-        help="what is embedded: the prompt, or the prompt with the chosen response, which selects "
-        "by the label too; default: prompt",
+        help="what is embedded: the prompt, or the prompt with the chosen response, which can "
+        "select by the label; default: prompt",
     )
     found.add_argument(
         "--shape",
-        choices=[name for name in get_args(Shape) if name not in SEVERAL],
+        choices=SINGLE,
         default="plaudit",
         help="how a row holds its pair; default: plaudit",
     )

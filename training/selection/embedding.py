@@ -54,7 +54,8 @@ def embed(texts: Sequence[str], encoder: Path, max_tokens: int) -> tuple[Array, 
 
 def load_encoder(directory: Path) -> PreTrainedModel:
     """The fp32 model without a head; refuses one whose states would be partly random."""
-    checkpoint.weight_files(directory)
+    # Refuses a directory without weights or tokenizer: Transformers would make up a blank one.
+    checkpoint.digests(directory)
     model, loading = AutoModel.from_pretrained(
         directory,
         dtype=torch.float32,
