@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from plaudit.calibration import Calibration
 from plaudit.conversation import Encoder
 from training import backbone, losses
 from training.evaluate.accuracy import accuracies, is_right
@@ -184,3 +185,18 @@ def test_trl_leaves_ties_out_of_the_accuracy():
     assert accuracy(chosen - rejected) == 0.25
     right = is_right(chosen, rejected)
     assert accuracies(right[:, None], list("abcd"))[0].value == 0.25
+
+
+def test_reward_calibration_takes_the_next_knot():
+    """ZeroYuHuang/Reward-Calibration: between two knots of the curve, the height of the next one,
+    so that one character more can change a reward by a whole step."""
+    knots = ((100.0, 0.0), (200.0, 2.0), (300.0, 3.0))
+
+    def published(characters: int) -> float:
+        return next(height for place, height in knots if place >= characters)
+
+    ours = Calibration("length", curve=knots).expected
+    assert published(201) - published(200) == 1.0
+    steps = [ours(characters + 1) - ours(characters) for characters in range(100, 300)]
+    assert max(steps) == pytest.approx(0.02)
+    assert ours(150) == 1.0
