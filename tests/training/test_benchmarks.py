@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from plaudit.conversation import Encoder
 from training.data.jsonlines import DataError
 from training.data.shapes import Pair
 from training.data.sources import Source, load
 from training.data.splits import Split, sample_rows
 from training.evaluate.baselines import length_only
 from training.evaluate.benchmarks import figures_of
-from training.evaluate.evaluation import choose
+from training.evaluate.evaluation import choose, fitting
 from training.evaluate.figures import prompt_digest
 from training.evaluate.styles import accuracy_by_difficulty, shares
 from training.measure import Measured
@@ -282,6 +283,14 @@ def test_rows_of_a_benchmark_are_sampled_whole(write):
     assert [pair for pair in pairs if pair in found] == found
     assert set(map(id, sample_rows(pairs, 1))) <= set(map(id, found))
     assert len(sample_rows(pairs, 1)) == 9
+
+
+def test_rows_that_do_not_fit_are_dropped_whole(write, tiny_checkpoint):
+    longer = STYLED | {"prompt": "Another", "rejected_styles": ["r0", "r1", "r" * 60]}
+    pairs = load(write([STYLED, longer], "rm_bench")).pairs
+    encoder = Encoder.load(tiny_checkpoint, 64)
+    assert {pair.line for pair in fitting({"s": pairs}, [encoder], {"s"})["s"]} == {1}
+    assert len(fitting({"s": pairs}, [encoder], set())["s"]) == 9 + 6
 
 
 @pytest.mark.parametrize("shape", ["rm_bench", "plaudit"])

@@ -393,6 +393,7 @@ def test_rm_bench_is_reported_by_difficulty_beside_length(
     page = (tmp_path / "out" / "evaluation.html").read_text()
     assert "<th>concise over markdown</th>" in page
     assert "2410.16184" in page
+    assert "The test side of 1 source, of benchmarks all, scored" in page
 
 
 def test_rows_are_compared_and_members_disagreement_is_measured(

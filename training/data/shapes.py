@@ -47,7 +47,7 @@ Shape = Literal["plaudit", "transcript", "messages", "lists", "win_probabilities
 SEVERAL: frozenset[Shape] = frozenset({"lists", "win_probabilities"})
 EVALUATION_ONLY: frozenset[Shape] = frozenset(get_args(Benchmark))
 # Their category is the subset.
-SUBSETS: frozenset[Shape] = frozenset({"rewardbench", "rewardbench2"})
+BY_SUBSET: frozenset[Shape] = frozenset({"rewardbench", "rewardbench2"})
 # Their rows have figures of their own, so that none may lose a part.
 LISTED: frozenset[Shape] = frozenset({"lists", "rm_bench", "rewardbench2"})
 
@@ -106,7 +106,7 @@ def group_of(row: Row, shape: Shape, names: Mapping[str, str], line: int) -> Gro
         group = replace(group, comparisons=[_with_label(group.comparisons[0], columns)])
     elif any(columns.get(name) is not None for name in ("soft_label", "target_margin")):
         raise RowError("a row of several pairs has no soft_label or target_margin of its own")
-    category = columns.get("subset" if shape in SUBSETS else "category")
+    category = columns.get("subset" if shape in BY_SUBSET else "category")
     known = str(category) if category else None
     return replace(group, category=known, line=line, rest=columns.rest())
 

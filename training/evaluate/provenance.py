@@ -49,6 +49,7 @@ def of_data(loaded: Sequence[Loaded], pairs: Pairs, kept: Pairs) -> dict[str, An
     data = {
         one.source.name: {
             "digest": one.digest,
+            "benchmark": one.source.is_benchmark,
             "refused_rows": len(one.refused),
             "dropped_pairs": len(pairs[one.source.name]) - len(kept[one.source.name]),
         }

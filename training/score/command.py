@@ -43,7 +43,7 @@ def main(argv: Sequence[str]) -> int:
     check_name(options.out)
     loaded = read(options.data, options.shape)
     places, asked = responses(loaded)
-    before = {} if options.before is None else {"before": read_before(options.before)}
+    before = {} if options.before is None else {"before": read_before(options.before, loaded)}
     scorer, outcomes = score(options, asked)
     write_rows(options.out, rows(places, outcomes))
     value = "reward" if scorer.combines else "score"
@@ -133,10 +133,13 @@ def rows(places: Sequence[Place], outcomes: Sequence[Outcome]) -> Iterator[Row]:
         yield known | msgspec.to_builtins(outcome)
 
 
-def read_before(path: Path) -> dict[Place, float | None]:
-    """Raw scores, of an ensemble rewards, by place."""
-    found = read_rows(path, ["source", "line", "response", "reward"])
-    return {(r["source"], r["line"], r["response"]): r.get("score", r["reward"]) for r in found}
+def read_before(path: Path, loaded: Sequence[Loaded]) -> dict[Place, float | None]:
+    """Raw scores, of an ensemble rewards, by place; every pair of ``loaded`` has both."""
+    rows = read_rows(path, ["source", "line", "response", "reward"])
+    found = {(r["source"], r["line"], r["response"]): r.get("score", r["reward"]) for r in rows}
+    for one in loaded:
+        separation.check_covers(found, one)
+    return found
 
 
 def write_figures(out: Path, found: Scored) -> None:

@@ -64,13 +64,18 @@ def by_file(loaded: Loaded, files: Files) -> dict[str, Separation]:
     }
 
 
-def _scored(loaded: Loaded, files: Files) -> Iterator[Pair]:
+def check_covers(before: Mapping[Place, float | None], loaded: Loaded) -> None:
+    """Refuse earlier scores that are of other data."""
     for pair in loaded.pairs:
-        both = [_place(pair, side) for side in (0, 1)]
-        if any(place not in scores for scores in files.values() for place in both):
+        if any(_place(pair, side) not in before for side in (0, 1)):
             raise DataError(
                 f"--before has no score of line {pair.line} of {pair.source}: score the same data"
             )
+
+
+def _scored(loaded: Loaded, files: Files) -> Iterator[Pair]:
+    for pair in loaded.pairs:
+        both = [_place(pair, side) for side in (0, 1)]
         if all(scores[place] is not None for scores in files.values() for place in both):
             yield pair
 
