@@ -28,6 +28,17 @@ class Lora(BaseModel):
     target_modules: str | list[str] = Field("all-linear", description="modules that get adapters")
 
 
+class MetaSettings(BaseModel):
+    """Unlabelled responses that the scores are to tell apart (MetaRM, arXiv:2405.00438)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    path: Path = Field(description="a .jsonl or .jsonl.gz file of prompt and responses")
+    step: float = Field(ge=0, description="step up the difference objective; 0 is plain training")
+    prompts: int = Field(8, ge=1, description="prompts of one step")
+    responses: int = Field(4, ge=2, description="responses of each")
+
+
 class DataSettings(BaseModel):
     """What to read and where to cut it."""
 
@@ -68,6 +79,9 @@ class TrainSettings(DataSettings):
     max_grad_norm: float = Field(1.0, gt=0)
     label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="share of labels held flipped")
     centring: float = Field(0.0, ge=0, description="weight of (chosen + rejected)**2")
+    meta: MetaSettings | None = Field(
+        None, description="unlabelled responses to tell apart (arXiv:2405.00438)"
+    )
 
     seed: int = Field(0, description="data order and dropout")
     head_seed: int = Field(0, description="initial head; members of one ensemble share it")
@@ -153,5 +167,5 @@ def _explain(kind: type[BaseModel], error: Any, where: str) -> str:
 
 
 def _names(kind: type[BaseModel]) -> set[str]:
-    nested = (Source, Split, Fold, Lora, MemberSettings)
+    nested = (Source, Split, Fold, Lora, MetaSettings, MemberSettings)
     return set(kind.model_fields).union(*(model.model_fields for model in nested))

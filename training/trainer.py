@@ -4,6 +4,8 @@ Accelerate, resume, loggers, FSDP and DeepSpeed come with the parent class.
 """
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -17,11 +19,19 @@ from transformers import (
 )
 
 from plaudit.blocks import upper_states
-from plaudit.reward_model import Batch, PackedBatch, apply_head, can_pack, pooled_states
+from plaudit.reward_model import (
+    Batch,
+    PackedBatch,
+    apply_head,
+    batch_for,
+    can_pack,
+    pooled_states,
+)
 from training import losses
 from training.data.batches import Judged
 from training.data.prompt_sampler import PromptSampler
 from training.frozen_trunk import FrozenTrunk
+from training.meta import Shifted, difference, moved
 from training.precision import has_bf16
 from training.settings import TrainSettings
 
@@ -57,9 +67,10 @@ class Scorer(nn.Module):
 class PairTrainer(Trainer):
     """Minimises the pair loss of ``settings`` over batches of :class:`PairCollator`."""
 
-    def __init__(self, settings: TrainSettings, **arguments: Any):
+    def __init__(self, settings: TrainSettings, shifted: Shifted | None = None, **arguments: Any):
         super().__init__(**arguments)
         self._settings = settings
+        self._shifted = shifted
         self._backbone: PreTrainedModel = arguments["model"].model
         self._window = Window()
         self._order: PromptSampler | None = None
@@ -89,6 +100,32 @@ class PairTrainer(Trainer):
         self._window.add((chosen - rejected).detach(), inputs["tokens"])
         return (loss, found) if return_outputs else loss
 
+    def training_step(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """Leaves the gradient of the loss; with ``meta``, that at the weights one step further up
+        the difference objective, for the optimiser to apply at these (arXiv:2405.00438)."""
+        if self._shifted is None:
+            return super().training_step(model, inputs, num_items_in_batch)
+        with self._further_up(model, self._shifted):
+            return super().training_step(model, inputs, num_items_in_batch)
+
+    @contextmanager
+    def _further_up(self, model: nn.Module, shifted: Shifted) -> Iterator[None]:
+        # Dropout would make differences of its own, and take random numbers from the pairs'.
+        model.eval()
+        sequences = shifted.at(self.state.global_step)
+        scores = model(batch=batch_for(self._backbone, sequences)).scores
+        objective = difference(scores.unflatten(0, (-1, shifted.settings.responses)))
+        self._window.note("difference", objective.detach())
+        weights = [weight for weight in model.parameters() if weight.requires_grad]
+        gradients = torch.autograd.grad(objective, weights, allow_unused=True)
+        with moved(weights, gradients, shifted.settings.step):
+            yield
+
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         """Packed batches are of few prompts; padded ones, the parent's, of similar lengths."""
         return super()._get_train_sampler(train_dataset) if self._order is None else self._order
@@ -111,16 +148,21 @@ class EpochOfOrder(TrainerCallback):
 
 
 class Window:
-    """Accuracy, margin and speed since the last log line."""
+    """Accuracy, margin, speed and what was noted since the last log line."""
 
     def __init__(self) -> None:
         self._margins: list[Tensor] = []
         self._tokens = 0
+        self._notes: dict[str, list[Tensor]] = {}
         self._since = time.monotonic()
 
     def add(self, margins: Tensor, tokens: int) -> None:
         self._margins.append(margins)
         self._tokens += tokens
+
+    def note(self, name: str, value: Tensor) -> None:
+        """A figure of one forward, whose mean is logged."""
+        self._notes.setdefault(name, []).append(value)
 
     def close(self) -> dict[str, float]:
         margins = torch.cat(self._margins)
@@ -130,6 +172,8 @@ class Window:
             "margin": round(margins.mean().item(), 4),
             "tokens_per_second": round(self._tokens / seconds, 1),
         }
+        for name, values in self._notes.items():
+            found[name] = round(torch.stack(values).mean().item(), 6)
         self.__init__()  # type: ignore[misc]
         return found
 

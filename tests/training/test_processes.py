@@ -2,21 +2,15 @@
 
 import json
 import subprocess
-import sys
 from contextlib import suppress
 
 import pytest
 import torch
+from runs import LAUNCH
 from safetensors.torch import load_file
 
 from plaudit import checkpoint
 from training.train import last_state, train
-
-# What accelerate launch --multi_gpu starts; by itself it starts one process on a CPU.
-LAUNCH = [
-    *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"),
-    *("--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "--module", "plaudit.cli"),
-]
 
 
 def losses(config) -> list[float]:

@@ -13,6 +13,8 @@ Shapes, each with its columns (renamed by ``columns``):
   win_probability}``, as in AlpacaEval: each response against the reference, the probability as soft
   label. One half, and the reference itself, prefer nothing.
 
+- unlabelled: ``prompt`` and ``responses``, texts that nobody has compared (:func:`responses_of`).
+
 Any row may have a ``category``; a row of one pair also ``target_margin`` and ``soft_label``.
 """
 
@@ -131,6 +133,17 @@ def pairs_of(
     return pairs, reasons
 
 
+def responses_of(row: Row) -> tuple[tuple[Message, ...], tuple[str, ...]]:
+    """The prompt of an unlabelled row and its distinct responses, in their order."""
+    columns = Columns(row, {})
+    prompt = _turns(columns("prompt"))
+    _check_prompt(prompt)
+    texts = [_text(response) for response in _list(columns("responses"), "responses")]
+    if not all(text.strip() for text in texts):
+        raise RowError("an empty response")
+    return tuple(prompt), tuple(dict.fromkeys(texts))
+
+
 def _with_label(comparison: Comparison, columns: Columns) -> Comparison:
     label, margin = columns.get("soft_label"), columns.get("target_margin")
     return comparison._replace(
@@ -140,12 +153,16 @@ def _with_label(comparison: Comparison, columns: Columns) -> Comparison:
 
 
 def _check(comparison: Comparison) -> None:
-    if not comparison.prompt or comparison.prompt[-1]["role"] != "user":
-        raise RowError("the prompt does not end with a user turn")
+    _check_prompt(comparison.prompt)
     if not comparison.chosen.strip() or not comparison.rejected.strip():
         raise RowError("an empty response")
     if comparison.chosen == comparison.rejected:
         raise RowError("chosen equals rejected")
+
+
+def _check_prompt(prompt: list[Message]) -> None:
+    if not prompt or prompt[-1]["role"] != "user":
+        raise RowError("the prompt does not end with a user turn")
 
 
 def _from_plaudit(column: Columns) -> Iterator[Comparison]:

@@ -3,7 +3,7 @@
 import gzip
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -48,18 +48,22 @@ class Loaded:
 
     def report(self) -> str:
         """One line for a log: counts and line numbers, never a row's text."""
-        line = f"{self.source.name}: {len(self.pairs)} pairs"
-        if self.refused:
-            reasons = Counter(reason for _, reason in self.refused)
-            lines = ", ".join(str(number) for number, _ in self.refused[:10])
-            line += f", {len(self.refused)} refused ({dict(reasons)}; lines {lines}"
-            line += ", …)" if len(self.refused) > 10 else ")"
-        return line
+        return f"{self.source.name}: {len(self.pairs)} pairs{said_of(self.refused)}"
+
+
+def said_of(refused: Sequence[tuple[int, str]]) -> str:
+    """How many rows were refused, why, and the first lines; nothing if none was."""
+    if not refused:
+        return ""
+    reasons = Counter(reason for _, reason in refused)
+    lines = ", ".join(str(number) for number, _ in refused[:10])
+    more = ", …" if len(refused) > 10 else ""
+    return f", {len(refused)} refused ({dict(reasons)}; lines {lines}{more})"
 
 
 def load(source: Source) -> Loaded:
     """Read every row of a source; what does not fit is kept with its line and reason."""
-    digest, rows = _rows_of_file(source) if source.path else _rows_of_hub(source)
+    digest, rows = rows_of_file(source) if source.path else _rows_of_hub(source)
     loaded = Loaded(source, digest)
     for number, row in rows:
         if row is None:
@@ -73,7 +77,8 @@ def load(source: Source) -> Loaded:
     return loaded
 
 
-def _rows_of_file(source: Source) -> tuple[str, Iterator[tuple[int, Row | None]]]:
+def rows_of_file(source: Source) -> tuple[str, Iterator[tuple[int, Row | None]]]:
+    """The digest of a file's bytes, and its lines with their numbers."""
     assert source.path is not None
     if not source.path.is_file():
         raise DataError(f"{source.name}: no file {source.path}")
