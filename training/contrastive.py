@@ -1,4 +1,4 @@
-"""Contrastive terms of a reward model's features (arXiv:2401.06080 section 3). Pure, in fp32.
+"""Contrastive terms of a reward model's features (arXiv:2401.06080 section 3), in fp32.
 
 Two forwards of one batch, which drop different units, give two views of each feature vector. A term
 pulls the views of one vector together and holds different vectors apart.
@@ -7,12 +7,47 @@ Letters: P pairs, S sequences, N vectors, D width, K prototypes.
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import normalize
+
+from training.data.batches import Judged
+from training.settings import ContrastiveSettings
 
 # Of Sinkhorn's codes (arXiv:2006.09882 section 3.1 and appendix A).
 SHARPNESS = 0.05
 ROUNDS = 3
+
+
+class Contrast(nn.Module):
+    """The term that ``settings`` name, of features of width D. Holds SwAV's prototypes, which are
+    trained, and are no part of a checkpoint."""
+
+    def __init__(self, settings: ContrastiveSettings, width: int, seed: int):
+        super().__init__()
+        self._settings = settings
+        if settings.prototypes is not None:
+            generator = torch.Generator().manual_seed(seed)
+            drawn = torch.randn(settings.prototypes, width, generator=generator)
+            self.prototypes = nn.Parameter(normalize(drawn))
+
+    def forward(self, first: Tensor, second: Tensor, judged: Judged, place: Tensor) -> Tensor:
+        """The weighted mean cost of a batch's vectors, from both views (S, D) of its sequences, its
+        pairs, and the place (S,) where each sequence first stands."""
+        views = [self._vectors(states, judged, place) for states in (first, second)]
+        temperature = self._settings.temperature
+        if self._settings.kind == "simcse":
+            costs = simcse(views[0], views[1], temperature)
+        else:
+            costs = swav(views[0], views[1], self.prototypes, temperature)
+        return self._settings.weight * costs.mean()
+
+    def _vectors(self, states: Tensor, judged: Judged, place: Tensor) -> Tensor:
+        """Each response, or each difference of two, once: a repeated one would be held apart from
+        itself."""
+        if self._settings.of == "responses":
+            return states[torch.unique(place)]
+        sides = torch.stack([place[judged.chosen], place[judged.rejected]]).sort(dim=0).values
+        return signed_differences(states, *torch.unique(sides, dim=1))
 
 
 def simcse(first: Tensor, second: Tensor, temperature: float) -> Tensor:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from plaudit.checkpoint import Side
 from training.data.sources import Source
@@ -26,6 +26,39 @@ class Lora(BaseModel):
     alpha: int = Field(32, ge=1, description="scale, divided by the rank")
     dropout: float = Field(0.0, ge=0, lt=1)
     target_modules: str | list[str] = Field("all-linear", description="modules that get adapters")
+
+
+class ContrastiveSettings(BaseModel):
+    """A contrastive term on two dropout views of the features (arXiv:2401.06080 section 3).
+
+    Weights and prototypes are that paper's where none are given. It names no temperature: those of
+    SimCSE (arXiv:2104.08821) and SwAV (arXiv:2006.09882) are used.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    kind: Literal["simcse", "swav"]
+    of: Literal["responses", "differences"] = Field("responses", description="what is told apart")
+    weight: float = Field(gt=0, description="simcse 1; swav 0.1, of differences 0.5")
+    temperature: float = Field(gt=0, description="simcse 0.05, swav 0.1")
+    prototypes: int | None = Field(ge=2, description="swav 50, of differences 20")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        swav = {"weight": 0.1, "temperature": 0.1, "prototypes": 50}
+        if values.get("of") == "differences":
+            swav |= {"weight": 0.5, "prototypes": 20}
+        simcse = {"weight": 1.0, "temperature": 0.05, "prototypes": None}
+        return (swav if values.get("kind") == "swav" else simcse) | values
+
+    @model_validator(mode="after")
+    def _prototypes_are_of_swav(self) -> "ContrastiveSettings":
+        if (self.prototypes is not None) != (self.kind == "swav"):
+            raise ValueError("prototypes are of swav, and only of it")
+        return self
 
 
 class MetaSettings(BaseModel):
@@ -79,6 +112,9 @@ class TrainSettings(DataSettings):
     max_grad_norm: float = Field(1.0, gt=0)
     label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="share of labels held flipped")
     centring: float = Field(0.0, ge=0, description="weight of (chosen + rejected)**2")
+    contrastive: ContrastiveSettings | None = Field(
+        None, description="tell features apart, in two views (arXiv:2401.06080)"
+    )
     meta: MetaSettings | None = Field(
         None, description="unlabelled responses to tell apart (arXiv:2405.00438)"
     )
@@ -90,6 +126,22 @@ class TrainSettings(DataSettings):
     save_steps: int = Field(100, ge=1, description="steps between resumable states")
     logging_steps: int = Field(10, ge=1)
     log_to: list[Literal["tensorboard", "wandb"]] = ["tensorboard"]
+
+    @model_validator(mode="after")
+    def _views_differ(self) -> "TrainSettings":
+        if self.contrastive is not None and 0 in self._dropout_rates():
+            raise ValueError(
+                "contrastive compares two views that dropout makes, and with dropout 0 they are "
+                "one: set dropout, 0.05 in arXiv:2401.06080"
+            )
+        if self.contrastive is not None and self.train_layers == 0:
+            raise ValueError(
+                "contrastive moves the features under the head: train_layers 0 leaves them"
+            )
+        return self
+
+    def _dropout_rates(self) -> list[float]:
+        return [self.dropout]
 
 
 class MemberSettings(BaseModel):
@@ -106,6 +158,10 @@ class EnsemblePlan(TrainSettings):
     """A training plan with its members; ``out`` holds one directory for each."""
 
     members: list[MemberSettings] = Field(min_length=2)
+
+    def _dropout_rates(self) -> list[float]:
+        given = [one.model_dump(exclude_unset=True) for one in self.members]
+        return [one.get("dropout", self.dropout) for one in given]
 
     def member(self, index: int) -> TrainSettings:
         shared = self.model_dump(exclude={"members"})
@@ -159,7 +215,7 @@ def parse(kind: type[Model], values: dict[str, Any], where: str) -> Model:
 def _explain(kind: type[BaseModel], error: Any, where: str) -> str:
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] != "extra_forbidden":
-        return f"{where}: {key}: {error['msg']}"
+        return ": ".join(part for part in (where, key, error["msg"]) if part)
     names = _names(kind)
     near = difflib.get_close_matches(str(error["loc"][-1]), names, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(names))}"
@@ -167,5 +223,5 @@ def _explain(kind: type[BaseModel], error: Any, where: str) -> str:
 
 
 def _names(kind: type[BaseModel]) -> set[str]:
-    nested = (Source, Split, Fold, Lora, MetaSettings, MemberSettings)
+    nested = (Source, Split, Fold, Lora, ContrastiveSettings, MetaSettings, MemberSettings)
     return set(kind.model_fields).union(*(model.model_fields for model in nested))

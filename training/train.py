@@ -19,6 +19,7 @@ from plaudit.checkpoint import Base, Manifest, Side
 from plaudit.conversation import Encoder
 from plaudit.reward_model import head
 from training import backbone, settings
+from training.contrastive import Contrast
 from training.data import sources, splits
 from training.data.batches import PairCollator, dataset
 from training.data.encoding import EncodedPair, encode
@@ -224,7 +225,7 @@ def fit(config: TrainSettings, model: PreTrainedModel, data: Data, last: str | N
     trainer = PairTrainer(
         config,
         data.shifted,
-        model=Scorer(model, trunk),
+        model=Scorer(model, trunk, contrast(config, model)),
         args=args,
         train_dataset=dataset(data.pairs, config.kwise),
         data_collator=PairCollator(model, trunk),
@@ -235,6 +236,12 @@ def fit(config: TrainSettings, model: PreTrainedModel, data: Data, last: str | N
     refuse_shards(trainer)
     trainer.train(resume_from_checkpoint=last)
     return trainer
+
+
+def contrast(config: TrainSettings, model: PreTrainedModel) -> Contrast | None:
+    if config.contrastive is None:
+        return None
+    return Contrast(config.contrastive, head(model).in_features, config.seed)
 
 
 def refuse_processes(config: TrainSettings, count: int) -> None:

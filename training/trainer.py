@@ -28,6 +28,7 @@ from plaudit.reward_model import (
     pooled_states,
 )
 from training import losses
+from training.contrastive import Contrast
 from training.data.batches import Judged
 from training.data.prompt_sampler import PromptSampler
 from training.frozen_trunk import FrozenTrunk
@@ -46,9 +47,15 @@ class Forward(NamedTuple):
 class Scorer(nn.Module):
     """Raw scores through ``forward``, where autocast and DDP attach themselves."""
 
-    def __init__(self, model: PreTrainedModel, trunk: FrozenTrunk | None = None):
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        trunk: FrozenTrunk | None = None,
+        contrast: Contrast | None = None,
+    ):
         super().__init__()
         self.model = model
+        self.contrast = contrast
         self._trunk = trunk
 
     def forward(self, batch: Batch, states: Tensor | None = None) -> Forward:
@@ -72,6 +79,7 @@ class PairTrainer(Trainer):
         self._settings = settings
         self._shifted = shifted
         self._backbone: PreTrainedModel = arguments["model"].model
+        self._contrast: Contrast | None = arguments["model"].contrast
         self._window = Window()
         self._order: PromptSampler | None = None
         if can_pack(self._backbone) and self.train_dataset is not None:
@@ -97,6 +105,12 @@ class PairTrainer(Trainer):
         if self._settings.centring:
             costs = costs + self._settings.centring * losses.centring(chosen, rejected)
         loss = losses.mean_over_prompts(costs, judged.prompt)
+        if self._contrast is not None:
+            # The same batch again: within one, equal sequences may be computed once.
+            second = model(batch=inputs["batch"], states=inputs["states"])
+            term = self._contrast(found.states, second.states, judged, inputs["place"])
+            self._window.note("contrastive", term.detach())
+            loss = loss + term
         self._window.add((chosen - rejected).detach(), inputs["tokens"])
         return (loss, found) if return_outputs else loss
 

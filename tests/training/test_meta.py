@@ -112,6 +112,7 @@ class TwoWeights(torch.nn.Module):
     def __init__(self):
         super().__init__()
         self.a, self.b = (torch.nn.Parameter(torch.tensor(value)) for value in (0.5, 0.25))
+        self.contrast = None
         config = SimpleNamespace(pad_token_id=0)
         self.model = SimpleNamespace(config=config, device=torch.device("cpu"))
 

@@ -95,5 +95,12 @@ class PairCollator:
             "batch": batch,
             "states": states,
             "judged": Judged.of(rows, self._model.device),
+            "place": torch.tensor(first_places(sequences), device=self._model.device),
             "tokens": sum(map(len, sequences)),
         }
+
+
+def first_places(sequences: Sequence[Sequence[int]]) -> list[int]:
+    """Where each sequence stands for the first time."""
+    found: dict[tuple[int, ...], int] = {}
+    return [found.setdefault(tuple(ids), place) for place, ids in enumerate(sequences)]
