@@ -48,6 +48,50 @@ class Odin(BaseModel):
     orthogonal: float = Field(1.0, ge=0, description="of the cosine between the heads")
 
 
+class ContrastiveSettings(BaseModel):
+    """A contrastive term on two dropout views of the features (arXiv:2401.06080 section 3).
+
+    Weights and prototypes are that paper's where none are given. It names no temperature: those of
+    SimCSE (arXiv:2104.08821) and SwAV (arXiv:2006.09882) are used.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    kind: Literal["simcse", "swav"]
+    of: Literal["responses", "differences"] = Field("responses", description="what is told apart")
+    weight: float = Field(gt=0, description="simcse 1; swav 0.1, of differences 0.5")
+    temperature: float = Field(gt=0, description="simcse 0.05, swav 0.1")
+    prototypes: int | None = Field(ge=2, description="swav 50, of differences 20")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        swav = {"weight": 0.1, "temperature": 0.1, "prototypes": 50}
+        if values.get("of") == "differences":
+            swav |= {"weight": 0.5, "prototypes": 20}
+        simcse = {"weight": 1.0, "temperature": 0.05, "prototypes": None}
+        return (swav if values.get("kind") == "swav" else simcse) | values
+
+    @model_validator(mode="after")
+    def _prototypes_are_of_swav(self) -> "ContrastiveSettings":
+        if (self.prototypes is not None) != (self.kind == "swav"):
+            raise ValueError("prototypes are of swav, and only of it")
+        return self
+
+
+class MetaSettings(BaseModel):
+    """Unlabelled responses that the scores are to tell apart (MetaRM, arXiv:2405.00438)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    path: Path = Field(description="a .jsonl or .jsonl.gz file of prompt and responses")
+    step: float = Field(ge=0, description="step up the difference objective; 0 is plain training")
+    prompts: int = Field(8, ge=1, description="prompts of one step")
+    responses: int = Field(4, ge=2, description="responses of each")
+
+
 class DataSettings(BaseModel):
     """What to read and where to cut it."""
 
@@ -88,6 +132,12 @@ class TrainSettings(DataSettings):
     max_grad_norm: float = Field(1.0, gt=0)
     label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="share of labels held flipped")
     centring: float = Field(0.0, ge=0, description="weight of (chosen + rejected)**2")
+    contrastive: ContrastiveSettings | None = Field(
+        None, description="tell features apart, in two views (arXiv:2401.06080)"
+    )
+    meta: MetaSettings | None = Field(
+        None, description="unlabelled responses to tell apart (arXiv:2405.00438)"
+    )
 
     product_of_experts: ProductOfExperts | None = Field(
         None, description="a bias expert takes what length predicts (arXiv:2310.05199)"
@@ -115,6 +165,22 @@ class TrainSettings(DataSettings):
             raise ValueError("product_of_experts and odin both take the length: keep one")
         return self
 
+    @model_validator(mode="after")
+    def _views_differ(self) -> "TrainSettings":
+        if self.contrastive is not None and 0 in self._dropout_rates():
+            raise ValueError(
+                "contrastive compares two views that dropout makes, and with dropout 0 they are "
+                "one: set dropout, 0.05 in arXiv:2401.06080"
+            )
+        if self.contrastive is not None and self.train_layers == 0:
+            raise ValueError(
+                "contrastive moves the features under the head: train_layers 0 leaves them"
+            )
+        return self
+
+    def _dropout_rates(self) -> list[float]:
+        return [self.dropout]
+
 
 class MemberSettings(BaseModel):
     """What makes one member differ; everything else is the plan's."""
@@ -130,6 +196,10 @@ class EnsemblePlan(TrainSettings):
     """A training plan with its members; ``out`` holds one directory for each."""
 
     members: list[MemberSettings] = Field(min_length=2)
+
+    def _dropout_rates(self) -> list[float]:
+        given = [one.model_dump(exclude_unset=True) for one in self.members]
+        return [one.get("dropout", self.dropout) for one in given]
 
     def member(self, index: int) -> TrainSettings:
         shared = self.model_dump(exclude={"members"})
@@ -183,7 +253,7 @@ def parse(kind: type[Model], values: dict[str, Any], where: str) -> Model:
 def _explain(kind: type[BaseModel], error: Any, where: str) -> str:
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] != "extra_forbidden":
-        return f"{where}: {key}: {error['msg']}" if key else f"{where}: {error['msg']}"
+        return ": ".join(part for part in (where, key, error["msg"]) if part)
     names = _names(kind)
     near = difflib.get_close_matches(str(error["loc"][-1]), names, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(names))}"
@@ -191,5 +261,8 @@ def _explain(kind: type[BaseModel], error: Any, where: str) -> str:
 
 
 def _names(kind: type[BaseModel]) -> set[str]:
-    nested = (Source, Split, Fold, Lora, ProductOfExperts, Odin, MemberSettings)
+    nested = (
+        Source, Split, Fold, Lora, ProductOfExperts, Odin, ContrastiveSettings, MetaSettings,
+        MemberSettings,
+    )  # fmt: skip
     return set(kind.model_fields).union(*(model.model_fields for model in nested))

@@ -19,6 +19,7 @@ from plaudit.checkpoint import Base, Manifest, Side
 from plaudit.conversation import Encoder
 from plaudit.reward_model import head
 from training import backbone, settings
+from training.contrastive import Contrast
 from training.data import sources, splits
 from training.data.batches import PairCollator, dataset
 from training.data.encoding import EncodedPair, encode
@@ -28,6 +29,7 @@ from training.frozen_trunk import FrozenTrunk, open_trunk
 from training.length_bias.odin import LengthHead
 from training.length_bias.product_of_experts import LengthExpert
 from training.length_bias.word_limits import with_limits
+from training.meta import Shifted
 from training.seal import seal
 from training.settings import DataSettings, Lora, SettingsError, TrainSettings
 from training.trainer import PairTrainer, Progress, Scorer, arguments, use_bf16
@@ -60,12 +62,14 @@ def describe(kind: type[DataSettings]) -> list[str]:
 @dataclass(frozen=True)
 class Data:
     """What a member is trained on and measured with. ``region`` is the train side with the held-out
-    fold, ``pairs`` without it, ``reference`` the validation pairs."""
+    fold, ``pairs`` without it, ``reference`` the validation pairs, ``shifted`` responses without
+    labels."""
 
     loaded: Sequence[Loaded]
     region: Sequence[EncodedPair]
     pairs: Sequence[EncodedPair]
     reference: Sequence[EncodedPair]
+    shifted: Shifted | None
 
     @classmethod
     def of(cls, config: TrainSettings, encoder: Encoder) -> "Data":
@@ -77,7 +81,7 @@ class Data:
                 "no pair is left to train on; raise max_tokens, the train share or the folds"
             )
         reference = validation_pairs(config, loaded, encoder, config.truncation_side)
-        return cls(loaded, region, pairs, reference)
+        return cls(loaded, region, pairs, reference, Shifted.read(config, encoder))
 
 
 def train(config: TrainSettings, resume: bool = False) -> None:
@@ -232,12 +236,14 @@ def frozen_trunk(
 def fit(config: TrainSettings, model: PreTrainedModel, data: Data, last: str | None) -> PairTrainer:
     """The trainer after its last step."""
     args = arguments(config)
+    refuse_processes(config, args.world_size)
     with args.main_process_first(desc="the frozen blocks' states"):
         # Of the held-out fold too, so that all folds share one file.
         trunk = frozen_trunk(config, model, data.region) if config.trunk_cache else None
     trainer = PairTrainer(
         config,
-        model=Scorer(model, trunk, beside(config, model)),
+        data.shifted,
+        model=Scorer(model, trunk, beside(config, model), contrast(config, model)),
         args=args,
         train_dataset=dataset(data.pairs, config.kwise),
         data_collator=PairCollator(model, trunk),
@@ -255,6 +261,18 @@ def beside(config: TrainSettings, model: PreTrainedModel) -> LengthExpert | Leng
     if config.product_of_experts is not None:
         return LengthExpert()
     return None if config.odin is None else LengthHead(head(model).in_features, config.odin)
+
+
+def contrast(config: TrainSettings, model: PreTrainedModel) -> Contrast | None:
+    if config.contrastive is None:
+        return None
+    return Contrast(config.contrastive, head(model).in_features, config.seed)
+
+
+def refuse_processes(config: TrainSettings, count: int) -> None:
+    """Each would take the step of ``meta`` by its own objective: nothing averages its gradient."""
+    if config.meta is not None and count > 1:
+        raise SettingsError(f"meta trains in one process, not {count}: take more accumulation")
 
 
 def refuse_shards(trainer: PairTrainer) -> None:
@@ -279,7 +297,7 @@ def complete(
         max_tokens=config.max_tokens,
         truncation_side=config.truncation_side,
         dtype=config.save_dtype,
-        training=provenance(config, data.loaded, len(data.pairs)),
+        training=provenance(config, data),
     )
     measured = seal(config.out, draft, data.reference, config.calibration)
     count = len(data.reference)
@@ -292,14 +310,15 @@ def save(config: TrainSettings, model: PreTrainedModel, tokenizer: Any) -> None:
     tokenizer.save_pretrained(config.out)
 
 
-def provenance(config: TrainSettings, loaded: Sequence[Loaded], pairs: int) -> dict[str, Any]:
-    return {
+def provenance(config: TrainSettings, data: Data) -> dict[str, Any]:
+    found = {
         "commit": commit(),
         "settings": config.model_dump(mode="json"),
-        "data": {one.source.name: one.digest for one in loaded},
-        "pairs": pairs,
-        "refused_rows": {one.source.name: len(one.refused) for one in loaded},
+        "data": {one.source.name: one.digest for one in data.loaded},
+        "pairs": len(data.pairs),
+        "refused_rows": {one.source.name: len(one.refused) for one in data.loaded},
     }
+    return found if data.shifted is None else found | {"meta": data.shifted.provenance}
 
 
 def commit() -> str | None:

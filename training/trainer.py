@@ -4,6 +4,8 @@ Accelerate, resume, loggers, FSDP and DeepSpeed come with the parent class.
 """
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -17,13 +19,23 @@ from transformers import (
 )
 
 from plaudit.blocks import upper_states
-from plaudit.reward_model import Batch, PackedBatch, apply_head, can_pack, head, pooled_states
+from plaudit.reward_model import (
+    Batch,
+    PackedBatch,
+    apply_head,
+    batch_for,
+    can_pack,
+    head,
+    pooled_states,
+)
 from training import losses
+from training.contrastive import Contrast
 from training.data.batches import Judged
 from training.data.prompt_sampler import PromptSampler
 from training.frozen_trunk import FrozenTrunk
 from training.length_bias.odin import LengthHead
 from training.length_bias.product_of_experts import LengthExpert
+from training.meta import Shifted, difference, moved
 from training.precision import has_bf16
 from training.settings import TrainSettings
 
@@ -45,23 +57,24 @@ class Scorer(nn.Module):
         model: PreTrainedModel,
         trunk: FrozenTrunk | None = None,
         beside: LengthExpert | LengthHead | None = None,
+        contrast: Contrast | None = None,
     ):
-        """``beside`` is trained with the model and not saved with it."""
+        """``beside`` and ``contrast`` are trained with the model and not saved with it."""
         super().__init__()
         self.model = model
         self.beside = beside
+        self.contrast = contrast
         self._trunk = trunk
 
     def forward(
         self, batch: Batch, states: Tensor | None = None, characters: Tensor | None = None
     ) -> Forward:
         """With ``states`` (1, T, D) of a frozen trunk, only what is above it runs. What is trained
-        beside the model reads the ``characters`` (N,) of the responses."""
+        beside the model reads the ``characters`` (N,) of the responses, and is left out without."""
         pooled = self._pooled(batch, states)
         scores = apply_head(self.model, pooled)
-        if self.beside is None:
+        if self.beside is None or characters is None:
             return Forward(scores, pooled, torch.zeros_like(scores))
-        assert characters is not None
         return Forward(scores, pooled, self.beside(pooled, characters))
 
     def _pooled(self, batch: Batch, states: Tensor | None) -> Tensor:
@@ -75,11 +88,13 @@ class Scorer(nn.Module):
 class PairTrainer(Trainer):
     """Minimises the pair loss of ``settings`` over batches of :class:`PairCollator`."""
 
-    def __init__(self, settings: TrainSettings, **arguments: Any):
+    def __init__(self, settings: TrainSettings, shifted: Shifted | None = None, **arguments: Any):
         super().__init__(**arguments)
         self._settings = settings
+        self._shifted = shifted
         self._backbone: PreTrainedModel = arguments["model"].model
         self._beside: LengthExpert | LengthHead | None = arguments["model"].beside
+        self._contrast: Contrast | None = arguments["model"].contrast
         self._window = Window()
         self._order: PromptSampler | None = None
         if can_pack(self._backbone) and self.train_dataset is not None:
@@ -111,6 +126,12 @@ class PairTrainer(Trainer):
             loss = loss + self._beside.penalty(
                 quality, found.scores, found.beside, inputs["characters"]
             )
+        if self._contrast is not None:
+            # The same batch again: within one, equal sequences may be computed once.
+            second = model(batch=inputs["batch"], states=inputs["states"])
+            term = self._contrast(found.states, second.states, judged, inputs["place"])
+            self._window.note("contrastive", term.detach())
+            loss = loss + term
         self._window.add((chosen - rejected).detach(), inputs["tokens"])
         return (loss, found) if return_outputs else loss
 
@@ -125,6 +146,32 @@ class PairTrainer(Trainer):
                 group["params"] = [p for p in group["params"] if id(p) not in theirs]
             optimizer.add_param_group({"params": own, "lr": expert.lr, "weight_decay": 0.0})
         return optimizer
+
+    def training_step(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """Leaves the gradient of the loss; with ``meta``, that at the weights one step further up
+        the difference objective, for the optimiser to apply at these (arXiv:2405.00438)."""
+        if self._shifted is None:
+            return super().training_step(model, inputs, num_items_in_batch)
+        with self._further_up(model, self._shifted):
+            return super().training_step(model, inputs, num_items_in_batch)
+
+    @contextmanager
+    def _further_up(self, model: nn.Module, shifted: Shifted) -> Iterator[None]:
+        # Dropout would make differences of its own, and take random numbers from the pairs'.
+        model.eval()
+        sequences = shifted.at(self.state.global_step)
+        scores = model(batch=batch_for(self._backbone, sequences)).scores
+        objective = difference(scores.unflatten(0, (-1, shifted.settings.responses)))
+        self._window.note("difference", objective.detach())
+        weights = [weight for weight in model.parameters() if weight.requires_grad]
+        gradients = torch.autograd.grad(objective, weights, allow_unused=True)
+        with moved(weights, gradients, shifted.settings.step):
+            yield
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         """Packed batches are of few prompts; padded ones, the parent's, of similar lengths."""
@@ -148,16 +195,21 @@ class EpochOfOrder(TrainerCallback):
 
 
 class Window:
-    """Accuracy, margin and speed since the last log line."""
+    """Accuracy, margin, speed and what was noted since the last log line."""
 
     def __init__(self) -> None:
         self._margins: list[Tensor] = []
         self._tokens = 0
+        self._notes: dict[str, list[Tensor]] = {}
         self._since = time.monotonic()
 
     def add(self, margins: Tensor, tokens: int) -> None:
         self._margins.append(margins)
         self._tokens += tokens
+
+    def note(self, name: str, value: Tensor) -> None:
+        """A figure of one forward, whose mean is logged."""
+        self._notes.setdefault(name, []).append(value)
 
     def close(self) -> dict[str, float]:
         margins = torch.cat(self._margins)
@@ -167,6 +219,8 @@ class Window:
             "margin": round(margins.mean().item(), 4),
             "tokens_per_second": round(self._tokens / seconds, 1),
         }
+        for name, values in self._notes.items():
+            found[name] = round(torch.stack(values).mean().item(), 6)
         self.__init__()  # type: ignore[misc]
         return found
 

@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from contextlib import suppress
 
 import pytest
@@ -10,13 +9,8 @@ import torch
 from safetensors.torch import load_file
 
 from plaudit import checkpoint
+from runs import LAUNCH
 from training.train import last_state, train
-
-# What accelerate launch --multi_gpu starts; by itself it starts one process on a CPU.
-LAUNCH = [
-    *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"),
-    *("--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "--module", "plaudit.cli"),
-]
 
 
 def losses(config) -> list[float]:

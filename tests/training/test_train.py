@@ -3,18 +3,13 @@
 import hashlib
 import json
 import shutil
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
-from types import FrameType
 
 import pytest
 import torch
 import yaml
 from architectures import BERT
-from safetensors.torch import load_file
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -26,6 +21,7 @@ from transformers import (
 from plaudit import checkpoint, probes
 from plaudit.conversation import Encoder
 from plaudit.reward_model import RewardModel
+from runs import history, interrupted_after_first_state, same, weights
 from training import backbone
 from training.data.sources import Source
 from training.data.splits import Split
@@ -51,22 +47,6 @@ def tiny_encoder(tmp_path, tokenizer: PreTrainedTokenizerFast) -> Path:
     marked.cls_token, marked.sep_token, marked.chat_template = "<|im_start|>", "<|im_end|>", None
     marked.save_pretrained(directory)
     return directory
-
-
-def weights(directory: Path) -> dict[str, torch.Tensor]:
-    return load_file(directory / "model.safetensors")
-
-
-def same(a: Path, b: Path) -> bool:
-    first, second = weights(a), weights(b)
-    return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
-
-
-def history(config: TrainSettings) -> list[dict[str, float]]:
-    """What was logged, step by step, over a run and its resumptions."""
-    (last,) = (config.out / "trainer").glob("checkpoint-*")
-    state = json.loads((last / "trainer_state.json").read_text())
-    return [entry for entry in state["log_history"] if "loss" in entry]
 
 
 def assert_promises_hold(directory: Path) -> None:
@@ -134,25 +114,6 @@ def test_the_same_seed_gives_the_same_weights(trained, configure, tmp_path):
 def test_a_complete_directory_is_refused(trained):
     with pytest.raises(SettingsError, match="complete checkpoint"):
         train(trained, resume=True)
-
-
-@contextmanager
-def interrupted_after_first_state(out: Path) -> Iterator[None]:
-    """Ctrl-C as soon as a resumable state is on disk."""
-
-    def look(number: int, frame: FrameType | None) -> None:
-        if last_state(out / "trainer") is not None:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGALRM, look)
-    signal.setitimer(signal.ITIMER_REAL, 0.005, 0.005)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def test_an_interrupted_run_resumes_to_the_weights_of_a_whole_one(trained, configure, tmp_path):

@@ -107,5 +107,12 @@ class PairCollator:
                 [float(count) for row in rows for count in row["characters"]],
                 device=self._model.device,
             ),
+            "place": torch.tensor(first_places(sequences), device=self._model.device),
             "tokens": sum(map(len, sequences)),
         }
+
+
+def first_places(sequences: Sequence[Sequence[int]]) -> list[int]:
+    """Where each sequence stands for the first time."""
+    found: dict[tuple[int, ...], int] = {}
+    return [found.setdefault(tuple(ids), place) for place, ids in enumerate(sequences)]

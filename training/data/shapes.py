@@ -14,11 +14,13 @@ Shapes, each with its columns (renamed by ``columns``):
   label. One half, and the reference itself, prefer nothing.
 - ``rm_bench``, ``rewardbench``, ``rewardbench2``: see ``benchmarks``.
 
+- unlabelled: ``prompt`` and ``responses``, texts that nobody has compared (:func:`responses_of`).
+
 Any row may have a ``category``; a row of one pair also ``target_margin`` and ``soft_label``.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
@@ -100,8 +102,7 @@ def group_of(row: Row, shape: Shape, names: Mapping[str, str], line: int) -> Gro
     """What one row says; RowError where it does not fit its shape."""
     columns = Columns(row, names)
     group = SHAPES[shape](columns)
-    if not group.prompt or group.prompt[-1]["role"] != "user":
-        raise RowError("the prompt does not end with a user turn")
+    _check_prompt(group.prompt)
     if shape not in SEVERAL | EVALUATION_ONLY:
         group = replace(group, comparisons=[_with_label(group.comparisons[0], columns)])
     elif any(columns.get(name) is not None for name in ("soft_label", "target_margin")):
@@ -143,6 +144,22 @@ def _pair(group: Group, comparison: Comparison, source: str, benchmark: bool) ->
         places=(chosen, rejected),
         benchmark=benchmark,
     )
+
+
+def responses_of(row: Row) -> tuple[tuple[Message, ...], tuple[str, ...]]:
+    """The prompt of an unlabelled row and its distinct responses, in their order."""
+    columns = Columns(row, {})
+    prompt = turns(columns("prompt"))
+    _check_prompt(prompt)
+    responses = texts(columns("responses"), "responses")
+    if not all(response.strip() for response in responses):
+        raise RowError("an empty response")
+    return tuple(prompt), tuple(dict.fromkeys(responses))
+
+
+def _check_prompt(prompt: Sequence[Message]) -> None:
+    if not prompt or prompt[-1]["role"] != "user":
+        raise RowError("the prompt does not end with a user turn")
 
 
 def _with_label(comparison: Comparison, columns: Columns) -> Comparison:

@@ -3,7 +3,7 @@
 import gzip
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -67,13 +67,17 @@ class Loaded:
 
     def report(self) -> str:
         """One line for a log: counts and line numbers, never a row's text."""
-        line = f"{self.source.name}: {len(self.pairs)} pairs"
-        if self.refused:
-            reasons = Counter(reason for _, reason in self.refused)
-            lines = ", ".join(str(number) for number, _ in self.refused[:10])
-            line += f", {len(self.refused)} refused ({dict(reasons)}; lines {lines}"
-            line += ", …)" if len(self.refused) > 10 else ")"
-        return line
+        return f"{self.source.name}: {len(self.pairs)} pairs{said_of(self.refused)}"
+
+
+def said_of(refused: Sequence[tuple[int, str]]) -> str:
+    """How many rows were refused, why, and the first lines; nothing if none was."""
+    if not refused:
+        return ""
+    reasons = Counter(reason for _, reason in refused)
+    lines = ", ".join(str(number) for number, _ in refused[:10])
+    more = ", …" if len(refused) > 10 else ""
+    return f", {len(refused)} refused ({dict(reasons)}; lines {lines}{more})"
 
 
 def load(source: Source) -> Loaded:

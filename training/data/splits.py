@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -11,6 +11,13 @@ from training.data.shapes import Pair
 
 Item = TypeVar("Item")
 Name = Literal["train", "validation", "test", "held_out"]
+
+
+class Prompted(Protocol):
+    """A pair, or responses without labels: what has a first user turn."""
+
+    @property
+    def first_turn(self) -> str: ...
 
 
 class Fold(BaseModel):
@@ -40,20 +47,20 @@ class Split(BaseModel):
         None, description="a part of train that is held out, {count, held_out}"
     )
 
-    def side(self, pair: Pair) -> Name:
-        position = unit_digest(pair.first_turn)
+    def side(self, item: Prompted) -> Name:
+        position = unit_digest(item.first_turn)
         if position < self.test:
             return "test"
         if position < self.test + self.validation:
             return "validation"
-        if self.fold is not None and fold_of(pair, self.fold.count) == self.fold.held_out:
+        if self.fold is not None and fold_of(item, self.fold.count) == self.fold.held_out:
             return "held_out"
         return "train"
 
 
-def fold_of(pair: Pair, count: int) -> int:
-    """Which of ``count`` parts of the prompts a pair's first turn stands in."""
-    return int(unit_digest(pair.first_turn, salt="fold") * count)
+def fold_of(item: Prompted, count: int) -> int:
+    """Which of ``count`` parts of the prompts an item's first turn stands in."""
+    return int(unit_digest(item.first_turn, salt="fold") * count)
 
 
 def unit_digest(text: str, salt: str = "") -> float:

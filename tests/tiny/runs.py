@@ -1,0 +1,57 @@
+"""What short trainings leave behind, how they are broken off, and how two processes are started."""
+
+import json
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from training.settings import TrainSettings
+from training.train import last_state
+
+# What accelerate launch --multi_gpu starts; by itself it starts one process on a CPU.
+LAUNCH = [
+    *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"),
+    *("--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "--module", "plaudit.cli"),
+]
+
+
+def weights(directory: Path) -> dict[str, torch.Tensor]:
+    return load_file(directory / "model.safetensors")
+
+
+def same(a: Path, b: Path) -> bool:
+    first, second = weights(a), weights(b)
+    return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
+
+
+def history(config: TrainSettings) -> list[dict[str, float]]:
+    """What was logged, step by step, over a run and its resumptions."""
+    (last,) = (config.out / "trainer").glob("checkpoint-*")
+    state = json.loads((last / "trainer_state.json").read_text())
+    return [entry for entry in state["log_history"] if "loss" in entry]
+
+
+@contextmanager
+def interrupted_after_first_state(out: Path) -> Iterator[None]:
+    """Ctrl-C as soon as a resumable state is on disk."""
+
+    def look(number: int, frame: FrameType | None) -> None:
+        if last_state(out / "trainer") is not None:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, look)
+    signal.setitimer(signal.ITIMER_REAL, 0.005, 0.005)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
