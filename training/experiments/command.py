@@ -6,11 +6,13 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from training.experiments import kwise, strength
+from training.experiments import contrastive, kwise, meta, strength
 from training.experiments.result import Result
 
 EXPERIMENTS: dict[str, Callable[[Path, bool], Result]] = {
+    "contrastive": contrastive.run,
     "kwise": kwise.run,
+    "meta": meta.run,
     "strength": strength.run,
 }
 
