@@ -6,7 +6,7 @@ Letters: G prompts, k responses of each.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from training.data.unlabelled import Candidates, Unlabelled
 from training.settings import MetaSettings, SettingsError, TrainSettings
 
 Ids = tuple[int, ...]
+Item = TypeVar("Item")
 
 
 def difference(scores: Tensor) -> Tensor:
@@ -52,6 +53,22 @@ def moved(
                 weight.copy_(kept)
 
 
+def draw(
+    prompts: Sequence[Sequence[Item]], count: int, responses: int, seed: tuple[int, int]
+) -> list[Item]:
+    """k responses of each of G prompts, (G k), prompt by prompt.
+
+    They follow from the seed, a run's and the number of a step, alone: a resumed run meets the
+    same, the forwards of one optimiser step share them, and no other random number depends on them.
+    """
+    generator = np.random.default_rng(seed)
+    found: list[Item] = []
+    for place in generator.choice(len(prompts), count, replace=False):
+        order = generator.choice(len(prompts[place]), responses, replace=False)
+        found += [prompts[place][number] for number in order]
+    return found
+
+
 @dataclass(frozen=True)
 class Shifted:
     """Prompts with at least k encoded responses each, and which of them come at which step."""
@@ -83,19 +100,9 @@ class Shifted:
         return cls(source, found, config.meta, config.seed)
 
     def at(self, step: int) -> list[Ids]:
-        """k responses of each of a step's G prompts, (G k), prompt by prompt.
-
-        They follow from the seed and the step alone: a resumed run meets the same, the forwards of
-        one optimiser step share them, and no other random number depends on them.
-        """
-        generator = np.random.default_rng((self.seed, step))
-        chosen = generator.choice(len(self.prompts), self.settings.prompts, replace=False)
-        found: list[Ids] = []
-        for place in chosen:
-            responses = self.prompts[place]
-            order = generator.choice(len(responses), self.settings.responses, replace=False)
-            found += [responses[number] for number in order]
-        return found
+        """The responses of a step."""
+        counts = self.settings.prompts, self.settings.responses
+        return draw(self.prompts, *counts, seed=(self.seed, step))
 
     @property
     def provenance(self) -> dict[str, Any]:

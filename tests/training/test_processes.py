@@ -10,6 +10,8 @@ from safetensors.torch import load_file
 
 from plaudit import checkpoint
 from runs import LAUNCH
+from training.contrastive import Contrast
+from training.settings import ContrastiveSettings
 from training.train import last_state, train
 
 
@@ -44,6 +46,24 @@ def test_the_losses_and_weights_are_those_of_one_process_that_accumulates(
         torch.testing.assert_close(tensor, expected[name], rtol=0, atol=1e-4)
     checkpoint.read(together.out)
     assert found.stdout.count("validation accuracy") == 1
+
+
+def test_two_views_of_a_batch_and_its_prototypes_train_in_two_processes(configure, tmp_path):
+    contrastive = ContrastiveSettings(kind="swav", prototypes=4)
+    config = configure(
+        tmp_path / "out",
+        contrastive=contrastive,
+        dropout=0.1,
+        epochs=1,
+        batch_pairs=4,
+        save_steps=1,
+    )
+    found = launch(config, tmp_path)
+    assert found.returncode == 0, found.stderr[-2000:]
+    (state,) = (config.out / "trainer").glob("checkpoint-*/model.safetensors")
+    drawn = Contrast(contrastive, 32, config.seed).prototypes
+    assert not torch.equal(load_file(state)["contrast.prototypes"], drawn)
+    checkpoint.read(config.out)
 
 
 def test_an_interrupted_run_of_two_resumes_to_the_weights_of_a_whole_one(configure, tmp_path):

@@ -7,9 +7,9 @@ large model gains by it.
 Letters: N responses, F hashed features, H hidden units, P pairs.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,9 +18,8 @@ from sklearn.feature_extraction.text import HashingVectorizer
 from torch import Tensor, nn
 
 from training import losses
+from training.data.batches import Judged
 from training.data.shapes import Pair
-from training.length_bias.odin import LengthHead
-from training.length_bias.product_of_experts import LengthExpert
 from training.measure import Array
 
 RESPONSE_FEATURES = 2**17
@@ -74,10 +73,12 @@ class Labels:
 
 
 class BagOfWords(nn.Module):
-    """``score = v . relu(W x + b)`` of features x (N, F); Adagrad suits its rare features."""
+    """``score = v . relu(W x + b)`` of features x (N, F); Adagrad suits its rare features. Dropout
+    is on the hidden units, by torch's own random numbers."""
 
-    def __init__(self, features: int, generator: torch.Generator):
+    def __init__(self, features: int, generator: torch.Generator, dropout: float = 0.0):
         super().__init__()
+        self._dropout = dropout
         weight = torch.randn(features, HIDDEN, generator=generator) * 0.1
         self.words = nn.EmbeddingBag.from_pretrained(weight, freeze=False, mode="sum", sparse=True)
         self.bias = nn.Parameter(torch.zeros(HIDDEN))
@@ -85,67 +86,79 @@ class BagOfWords(nn.Module):
 
     def forward(self, rows: csr_matrix) -> Tensor:
         """Scores (N,) of N rows of features."""
-        return self.states(rows) @ self.score
+        return self.hidden(rows) @ self.score
 
-    def states(self, rows: csr_matrix) -> Tensor:
-        """What the head reads of N rows of features, (N, H)."""
+    def hidden(self, rows: csr_matrix) -> Tensor:
+        """What the score is a linear function of, (N, H)."""
         indices, starts, values = (
             torch.from_numpy(array) for array in (rows.indices, rows.indptr[:-1], rows.data)
         )
         hidden: Tensor = self.words(indices.long(), starts.long(), per_sample_weights=values)
-        return torch.relu(hidden + self.bias)
+        return nn.functional.dropout(
+            torch.relu(hidden + self.bias), self._dropout, training=self.training
+        )
 
 
-@dataclass(frozen=True)
-class Beside:
-    """What is trained with the model to take the length from it, and how fast."""
+class Batch(NamedTuple):
+    """Rows (2P, F) of the responses of P pairs, all chosen ones first, which they are in ``Texts``,
+    and the pairs."""
 
-    module: LengthExpert | LengthHead
-    lr: float = LEARNING_RATE
+    rows: csr_matrix
+    responses: Array
+    judged: Judged
+
+
+def batches(
+    texts: Texts, labels: Labels, elements: Sequence[Array], generator: torch.Generator
+) -> Iterator[Batch]:
+    """One epoch in random order. Each element holds the indices of its pairs: one pair, or all of a
+    prompt; a batch has as many elements as make some 64 pairs."""
+    places = np.where(labels.swapped[:, None], texts.places[:, ::-1], texts.places)
+    size = max(1, round(BATCH_PAIRS * len(elements) / sum(map(len, elements))))
+    order = torch.randperm(len(elements), generator=generator).tolist()
+    for start in range(0, len(order), size):
+        batch = [elements[number] for number in order[start : start + size]]
+        pairs = np.concatenate(batch)
+        prompt = torch.from_numpy(np.repeat(np.arange(len(batch)), [len(e) for e in batch]))
+        chosen, rejected = torch.arange(2 * len(pairs)).chunk(2)
+        margin, label = (
+            torch.from_numpy(known[pairs]).float()
+            for known in (labels.target_margin, labels.soft_label)
+        )
+        responses = places[pairs].T.ravel()
+        judged = Judged(chosen, rejected, prompt, margin, label)
+        yield Batch(texts.features[responses], responses, judged)
+
+
+def pair_loss(scores: Tensor, judged: Judged) -> Tensor:
+    """The loss that ``plaudit train`` has without its terms."""
+    costs = losses.bradley_terry(
+        scores[judged.chosen],
+        scores[judged.rejected],
+        judged.target_margin,
+        1 - judged.soft_label,
+    )
+    return losses.mean_over_prompts(costs, judged.prompt)
+
+
+def adagrad(weights: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    # Said aloud, or Adagrad warns of it.
+    torch.sparse.check_sparse_tensor_invariants.disable()  # type: ignore[no-untyped-call]
+    return torch.optim.Adagrad(weights, LEARNING_RATE)
 
 
 def train(
-    texts: Texts,
-    labels: Labels,
-    elements: Sequence[Array],
-    epochs: int,
-    seed: int,
-    beside: Beside | None = None,
+    texts: Texts, labels: Labels, elements: Sequence[Array], epochs: int, seed: int
 ) -> Iterator[BagOfWords]:
-    """The model after each epoch. Each element holds the indices of its pairs: one pair, or all of
-    a prompt. The seed decides the first weights and the order of the elements; a batch has as many
-    elements as make some 64 pairs."""
+    """The model after each epoch. The seed decides the first weights and the order of the
+    elements."""
     generator = torch.Generator().manual_seed(seed)
     model = BagOfWords(texts.features.shape[1], generator)
-    optimiser = torch.optim.Adagrad(model.parameters(), LEARNING_RATE)
-    if beside is not None:
-        optimiser.add_param_group({"params": [*beside.module.parameters()], "lr": beside.lr})
-    # Said aloud, or Adagrad warns of it.
-    torch.sparse.check_sparse_tensor_invariants.disable()  # type: ignore[no-untyped-call]
-    places = np.where(labels.swapped[:, None], texts.places[:, ::-1], texts.places)
-    size = max(1, round(BATCH_PAIRS * len(elements) / sum(map(len, elements))))
+    optimiser = adagrad(model.parameters())
     for _ in range(epochs):
-        order = torch.randperm(len(elements), generator=generator).tolist()
-        for start in range(0, len(order), size):
-            batch = [elements[number] for number in order[start : start + size]]
-            pairs = np.concatenate(batch)
-            prompt = torch.from_numpy(np.repeat(np.arange(len(batch)), [len(e) for e in batch]))
-            rows = places[pairs].T.ravel()
-            states = model.states(texts.features[rows])
-            scores, penalty = states @ model.score, torch.zeros(())
-            if beside is not None:
-                lengths = torch.from_numpy(texts.characters[rows]).float()
-                own = beside.module(states, lengths)
-                penalty = beside.module.penalty(model.score, scores, own, lengths)
-                scores = scores + own
-            chosen, rejected = scores.chunk(2)
-            margin, label = (
-                torch.from_numpy(known[pairs]).float()
-                for known in (labels.target_margin, labels.soft_label)
-            )
-            costs = losses.bradley_terry(chosen, rejected, margin, 1 - label)
+        for batch in batches(texts, labels, elements, generator):
             optimiser.zero_grad()
-            loss = losses.mean_over_prompts(costs, prompt) + penalty
+            loss = pair_loss(model(batch.rows), batch.judged)
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
         yield model

@@ -6,13 +6,23 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from training.experiments import kcenter, kwise, length, objectives, strength
+from training.experiments import (
+    contrastive,
+    kcenter,
+    kwise,
+    length,
+    meta,
+    objectives,
+    strength,
+)
 from training.experiments.result import Result
 
 EXPERIMENTS: dict[str, Callable[[Path, bool], Result]] = {
+    "contrastive": contrastive.run,
     "kcenter": kcenter.run,
     "kwise": kwise.run,
     "length": length.run,
+    "meta": meta.run,
     "objectives": objectives.run,
     "strength": strength.run,
 }

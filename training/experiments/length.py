@@ -19,6 +19,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
+from torch import Tensor
 
 from plaudit.calibration import Calibration
 from training.data.shapes import Pair
@@ -27,7 +28,16 @@ from training.drawing import svg
 from training.evaluate.accuracy import Estimate, differences, is_right
 from training.evaluate.styles import DIFFICULTIES, shares
 from training.experiments import bag_of_words
-from training.experiments.bag_of_words import BagOfWords, Beside, Labels, Texts
+from training.experiments.bag_of_words import (
+    LEARNING_RATE,
+    BagOfWords,
+    Batch,
+    Labels,
+    Texts,
+    adagrad,
+    batches,
+    pair_loss,
+)
 from training.experiments.datasets import load_file, read
 from training.experiments.result import Result, interval, table
 from training.length_bias import curve
@@ -136,6 +146,14 @@ class Arm:
         )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Beside:
+    """What is trained with the model to take the length from it, and how fast."""
+
+    module: LengthExpert | LengthHead
+    lr: float = LEARNING_RATE
+
+
 Rewards = Callable[[Judged], Array]
 
 
@@ -177,9 +195,30 @@ def arms(data: Data, seed: int) -> dict[str, Rewards]:
 
 
 def trained(data: Data, pairs: Array, seed: int, beside: Beside | None = None) -> BagOfWords:
-    elements = list(pairs[:, None])
-    *_, model = bag_of_words.train(data.texts, data.labels, elements, EPOCHS, seed, beside)
+    if beside is None:
+        return bag_of_words.train_on_pairs(data.texts, data.labels, pairs, EPOCHS, seed)
+    generator = torch.Generator().manual_seed(seed)
+    model = BagOfWords(data.texts.features.shape[1], generator)
+    optimiser = adagrad(model.parameters())
+    optimiser.add_param_group({"params": [*beside.module.parameters()], "lr": beside.lr})
+    for _ in range(EPOCHS):
+        for batch in batches(data.texts, data.labels, list(pairs[:, None]), generator):
+            optimiser.zero_grad()
+            loss = loss_beside(model, beside.module, data.texts, batch)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
     return model
+
+
+def loss_beside(
+    model: BagOfWords, module: LengthExpert | LengthHead, texts: Texts, batch: Batch
+) -> Tensor:
+    """Pairs are ranked by the sum of both."""
+    hidden = model.hidden(batch.rows)
+    lengths = torch.from_numpy(texts.characters[batch.responses]).float()
+    found, own = hidden @ model.score, module(hidden, lengths)
+    penalty = module.penalty(model.score, found, own, lengths)
+    return pair_loss(found + own, batch.judged) + penalty
 
 
 def scores(model: BagOfWords, judged: Judged) -> Array:
