@@ -29,8 +29,8 @@ from training.data.encoding import EncodedPair
 from training.data.prompt_sampler import PromptSampler
 from training.data.sources import Source
 from training.settings import TrainSettings
-from training.train import read, train_region
 from training.trainer import PairTrainer, Scorer, arguments
+from training.training_data import read, train_region
 
 Losses = list[float]
 # The first step of a process pays for what is loaded lazily.

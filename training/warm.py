@@ -18,7 +18,8 @@ from training.measure import Array, accuracy, rewards, score_pairs
 from training.precision import measuring_dtype
 from training.seal import seal
 from training.settings import SettingsError, TrainSettings
-from training.train import commit, read, validation_pairs
+from training.train import commit
+from training.training_data import read, validation_pairs
 
 
 def main(argv: Sequence[str]) -> int:

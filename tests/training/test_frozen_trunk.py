@@ -9,8 +9,9 @@ from plaudit.conversation import Encoder
 from training import backbone
 from training.data.batches import PairCollator, dataset
 from training.settings import SettingsError
-from training.train import frozen_trunk, read, train, train_region
+from training.train import frozen_trunk, train
 from training.trainer import Scorer
+from training.training_data import read, train_region
 
 
 @pytest.fixture

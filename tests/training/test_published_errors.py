@@ -19,7 +19,8 @@ from plaudit.conversation import Encoder
 from training import backbone, losses
 from training.evaluate.accuracy import accuracies, is_right
 from training.measure import accuracy
-from training.train import read, train, train_region
+from training.train import train
+from training.training_data import read, train_region
 
 
 def slope(loss, chosen: float, rejected: float = 0.0) -> float:

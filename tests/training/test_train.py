@@ -26,7 +26,8 @@ from training import backbone
 from training.data.sources import Source
 from training.data.splits import Split
 from training.settings import Lora, SettingsError, TrainSettings
-from training.train import last_state, main, read, train, train_region
+from training.train import last_state, main, train
+from training.training_data import read, train_region
 
 
 @pytest.fixture(scope="module")

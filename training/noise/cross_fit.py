@@ -25,7 +25,8 @@ from training.noise.in_sample import refuse_base, refuse_member
 from training.noise.strength import FOLD, MEAN, STD, Strength
 from training.precision import measuring_dtype
 from training.settings import DataSettings, EnsemblePlan, SettingsError, TrainSettings
-from training.train import describe, read, train_region
+from training.train import describe
+from training.training_data import read, train_region
 
 FILE = "strength.jsonl"
 # Columns that are written, and that a file may therefore not have for something else.
