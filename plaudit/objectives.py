@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 import yaml
 
-from plaudit.checkpoint import CheckpointError, Manifest
+from plaudit.checkpoint import CheckpointError, Manifest, sha256
 from plaudit.wire import MAX_WEIGHT
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -68,6 +68,12 @@ def check_weights(weights: Mapping[str, float]) -> None:
         raise ValueError(f"weights are numbers from 0 to {MAX_WEIGHT:g}, not {odd}")
     if not any(weights.values()):
         raise ValueError("every weight is 0, and so would every reward be; raise one of them")
+
+
+def revision(revisions: Mapping[str, str], weights: Mapping[str, float]) -> str:
+    """Of names, members' revisions and weights by objective: another weight is another reward."""
+    parts = [part for name in weights for part in (name, revisions[name], weights[name].hex())]
+    return sha256(*(part.encode() for part in parts))
 
 
 def weighted_sum(rewards: Array, weights: Sequence[float]) -> Array:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from plaudit.checkpoint import CheckpointError, sha256
+from plaudit import objectives
+from plaudit.checkpoint import CheckpointError
 from plaudit.objectives import check_weights, raw_scales, scale_warning
 from plaudit.wire import ItemResult
 from service.member import Member
@@ -33,13 +34,9 @@ class Bundle:
 
     @property
     def revision(self) -> str:
-        """Of names, members and weights: another weight is another reward."""
-        parts = [
-            part
-            for name, member in self.members.items()
-            for part in (name, member.revision, self.weights[name].hex())
-        ]
-        return sha256(*(part.encode() for part in parts))
+        return objectives.revision(
+            {name: member.revision for name, member in self.members.items()}, self.weights
+        )
 
     def weighed(self, weights: Mapping[str, float]) -> "Bundle":
         """The bundle with the weights of a request, one for each objective."""

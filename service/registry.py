@@ -102,10 +102,10 @@ def sources(settings: Settings) -> Sources:
             found.add_bundle(name, bundle)
     if not found.models:
         raise SettingsError(f"{settings.config} names no model: add one under models")
-    both = sorted(found.models.keys() & found.bundles.keys())
-    if both:  # POST /score asks for either by its name
+    both = sorted((found.models.keys() | found.ensembles.keys()) & found.bundles.keys())
+    if both:  # a name in a request, or in GET /models, is one of them
         raise SettingsError(
-            f"a model and a bundle are both named {both}; rename a file or an entry"
+            f"a bundle and a model or an ensemble are both named {both}; rename a file or an entry"
         )
     return found
 

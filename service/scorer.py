@@ -93,7 +93,7 @@ class Scorer:
         rewards = calibrate(raw, members, [seen[0][place] for place in places])
         at = Places(places, len(outcomes[0]))
         sums = at.floats(weighted_sum(rewards, [*bundle.weights.values()]))
-        summed = ensemble_results(seen[0], outcomes, sums)
+        summed = ensemble_results(seen, outcomes, sums)
         return ScoreResponse(
             model=bundle.name,
             revision=bundle.revision,
@@ -130,7 +130,7 @@ class Scorer:
             variance=at.floats(variance),
             members=[MemberInfo(m.name, m.revision) for m in members],
             member_scores=at.rows(raw),
-            items=ensemble_results(seen[0], outcomes, at.floats(combined)),
+            items=ensemble_results(seen, outcomes, at.floats(combined)),
             usage=usage(seen, outcomes),
         )
 
@@ -249,23 +249,26 @@ def score_result(member: Member, seen: Seen | ItemError, outcome: Outcome) -> It
 
 
 def ensemble_results(
-    seen: Sequence[Seen | ItemError],
+    seen: Sequence[Sequence[Seen | ItemError]],
     outcomes: Sequence[Sequence[Outcome]],
     rewards: Sequence[float | None],
 ) -> list[ItemResult]:
-    """Items of an ensemble's or a bundle's answer; tokens and cuts are the first member's."""
+    """Items of an ensemble's or a bundle's answer; tokens are the first member's, the cut the
+    largest of any member."""
     results = []
-    for one, row, reward in zip(seen, zip(*outcomes, strict=True), rewards, strict=True):
+    columns = zip(zip(*seen, strict=True), zip(*outcomes, strict=True), rewards, strict=True)
+    for ones, row, reward in columns:
         errors = [outcome for outcome in row if isinstance(outcome, ItemError)]
-        if errors or reward is None or isinstance(one, ItemError):
+        known = [one for one in ones if isinstance(one, Seen)]
+        if errors or reward is None:
             results.append(ItemResult(error=errors[0]))
             continue
         cached = all(isinstance(outcome, Scored) and outcome.cached for outcome in row)
         results.append(
             ItemResult(
                 reward=reward,
-                tokens=one.tokens,
-                truncated=one.truncated,
+                tokens=known[0].tokens,
+                truncated=max(one.truncated for one in known),
                 cached=cached,
             )
         )

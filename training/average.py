@@ -21,6 +21,7 @@ SHARED = {
     "digests.template": "conversations would become different token ids",
     "truncation_side": "texts would be cut at different sides",
     "max_tokens": "texts would be cut at different places",
+    "calibration.kind": "the average would get the kind of one of them",
 }
 
 

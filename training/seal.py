@@ -11,15 +11,16 @@ from plaudit.checkpoint import Manifest
 from plaudit.reward_model import RewardModel
 from training.data.encoding import EncodedPair
 from training.length_bias.curve import length_calibration
-from training.measure import Measured, score_pairs, stats
+from training.measure import Measured, rewards, score_pairs, stats
 from training.precision import measuring_dtype
-from training.settings import Kind
+from training.settings import Kind, SettingsError
 
 
 def seal(
     directory: Path, draft: Manifest, reference: Sequence[EncodedPair], kind: Kind
 ) -> Measured:
-    """Write ``reward.json``: ``draft`` with probes, statistics and calibration filled in.
+    """Write ``reward.json``: ``draft`` with probes, statistics and calibration filled in. Returns
+    the rewards of the validation pairs.
 
     Everything is measured on the files, not on the model in memory: what is promised is what a
     loader gets. Probes are scored in fp32, the validation pairs ``reference`` as fast as possible.
@@ -29,17 +30,20 @@ def seal(
     measured = score_pairs(quick, reference)
     pairs = [pair.pair for pair in reference]
     found = stats(measured, "validation", pairs)
+    if found.std == 0:
+        raise SettingsError(f"{directory}: all {found.count} validation responses score the same")
     calibration = (
         length_calibration(measured, pairs, found)
         if kind == "length"
         else Calibration(kind="standardise", mean=found.mean, std=found.std)
     )
+    served = rewards(measured, calibration, pairs)
     manifest = msgspec.structs.replace(
         draft,
         stats=found,
         calibration=calibration,
         probes=probes.make(exact),
-        training=draft.training | {"validation_accuracy": measured.accuracy},
+        training=draft.training | {"validation_accuracy": served.accuracy},
     )
     checkpoint.write(directory, manifest)
-    return measured
+    return served

@@ -160,6 +160,14 @@ class TrainSettings(DataSettings):
     log_to: list[Literal["tensorboard", "wandb"]] = ["tensorboard"]
 
     @model_validator(mode="after")
+    def _prompts_stay_whole(self) -> "TrainSettings":
+        if self.kwise and self.word_limits:
+            raise ValueError(
+                "word_limits gives each pair its own prompt, and kwise weighs prompts: keep one"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _one_that_takes_length(self) -> "TrainSettings":
         if self.product_of_experts is not None and self.odin is not None:
             raise ValueError("product_of_experts and odin both take the length: keep one")

@@ -120,3 +120,33 @@ async def test_served_rewards_are_those_of_the_evaluation(
     async with serve(models=[twin]) as client:
         answer = (await client.post("/score", json={"groups": groups})).json()
     assert answer["rewards"] == pytest.approx(expected, abs=1e-5)
+
+
+async def test_a_member_of_a_bundle_has_its_own_curve(serve, calibrated, tiny_checkpoint, tmp_path):
+    file = tmp_path / "both.yaml"
+    plain, curved = ({"member": str(m), "weight": w} for m, w in
+                     ((tiny_checkpoint, 1.0), (calibrated, 0.5)))  # fmt: skip
+    file.write_text(json.dumps({"objectives": {"plain": plain, "curved": curved}}))
+    async with serve(models=[file]) as client:
+        body = {"model": "both", "items": [*ITEMS, {"token_ids": [5, 6, 7]}]}
+        answer = (await client.post("/score", json=body)).json()
+    *scored, blind = answer["items"]
+    assert blind["error"]["type"] == "no-response"
+    curves = expected_rewards([{"score": item["scores"]["curved"]} for item in scored])
+    assert [item["objectives"]["curved"] for item in scored] == pytest.approx(curves)
+    sums = [i["objectives"]["plain"] + 0.5 * i["objectives"]["curved"] for i in scored]
+    assert answer["rewards"][:-1] == pytest.approx(sums)
+
+
+async def test_of_several_members_the_largest_cut_is_said(serve, make_complete, save_plain,
+                                                         tokenizer, tmp_path):  # fmt: skip
+    long = make_complete(save_plain(tmp_path / "long", tokenizer, 0), max_tokens=200)
+    short = make_complete(save_plain(tmp_path / "short", tokenizer, 1), max_tokens=100)
+    file = tmp_path / "both.yaml"
+    file.write_text(f"members: [{long}, {short}]\n")
+    item = {"prompt": "Why?", "response": "Because. " * 60}
+    async with serve(models=[file]) as client:
+        body = {"items": [item], "truncation": "left"}
+        (answer,) = (await client.post("/ensemble_score", json=body)).json()["items"]
+        alone = (await client.post("/score", json=body | {"model": "short"})).json()["items"]
+    assert answer["truncated"] == alone[0]["truncated"] > 0

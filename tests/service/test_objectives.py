@@ -212,7 +212,7 @@ async def test_an_uncalibrated_member_is_refused(
         ("models: {a: helpful}\nbundles: {x: {objectives: {h: {member: c, weight: 1}}}}",
          r"objectives x: no model is named \['c'\]"),
         ("models: {a: helpful}\nbundles: {a: {objectives: {h: {member: a, weight: 1}}}}",
-         r"a model and a bundle are both named \['a'\]"),
+         r"a bundle and a model or an ensemble are both named \['a'\]"),
     ],
 )  # fmt: skip
 async def test_names_that_are_missing_or_taken_are_refused(

@@ -55,6 +55,23 @@ def test_a_served_ensemble_scores_as_its_file(
     assert figures[0]["scorer"]["revision"] == figures[1]["scorer"]["revision"]
 
 
+def test_a_served_bundle_scores_as_its_file(
+    listen: Any, tmp_path: Path, members: list[Path], pairs_file: Path
+):
+    path = tmp_path / "both.yaml"
+    first, second, _ = members
+    objectives = {"kind": {"member": str(first), "weight": 1.0}}
+    objectives |= {"true": {"member": str(second), "weight": 0.5}}
+    path.write_text(json.dumps({"objectives": objectives}))
+    local = run(path, pairs_file, tmp_path / "local.jsonl")
+    with listen(models=[str(path)]) as url:
+        alike(run(url, pairs_file, tmp_path / "served.jsonl", "--model", "both"), local)
+    figures = [json.loads((tmp_path / f"{n}.json").read_text()) for n in ("local", "served")]
+    assert figures[0]["scorer"]["revision"] == figures[1]["scorer"]["revision"]
+    assert figures[0]["separation"] == figures[1]["separation"]
+    assert figures[0]["separation"]["pairs"][""]["pairs"] == 60
+
+
 def test_a_service_that_is_not_there_is_one_sentence(tmp_path: Path, pairs_file: Path):
     with pytest.raises(ServiceError, match=r"http://127\.0\.0\.1:9"):
         run("http://127.0.0.1:9", pairs_file, tmp_path / "served.jsonl")

@@ -13,6 +13,7 @@ from transformers import AutoModelForSequenceClassification
 
 from plaudit.conversation import Encoder
 from training.data.jsonlines import DataError
+from training.length_bias.command import main as calibrate
 from training.measure import Measured
 from training.score.command import main
 from training.score.separation import separation
@@ -112,6 +113,24 @@ def test_an_ensemble_s_rewards_are_aggregates_of_its_members(
         expected = rewards.mean() - 0.25 * rewards.var(ddof=1)
         assert line["reward"] == pytest.approx(expected, abs=1e-4)
         assert "score" not in line
+
+
+def test_a_length_curve_is_judged_by_its_rewards(
+    tmp_path: Path, tiny_checkpoint: Path, pairs_file: Path, score: Score
+):
+    data, twin = tmp_path / "data.yaml", tmp_path / "twin"
+    data.write_text(json.dumps({"sources": [{"name": "pairs", "path": str(pairs_file)}]}))
+    calibrate([str(tiny_checkpoint), "--data", str(data), "--split", "all", "--out", str(twin)])
+    before = tmp_path / "before.jsonl"
+    score(tiny_checkpoint, pairs_file)
+    (tmp_path / "scores.jsonl").rename(before)
+    lines = score(twin, pairs_file, "--before", str(before))
+    found = figures(tmp_path)
+    chosen, rejected = (np.array([one["reward"] for one in lines[side::2]]) for side in (0, 1))
+    own = found["separation"]["pairs"]["after"]
+    assert own["accuracy"] == pytest.approx((chosen > rejected).mean())
+    assert own["ks"] == pytest.approx(separation(Measured(chosen, rejected)).ks)
+    assert own != found["separation"]["pairs"]["before"]
 
 
 def test_distance_by_hand():

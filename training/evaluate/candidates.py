@@ -9,7 +9,7 @@ from plaudit.aggregate import aggregate
 from plaudit.checkpoint import CheckpointError, Manifest
 from plaudit.ensemble import EnsembleFile
 from plaudit.joint_file import JointFile
-from plaudit.objectives import weighted_sum
+from plaudit.objectives import ObjectivesFile, weighted_sum
 from plaudit.wire import Aggregate
 from training.evaluate.baselines import LENGTH_ONLY
 from training.measure import Array
@@ -94,7 +94,7 @@ def read(arguments: Sequence[Path]) -> Candidates:
     labels = [""] if len(files) == 1 else [f" {ending}" for ending in endings([*files])]
     for label, (path, file) in zip(labels, files.items(), strict=True):
         members = tuple(names[(path.parent / member).resolve()] for member in file.members)
-        check_calibrated(path, [checkpoints[member] for member in members])
+        check_calibrated(path, file, [checkpoints[member] for member in members])
         if isinstance(file, EnsembleFile):
             joint = Ensemble(ENS + label, path, members, file.aggregate, file.coefficient)
             found.ensembles.append(joint)
@@ -118,9 +118,10 @@ def describe(name: str, path: Path) -> Checkpoint:
     return Checkpoint(name, path, *checkpoint.describe(path, PLAIN_MAX_TOKENS))
 
 
-def check_calibrated(path: Path, members: Sequence[Checkpoint]) -> None:
+def check_calibrated(path: Path, file: JointFile, members: Sequence[Checkpoint]) -> None:
+    """As a service would: weights need a scale, and so do several members of an ensemble."""
     bare = [m.name for m in members if m.manifest.calibration.kind == "none"]
-    if bare and len(members) > 1:
+    if bare and (len(members) > 1 or isinstance(file, ObjectivesFile)):
         raise CheckpointError(
             f"{path}: {', '.join(bare)} not calibrated, so rewards of different scales would be "
             "combined; make full checkpoints of them first"

@@ -18,6 +18,10 @@ def of_models(found: Candidates, encoded: Encoded) -> dict[str, Any]:
             "path": str(one.path),
             "revision": one.revision,
             "max_tokens": one.manifest.max_tokens,
+            "calibration": {
+                "kind": one.manifest.calibration.kind,
+                "reference": one.manifest.calibration.reference,
+            },
             "cut_pairs": {s: over for s, (_, over) in encoded[key(one.manifest)].items()},
         }
         for name, one in found.checkpoints.items()

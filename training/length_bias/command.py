@@ -61,12 +61,10 @@ def calibrate(
     if checkpoint.is_complete(out):
         raise SettingsError(f"{out} is a complete checkpoint; choose another --out")
     manifest, revision = checkpoint.read(directory)
-    pairs = [
-        pair for some in evaluation.choose(read(config), config.split, side).values()
-        for pair in some
-    ]  # fmt: skip
+    pairs = choose(config, side)
     measured = scores_of(directory, manifest, pairs)
-    found = stats(measured, side, pairs)
+    names = ", ".join(dict.fromkeys(pair.source for pair in pairs))
+    found = stats(measured, f"{side} side of {names}", pairs)
     calibration = length_calibration(measured, pairs, found, share)
     out.mkdir(parents=True, exist_ok=True)
     for path in checkpoint.files(directory):
@@ -82,6 +80,21 @@ def calibrate(
     )
     say("scores", measured, pairs)
     say("rewards", rewards(measured, calibration, pairs), pairs)
+
+
+def choose(config: DataSettings, side: evaluation.Side) -> list[Pair]:
+    """The pairs of every source on one side. A benchmark has no held-out side: its own responses
+    would be seen, so that must be asked for."""
+    loaded = read(config)
+    benchmarks = [one.source.name for one in loaded if one.source.is_benchmark]
+    if benchmarks and side != "all":
+        raise SettingsError(
+            f"{', '.join(benchmarks)}: a benchmark has no {side} side; leave it out, or fit the "
+            "curve to the very responses that are judged: --split all"
+        )
+    return [
+        pair for some in evaluation.choose(loaded, config.split, side).values() for pair in some
+    ]
 
 
 def scores_of(directory: Path, manifest: Manifest, pairs: Sequence[Pair]) -> Measured:

@@ -16,10 +16,13 @@ from plaudit.checkpoint import Stats
 from training.data.shapes import Pair
 from training.evaluate.baselines import length_only
 from training.measure import Array, Measured, rewards
+from training.settings import SettingsError
 
 # Of the responses, in each local fit.
 SHARE = 0.5
 KNOTS = 64
+# Fewer in a local fit, and the curve follows single responses.
+NEIGHBOURS = 10
 # Local fits lie this share of the longest response apart, straight lines between them.
 SPACING = 0.005
 
@@ -29,6 +32,11 @@ def fit(scores: Array, characters: Array, share: float = SHARE) -> tuple[tuple[f
 
     At most 64, at quantiles of length, so that they are dense where responses are.
     """
+    if share * len(scores) < NEIGHBOURS:
+        raise SettingsError(
+            f"a length curve through {len(scores)} responses, a share of {share:g} in each local "
+            f"fit: give it more responses, or a larger share, so that each sees {NEIGHBOURS}"
+        )
     order = np.lexsort((scores, characters))
     heights = scores[order].astype(np.float64)
     lengths = characters[order].astype(np.float64)

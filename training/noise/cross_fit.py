@@ -18,6 +18,7 @@ from training import backbone, ensemble, settings
 from training.data.encoding import encode
 from training.data.jsonlines import DataError, Row, check_name, write_rows
 from training.data.shapes import Pair
+from training.data.sources import Loaded
 from training.data.splits import Fold
 from training.evaluate.evaluation import SIDES, Side, choose
 from training.measure import Array, score_pairs
@@ -113,15 +114,24 @@ def cross_fit(plan: StrengthPlan) -> Path:
 
 def check_before(plan: StrengthPlan) -> None:
     """What would be refused after hours of training is refused now."""
+    loaded = read(plan)
+    refuse_benchmarks(loaded)
     pairs = [
         pair
-        for one in read(plan)
+        for one in loaded
         if one.source.side != "validation"
         for pair in one.pairs
         if plan.split.side(pair) == "train"
     ]
     check_columns(pairs)
     refuse_base(plan.model, backbone.digest_of_base(plan.model), pairs)
+
+
+def refuse_benchmarks(loaded: Sequence[Loaded]) -> None:
+    """What is measured here is written as pairs to train on."""
+    for one in loaded:
+        if one.source.is_benchmark:
+            raise DataError(f"{one.source.name}: a benchmark, which is never trained on; remove it")
 
 
 def check_columns(pairs: Sequence[Pair]) -> None:
@@ -148,7 +158,9 @@ def held_out_pairs(member: TrainSettings) -> list[Pair]:
 
 def measure(members: Sequence[Path], data: DataSettings, side: Side, out: Path) -> None:
     """Strength of pairs that no member was trained on, by members that are there."""
-    chosen = choose(read(data), data.split, side)
+    loaded = read(data)
+    refuse_benchmarks(loaded)
+    chosen = choose(loaded, data.split, side)
     pairs = [pair for some in chosen.values() for pair in some]
     check_columns(pairs)
     write_rows(out, rows_of(pairs, strength_of(members, pairs)))

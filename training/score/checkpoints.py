@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 from msgspec.structs import replace
 
-from plaudit import joint_model
+from plaudit import joint_model, objectives
 from plaudit.checkpoint import sha256
 from plaudit.conversation import ConversationError, Encoder, TokenSequence
 from plaudit.wire import ItemError, Truncation
 from training.evaluate import candidates
 from training.evaluate.accuracy import Array
-from training.evaluate.candidates import Candidates
+from training.evaluate.candidates import Bundle, Candidates
 from training.evaluate.evaluation import Key, encoders, families, key
 from training.measure import calibrated
 from training.score.outcome import Asked, Outcome, Scorer
@@ -94,8 +94,14 @@ def _after(outcome: Outcome, scores: Array, reward: float, combines: bool) -> Ou
 
 
 def _scorer(path: Path, found: Candidates) -> Scorer:
-    """The revision of several members is the digest of theirs."""
-    revisions = [one.revision for one in found.checkpoints.values()]
+    """Under the revision that a service would give."""
     if not found.combined:
-        return Scorer(str(path), revisions[0], combines=False)
-    return Scorer(str(path), sha256(*(one.encode() for one in revisions)), combines=True)
+        (only,) = found.checkpoints.values()
+        curved = only.manifest.calibration.reads_length
+        return Scorer(str(path), only.revision, "reward" if curved else "score")
+    (several,) = found.combined
+    revisions = [found.checkpoints[name].revision for name in several.members]
+    if isinstance(several, Bundle):
+        named = dict(zip(several.weights, revisions, strict=True))
+        return Scorer(str(path), objectives.revision(named, several.weights), "reward")
+    return Scorer(str(path), sha256(*(one.encode() for one in revisions)), "reward")

@@ -30,7 +30,6 @@ class Scored(Struct, frozen=True):
 
     command: str
     scorer: Scorer
-    value: str
     responses: int
     errors: dict[str, int]
     refused_rows: dict[str, int]
@@ -43,17 +42,16 @@ def main(argv: Sequence[str]) -> int:
     check_name(options.out)
     loaded = read(options.data, options.shape)
     places, asked = responses(loaded)
-    before = {} if options.before is None else {"before": read_before(options.before, loaded)}
+    before = {} if options.before is None else read_before(options.before, loaded)
     scorer, outcomes = score(options, asked)
     write_rows(options.out, rows(places, outcomes))
-    value = "reward" if scorer.combines else "score"
-    after = {p: getattr(o, value) for p, o in zip(places, outcomes, strict=True)}
-    files = before | {"after" if before else "": after}
+    after = {p: getattr(o, scorer.value) for p, o in zip(places, outcomes, strict=True)}
+    earlier = {place: row.get(scorer.value, row["reward"]) for place, row in before.items()}
+    files = {"before": earlier, "after": after} if before else {"": after}
     apart = {one.source.name: separation.by_file(one, files) for one in loaded}
     found = Scored(
         command=shlex.join(["plaudit", "score", *argv]),
         scorer=scorer,
-        value=value,
         responses=len(asked),
         errors=dict(Counter(o.error.type for o in outcomes if o.error is not None)),
         refused_rows={one.source.name: len(one.refused) for one in loaded},
@@ -67,7 +65,7 @@ def main(argv: Sequence[str]) -> int:
 def parser() -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(prog="plaudit score", description=__doc__)
     found.add_argument(
-        "scorer", metavar="CHECKPOINT|ENSEMBLE|URL", help="a directory, an ensemble file, http://…"
+        "scorer", metavar="CHECKPOINT|FILE|URL", help="a directory, a file of several, http://…"
     )
     found.add_argument(
         "--data", type=Path, nargs="+", required=True, metavar="FILE",
@@ -133,12 +131,12 @@ def rows(places: Sequence[Place], outcomes: Sequence[Outcome]) -> Iterator[Row]:
         yield known | msgspec.to_builtins(outcome)
 
 
-def read_before(path: Path, loaded: Sequence[Loaded]) -> dict[Place, float | None]:
-    """Raw scores, of an ensemble rewards, by place; every pair of ``loaded`` has both."""
+def read_before(path: Path, loaded: Sequence[Loaded]) -> dict[Place, Row]:
+    """Earlier rows by place; every pair of ``loaded`` has both of its own."""
     rows = read_rows(path, ["source", "line", "response", "reward"])
-    found = {(r["source"], r["line"], r["response"]): r.get("score", r["reward"]) for r in rows}
+    found = {(row["source"], row["line"], row["response"]): row for row in rows}
     for one in loaded:
-        separation.check_covers(found, one)
+        separation.check_covers({place: row["reward"] for place, row in found.items()}, one)
     return found
 
 
@@ -147,5 +145,5 @@ def write_figures(out: Path, found: Scored) -> None:
     out.with_suffix(".json").write_bytes(text)
     print(f"{out}: {found.responses} responses, {sum(found.errors.values())} errors")
     if found.separation:
-        out.with_suffix(".svg").write_text(drawing.draw(found.separation, found.value))
+        out.with_suffix(".svg").write_text(drawing.draw(found.separation, found.scorer.value))
         print(drawing.markdown(found.separation), end="")

@@ -1,5 +1,7 @@
 """What scoring one response comes to, in this process or by a service. Letters: M members."""
 
+from typing import Literal
+
 from msgspec import Struct
 
 from plaudit.checkpoint import Message
@@ -20,8 +22,9 @@ class Outcome(Struct, frozen=True, omit_defaults=True):
 
 
 class Scorer(Struct, frozen=True):
-    """What scored, and whether its rewards combine several members."""
+    """What scored, and by what its responses are compared: the raw score of one model; the reward
+    of several, or of one with a length curve, which changes the order."""
 
     model: str
     revision: str
-    combines: bool
+    value: Literal["score", "reward"]

@@ -42,7 +42,8 @@ def score(
     revisions = {part.revision for part in parts}
     if len(revisions) > 1:
         raise ServiceError(f"{url}: {info.name} was exchanged meanwhile; score again")
-    scorer = Scorer(info.name, revisions.pop(), info.kind == "ensemble")
+    combines = info.kind in ("ensemble", "objectives")
+    scorer = Scorer(info.name, revisions.pop(), "reward" if combines else "score")
     return scorer, [outcome for part in parts for outcome in outcomes(part)]
 
 
@@ -71,6 +72,8 @@ def outcomes(found: Scores | EnsembleScores) -> list[Outcome]:
 
 
 def _outcome(item: ItemResult, reward: float | None, members: list[float] | None) -> Outcome:
+    if item.scores is not UNSET:  # of a bundle
+        members = [*item.scores.values()]
     return Outcome(
         reward=reward,
         score=None if item.score is UNSET else item.score,

@@ -148,6 +148,12 @@ def stop_after(steps: int):
     return stopping
 
 
+def test_word_limits_and_whole_prompts_are_refused_together(configure, tmp_path):
+    values = configure(tmp_path).model_dump() | {"word_limits": 0.5, "kwise": True}
+    with pytest.raises(SettingsError, match="its own prompt"):
+        parse(TrainSettings, values, "plan.yaml")
+
+
 def test_both_at_once_are_refused(configure, tmp_path):
     values = configure(tmp_path).model_dump() | {"odin": {}, "product_of_experts": {}}
     with pytest.raises(SettingsError, match=r"^plan\.yaml: .*keep one"):

@@ -8,12 +8,16 @@ import pytest
 import yaml
 
 from plaudit import checkpoint
+from plaudit.checkpoint import CheckpointError
 from plaudit.reward_model import RewardModel
 from training.data.sources import Source, load
 from training.evaluate.command import main as evaluate
 from training.length_bias.command import main as calibrate
+from training.length_bias.curve import fit
+from training.measure import rewards, score_pairs
 from training.settings import SettingsError
 from training.train import train
+from training.training_data import Data
 from training.warm import warm
 
 
@@ -38,7 +42,7 @@ def test_the_twin_is_the_same_model_with_another_reward(twin, tiny_checkpoint):
     assert (found.digests, found.probes) == (known.digests, known.probes)
     assert revision != other
     assert found.calibration.kind == "length"
-    assert found.calibration.reference == "all"
+    assert found.calibration.reference == "all side of demo"
     assert found.training["calibrated"] == {
         "of": str(tiny_checkpoint), "revision": other, "share": 0.5
     }  # fmt: skip
@@ -76,6 +80,45 @@ def test_training_and_averaging_keep_the_kind_of_calibration(configure, tmp_path
     assert {curve.kind for curve in curves} == {"length"}
     assert len({curve.curve for curve in curves}) == 3  # each its own
     assert np.isfinite([height for curve in curves for _, height in curve.curve]).all()
+
+
+def test_accuracies_are_of_what_is_served(configure, tmp_path):
+    config = configure(tmp_path / "one", epochs=1, calibration="length")
+    train(config)
+    manifest, _ = checkpoint.read(config.out)
+    model = RewardModel.load(config.out)
+    pairs = Data.of(config, model.encoder).reference
+    served = rewards(score_pairs(model, pairs), manifest.calibration, [one.pair for one in pairs])
+    assert manifest.training["validation_accuracy"] == served.accuracy
+
+
+def test_members_with_and_without_a_curve_are_not_averaged(configure, tmp_path):
+    members = []
+    for seed, kind in ((1, "length"), (2, "standardise")):
+        config = configure(tmp_path / kind, epochs=1, seed=seed, calibration=kind)
+        train(config)
+        members.append(config.out)
+    with pytest.raises(CheckpointError, match=r"calibration\.kind is standardise"):
+        warm(members, tmp_path / "warm")
+
+
+def test_a_benchmark_is_fitted_to_only_where_that_is_asked_for(
+    tiny_checkpoint, data_file, pairs_file, tmp_path
+):
+    sources = [{"name": "demo", "path": str(pairs_file)}]
+    sources.append({"name": "known", "path": str(pairs_file), "side": "benchmark"})
+    data_file.write_text(yaml.safe_dump({"sources": sources}))
+    command = [str(tiny_checkpoint), "--data", str(data_file), "--out", str(tmp_path / "twin")]
+    with pytest.raises(SettingsError, match="known: a benchmark has no validation side"):
+        calibrate(command)
+    calibrate([*command, "--split", "all"])
+    found = checkpoint.read(tmp_path / "twin")[0].calibration
+    assert found.reference == "all side of demo, known"
+
+
+def test_a_curve_through_few_responses_is_refused():
+    with pytest.raises(SettingsError, match="more responses, or a larger share"):
+        fit(np.arange(18.0), np.arange(18), share=0.5)
 
 
 @pytest.mark.parametrize("share", ["0", "1.5"])

@@ -58,12 +58,6 @@ def test_labels_that_change_sides_change_nothing():
     assert other.curve == calibrated(measured, pairs).curve
 
 
-def test_a_fixed_penalty_a_character_would_not_do():
-    pairs, measured = made_up()
-    line = Calibration("length", curve=((0.0, 0.0), (600.0, 0.6)))
-    assert abs(length_correlation(rewards(measured, line, pairs), pairs)) > 0.5
-
-
 def test_responses_of_one_length_have_one_knot():
     ((characters, score),) = fit(np.arange(40.0), np.full(40, 9), share=1.0)
     assert (characters, score) == (9, pytest.approx(19.5, abs=4))

@@ -142,6 +142,13 @@ def test_the_command_measures_with_members_that_are_there(plan, noisy_pairs, tmp
         main([str(data), "--members", *members, "--out", str(tmp_path / "test.jsonl.gz")])
 
 
+def test_a_benchmark_is_not_written_as_pairs_to_train_on(plan, noisy_pairs, tmp_path):
+    known = Source(name="known", path=noisy_pairs, side="benchmark")
+    both = plan.model_copy(update={"sources": [*plan.sources, known], "out": tmp_path})
+    with pytest.raises(DataError, match="known: a benchmark"):
+        cross_fit(both)
+
+
 def test_members_of_a_fold_are_those_of_the_plan_with_its_dropout(plan):
     plan = plan.model_copy(update={"dropout": 0.1})
     member = plan.without(1).member(0)
