@@ -8,11 +8,11 @@ from architectures import BERT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
+from short_runs import history, interrupted_after_first_state, same, weights
 from transformers import BertConfig, BertModel
 
 from plaudit import checkpoint
 from plaudit.conversation import Encoder
-from runs import history, interrupted_after_first_state, same, weights
 from training import backbone, losses
 from training.contrastive import Contrast, signed_differences, simcse, sinkhorn, swav
 from training.data.batches import Judged, PairCollator, dataset, first_places

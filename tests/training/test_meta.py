@@ -9,11 +9,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from short_runs import history, interrupted_after_first_state, same
 
 from plaudit import checkpoint
 from plaudit.conversation import Encoder
 from plaudit.reward_model import PaddedBatch, batch_for
-from runs import history, interrupted_after_first_state, same
 from training import backbone
 from training.data.batches import Judged
 from training.data.jsonlines import DataError

@@ -7,9 +7,9 @@ from contextlib import suppress
 import pytest
 import torch
 from safetensors.torch import load_file
+from short_runs import LAUNCH
 
 from plaudit import checkpoint
-from runs import LAUNCH
 from training.contrastive import Contrast
 from training.settings import ContrastiveSettings
 from training.train import last_state, train

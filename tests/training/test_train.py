@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 from architectures import BERT
+from short_runs import history, interrupted_after_first_state, same, weights
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -21,7 +22,6 @@ from transformers import (
 from plaudit import checkpoint, probes
 from plaudit.conversation import Encoder
 from plaudit.reward_model import RewardModel
-from runs import history, interrupted_after_first_state, same, weights
 from training import backbone
 from training.data.sources import Source
 from training.data.splits import Split
