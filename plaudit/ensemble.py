@@ -7,7 +7,6 @@ import msgspec
 import yaml
 
 from plaudit.aggregate import DEFAULT_COEFFICIENT
-from plaudit.checkpoint import CheckpointError
 from plaudit.wire import Aggregate
 
 FILE = "ensemble.yaml"
@@ -19,14 +18,6 @@ class EnsembleFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     members: Annotated[list[str], msgspec.Meta(min_length=1)]
     aggregate: Aggregate = "mean"
     coefficient: Annotated[float, msgspec.Meta(ge=0)] = DEFAULT_COEFFICIENT
-
-
-def read(path: Path) -> EnsembleFile:
-    """The ensemble of a file. CheckpointError names the field that does not fit."""
-    try:
-        return msgspec.convert(yaml.safe_load(path.read_text()), EnsembleFile)
-    except (msgspec.ValidationError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path}: {error}") from None
 
 
 def write(path: Path, ensemble: EnsembleFile) -> None:

@@ -7,14 +7,12 @@ Letters: N items, M objectives.
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 import numpy as np
-import yaml
 
-from plaudit.checkpoint import CheckpointError, Manifest, sha256
+from plaudit.checkpoint import Manifest, sha256
 from plaudit.wire import MAX_WEIGHT
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -51,14 +49,6 @@ class ObjectivesFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Other names of the same members, in order."""
         named = zip(self.weights.items(), members, strict=True)
         return ObjectivesFile({name: Objective(member, w) for (name, w), member in named})
-
-
-def read(path: Path) -> ObjectivesFile:
-    """The objectives of a file. CheckpointError names the field that does not fit."""
-    try:
-        return msgspec.convert(yaml.safe_load(path.read_text()), ObjectivesFile)
-    except (msgspec.ValidationError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path}: {error}") from None
 
 
 def check_weights(weights: Mapping[str, float]) -> None:

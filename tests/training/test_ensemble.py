@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from plaudit import checkpoint, ensemble
+from plaudit import checkpoint, ensemble, joint_file
 from plaudit.checkpoint import CheckpointError
 from training.ensemble import run
 
@@ -29,7 +29,7 @@ def test_members_differ_in_their_weights(trained_members):
 
 def test_the_file_names_the_members(ensemble_plan, trained_members):
     path = ensemble_plan.out / "ensemble.yaml"
-    entry = ensemble.read(path)
+    entry = joint_file.read(path)
     assert [(path.parent / name).resolve() for name in entry.members] == [
         directory.resolve() for directory in trained_members
     ]
@@ -67,7 +67,7 @@ def test_a_file_that_is_no_ensemble_is_refused_by_field(tmp_path, text, field):
     path = tmp_path / "e.yaml"
     path.write_text(text)
     with pytest.raises(CheckpointError, match=field):
-        ensemble.read(path)
+        joint_file.read(path)
 
 
 def test_a_written_ensemble_is_read(tmp_path):
@@ -75,4 +75,4 @@ def test_a_written_ensemble_is_read(tmp_path):
         ensemble.EnsembleFile(["a", "b"]), aggregate="uwo", coefficient=0.0
     )
     ensemble.write(tmp_path / "e.yaml", entry)
-    assert ensemble.read(tmp_path / "e.yaml") == entry
+    assert joint_file.read(tmp_path / "e.yaml") == entry
