@@ -158,6 +158,11 @@ class JointModel:
             found[batch] = self.compute([asked[i] for i in batch]).scores
         return found
 
+    def score_each(self, sequences: Sequence[Sequence[Sequence[int]]]) -> Scores:
+        """Raw scores (M, N) of N sequences for each of the M members, encoded as it reads them."""
+        asked = [Asked(member, ids) for member, own in enumerate(sequences) for ids in own]
+        return self.score_all(asked).reshape(len(sequences), -1)
+
     def verify_probes(self, dtype: str) -> None:
         """Re-score every member's stored probes the way they are served; CheckpointError."""
         encoded = [probes.stored_ids(model) for model in self.members]

@@ -7,6 +7,7 @@ import pytest
 from sklearn.calibration import calibration_curve
 
 from training.data.shapes import Pair
+from training.evaluate.accuracy import resampled
 from training.evaluate.by_length import by_length
 from training.evaluate.disagreement import disagreement
 from training.evaluate.mistakes import describe, worst
@@ -15,10 +16,14 @@ from training.evaluate.reliability import Bin, reliability
 from training.measure import Measured
 
 
+def compared(right, prompts, names):
+    return compare(right, resampled(right, prompts), names)
+
+
 def test_mcnemar_s_p_value_by_hand():
     first = np.array([True] * 1 + [False] * 8 + [True] * 20 + [False] * 5)
     second = np.array([False] * 1 + [True] * 8 + [True] * 20 + [False] * 5)
-    (found,) = compare(np.stack([first, second], 1), [str(i) for i in range(34)], ["a", "b"])
+    (found,) = compared(np.stack([first, second], 1), [str(i) for i in range(34)], ["a", "b"])
     assert (found.only_first, found.only_second) == (1, 8)
     assert found.p_value == pytest.approx(2 * (1 + 9) / 2**9)
     assert found.difference.value == pytest.approx(7 / 34)
@@ -27,10 +32,10 @@ def test_mcnemar_s_p_value_by_hand():
 
 def test_rows_that_agree_on_every_pair_cannot_be_told_apart():
     right = np.array([True, False, True])
-    found = compare(np.stack([right] * 3, 1), ["x", "y", "z"], ["a", "b", "c"])
+    found = compared(np.stack([right] * 3, 1), ["x", "y", "z"], ["a", "b", "c"])
     assert [(one.first, one.second) for one in found] == [("a", "b"), ("a", "c"), ("b", "c")]
     assert {one.p_value for one in found} == {1.0}
-    assert compare(right[:, None], ["x", "y", "z"], ["a"]) == []
+    assert compared(right[:, None], ["x", "y", "z"], ["a"]) == []
 
 
 def test_probabilities_that_come_true_have_no_calibration_error():

@@ -24,10 +24,10 @@ from training.evaluate.accuracy import accuracies, by_category, differences, is_
 from training.evaluate.baselines import length_correlation, length_only
 from training.evaluate.candidates import Ensemble, endings
 from training.evaluate.command import main
-from training.evaluate.evaluation import EvaluationError, check_finite, ensemble_rewards
+from training.evaluate.evaluation import EvaluationError, check_finite, combined
 from training.evaluate.figures import make_row, result
 from training.evaluate.styles import accuracy_by_difficulty
-from training.measure import Measured, accuracy
+from training.measure import Measured, accuracy, rewards
 
 
 def column(values: list[bool]) -> np.ndarray:
@@ -135,12 +135,13 @@ def test_ensemble_combines_rewards_not_scores():
         "b": Calibration("standardise", mean=0, std=1),  # rewards 2 and -1
     }
     pairs = [pair("chosen", "rejected")]
+    rewarded = {name: rewards(rows[name], calibrations[name], pairs) for name in rows}
     ens = Ensemble("ens", Path("e"), ("a", "b"), "mean", 0.5)
-    mean = ensemble_rewards(ens, calibrations, rows, pairs)
+    mean = combined(ens, rewarded)
     assert (mean.chosen[0], mean.rejected[0]) == (pytest.approx(0.5), pytest.approx(0.0))
     # uwo: sample variances 4.5 and 2
     ens = Ensemble("ens", Path("e"), ("a", "b"), "uwo", 0.5)
-    uwo = ensemble_rewards(ens, calibrations, rows, pairs)
+    uwo = combined(ens, rewarded)
     assert (uwo.chosen[0], uwo.rejected[0]) == (pytest.approx(-1.75), pytest.approx(-1.0))
 
 

@@ -82,7 +82,11 @@ def accuracies(right: Array, prompts: Sequence[str]) -> list[Estimate]:
 
 def differences(right: Array, prompts: Sequence[str], baseline: int) -> list[Estimate]:
     """Accuracy of each row less that of row ``baseline``, paired: both on the same draws."""
-    values, draws = right.mean(axis=0), resampled(right, prompts)
+    return less(baseline, right.mean(axis=0), resampled(right, prompts))
+
+
+def less(baseline: int, values: Array, draws: Array) -> list[Estimate]:
+    """Values (R,) and their draws (B, R) less those of row ``baseline``."""
     return estimates(values - values[baseline], draws - draws[:, [baseline]])
 
 

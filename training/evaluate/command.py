@@ -16,7 +16,7 @@ from training.data.sources import Loaded
 from training.evaluate import candidates, evaluation, figures, mistakes, provenance
 from training.evaluate.baselines import LENGTH_ONLY
 from training.evaluate.candidates import Candidates
-from training.evaluate.disagreement import all_member_margins
+from training.evaluate.disagreement import member_margins
 from training.evaluate.evaluation import SIDES, Pairs, Scores
 from training.evaluate.figures import Evaluation
 from training.evaluate.mistakes import Shown
@@ -39,8 +39,8 @@ def main(argv: Sequence[str]) -> int:
     listed = {name for name, shape in shapes.items() if shape in LISTED}
     kept, encoded = evaluation.encode_all(found, pairs, options.overlong, listed)
     raw = evaluation.score_all(found, kept, encoded, dtype)
-    margins = {name: all_member_margins(found, raw[name], some) for name, some in kept.items()}
-    scores = evaluation.served(found, kept, raw)
+    rewarded = evaluation.calibrate_all(found, kept, raw)
+    scores = evaluation.judged(found, kept, raw, rewarded)
     made = {
         "command": shlex.join(["plaudit", "evaluate", *argv]),
         "side": options.split,
@@ -52,7 +52,9 @@ def main(argv: Sequence[str]) -> int:
     }
     rows = figures.make_rows(found, scores)
     results = {
-        name: figures.result(shapes[name], some, scores[name], rows, margins[name])
+        name: figures.result(
+            shapes[name], some, scores[name], rows, member_margins(found, rewarded[name])
+        )
         for name, some in kept.items()
     }
     evaluated = Evaluation(rows, results, made)

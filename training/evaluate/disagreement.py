@@ -1,16 +1,14 @@
 """Whether an ensemble errs where its members disagree. Pure. Letters: P pairs, M members."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from msgspec import Struct
 from sklearn.metrics import roc_auc_score
 
-from plaudit.calibration import Calibration
-from training.data.shapes import Pair
 from training.evaluate.accuracy import Array
-from training.evaluate.candidates import Candidates, Ensemble
-from training.measure import Measured, rewards
+from training.evaluate.candidates import Candidates
+from training.measure import Measured
 
 LEVELS = 5
 
@@ -31,24 +29,10 @@ class Disagreement(Struct, frozen=True):
     levels: list[Level]
 
 
-def member_margins(
-    ensemble: Ensemble,
-    calibrations: Mapping[str, Calibration],
-    rows: Mapping[str, Measured],
-    pairs: Sequence[Pair],
-) -> Array:
-    """Differences (M, P) of the members' rewards, from their raw scores."""
-    members = [rewards(rows[name], calibrations[name], pairs) for name in ensemble.members]
-    return np.stack([member.chosen - member.rejected for member in members])
-
-
-def all_member_margins(
-    candidates: Candidates, rows: Mapping[str, Measured], pairs: Sequence[Pair]
-) -> dict[str, Array]:
-    """By ensemble, of those with two members or more."""
-    calibrations = {n: c.manifest.calibration for n, c in candidates.checkpoints.items()}
+def member_margins(candidates: Candidates, rewarded: Mapping[str, Measured]) -> dict[str, Array]:
+    """Differences (M, P) of the members' rewards, by ensemble of two members or more."""
     return {
-        one.name: member_margins(one, calibrations, rows, pairs)
+        one.name: np.stack([rewarded[m].chosen - rewarded[m].rejected for m in one.members])
         for one in candidates.ensembles
         if len(one.members) > 1
     }

@@ -9,17 +9,15 @@ from typing import Literal, get_args
 import numpy as np
 
 from plaudit import checkpoint
-from plaudit.calibration import Calibration
 from plaudit.checkpoint import Manifest
 from plaudit.conversation import Encoder
-from plaudit.joint_model import Asked, JointModel
+from plaudit.joint_model import JointModel
 from plaudit.reward_model import RewardModel
 from training.data import splits
 from training.data.encoding import EncodedPair, encode
 from training.data.shapes import LISTED, Pair
 from training.data.sources import Loaded
 from training.data.splits import Split
-from training.evaluate.accuracy import Array
 from training.evaluate.baselines import LENGTH_ONLY, length_only
 from training.evaluate.candidates import PLAIN_MAX_TOKENS, Bundle, Candidates, Checkpoint, Ensemble
 from training.measure import Measured, rewards
@@ -110,7 +108,7 @@ def encode_all(
 
 
 def score_all(candidates: Candidates, pairs: Pairs, encoded: Encoded, dtype: str) -> Scores:
-    """Scores of every checkpoint, then of ensembles, bundles and the baseline."""
+    """Raw scores of every checkpoint."""
     scores: Scores = {source: {} for source in pairs}
     for family, joint in families(candidates.checkpoints.values(), dtype):
         for source in pairs:
@@ -119,25 +117,30 @@ def score_all(candidates: Candidates, pairs: Pairs, encoded: Encoded, dtype: str
                 one.name: measured for one, measured in zip(family, found, strict=True)
             }
         del joint  # before the next family is loaded
-    calibrations = {n: c.manifest.calibration for n, c in candidates.checkpoints.items()}
-    for source, rows in scores.items():
-        for one in candidates.combined:
-            rows[one.name] = ensemble_rewards(one, calibrations, rows, pairs[source])
-        rows[LENGTH_ONLY] = length_only(pairs[source])
     return scores
 
 
-def served(candidates: Candidates, pairs: Pairs, scores: Scores) -> Scores:
-    """The scores, or rewards where a checkpoint has a length curve: a curve changes the order, so
-    what is served is what is judged."""
-    curves = {
-        name: one.manifest.calibration
-        for name, one in candidates.checkpoints.items()
-        if one.manifest.calibration.reads_length
-    }
+def calibrate_all(candidates: Candidates, pairs: Pairs, raw: Scores) -> Scores:
+    """Rewards of every checkpoint, as served."""
+    calibrations = {n: c.manifest.calibration for n, c in candidates.checkpoints.items()}
     return {
-        source: rows | {name: rewards(rows[name], c, pairs[source]) for name, c in curves.items()}
-        for source, rows in scores.items()
+        source: {
+            name: rewards(one, calibrations[name], pairs[source]) for name, one in rows.items()
+        }
+        for source, rows in raw.items()
+    }
+
+
+def judged(candidates: Candidates, pairs: Pairs, raw: Scores, rewarded: Scores) -> Scores:
+    """What each row of the report is judged by: a checkpoint's raw scores, or its rewards where a
+    length curve changes their order; then those of ensembles, bundles and the baseline."""
+    curved = [n for n, c in candidates.checkpoints.items() if c.manifest.calibration.reads_length]
+    return {
+        source: rows
+        | {name: rewarded[source][name] for name in curved}
+        | {one.name: combined(one, rewarded[source]) for one in candidates.combined}
+        | {LENGTH_ONLY: length_only(pairs[source])}
+        for source, rows in raw.items()
     }
 
 
@@ -165,12 +168,10 @@ def score(
     """Raw scores of one source by each checkpoint of a family; non-finite ones are refused."""
     started = time.monotonic()
     pairs = [encoded[key(one.manifest)][source][0] for one in family]
-    asked = [
-        Asked(member, ids)
-        for member, some in enumerate(pairs)
-        for ids in (*(pair.chosen for pair in some), *(pair.rejected for pair in some))
+    sequences = [
+        [*(pair.chosen for pair in some), *(pair.rejected for pair in some)] for some in pairs
     ]
-    rows = joint.score_all(asked).reshape(len(family), 2, -1)
+    rows = joint.score_each(sequences).reshape(len(family), 2, -1)
     found = [Measured(chosen, rejected) for chosen, rejected in rows]
     for one, measured in zip(family, found, strict=True):
         check_finite(measured, one.name, source)
@@ -189,16 +190,10 @@ def check_finite(measured: Measured, name: str, source: str) -> None:
         )
 
 
-def ensemble_rewards(
-    ensemble: Ensemble | Bundle,
-    calibrations: Mapping[str, Calibration],
-    rows: Mapping[str, Measured],
-    pairs: Sequence[Pair],
-) -> Measured:
-    """The ensemble's rewards: its members' scores calibrated, as served, then combined."""
-    members = [rewards(rows[name], calibrations[name], pairs) for name in ensemble.members]
-
-    def combine(found: Sequence[Array]) -> Array:
-        return ensemble.combine(np.stack(found, axis=1))
-
-    return Measured(combine([m.chosen for m in members]), combine([m.rejected for m in members]))
+def combined(several: Ensemble | Bundle, rewarded: Mapping[str, Measured]) -> Measured:
+    """The rewards of an ensemble or a bundle, from its members' rewards."""
+    members = [rewarded[name] for name in several.members]
+    return Measured(
+        several.combine(np.stack([member.chosen for member in members], axis=1)),
+        several.combine(np.stack([member.rejected for member in members], axis=1)),
+    )

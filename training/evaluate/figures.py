@@ -14,10 +14,11 @@ from training.data.shapes import Pair, Shape
 from training.evaluate.accuracy import (
     Array,
     Estimate,
-    accuracies,
     by_category,
-    differences,
+    estimates,
     is_right,
+    less,
+    resampled,
 )
 from training.evaluate.baselines import LENGTH_ONLY, length_correlation, length_only
 from training.evaluate.benchmarks import Table, figures_of
@@ -151,22 +152,20 @@ def result(
     names = [row.name for row in rows]
     digests = [prompt_digest(pair) for pair in pairs]
     right = np.stack([is_right(measured[n].chosen, measured[n].rejected) for n in names], axis=1)
-    estimates = zip(
-        accuracies(right, digests),
-        differences(right, digests, names.index(LENGTH_ONLY)),
-        strict=True,
-    )
+    values, draws = right.mean(axis=0), resampled(right, digests)
+    against_length = less(names.index(LENGTH_ONLY), values, draws)
+    both = zip(estimates(values, draws), against_length, strict=True)
     return SourceResult(
         shape=shape,
         pairs=len(pairs),
         prompts=len(set(digests)),
         figures={
-            row.name: row_figures(row, measured[row.name], pairs, both)
-            for row, both in zip(rows, estimates, strict=True)
+            row.name: row_figures(row, measured[row.name], pairs, found)
+            for row, found in zip(rows, both, strict=True)
         },
         categories=categories(pairs, digests, right, names),
         benchmark=figures_of(shape, pairs, digests, {name: measured[name] for name in names}),
-        paired=compare(right, digests, names),
+        paired=compare(right, draws, names),
         disagreement={
             name: disagreement(margins, right[:, names.index(name)])
             for name, margins in member_margins.items()

@@ -6,7 +6,7 @@ from itertools import combinations
 from msgspec import Struct
 from scipy.stats import binomtest
 
-from training.evaluate.accuracy import Array, Estimate, estimates, resampled
+from training.evaluate.accuracy import Array, Estimate, estimates
 
 
 class Paired(Struct, frozen=True):
@@ -25,9 +25,9 @@ class Paired(Struct, frozen=True):
     difference: Estimate
 
 
-def compare(right: Array, prompts: Sequence[str], names: Sequence[str]) -> list[Paired]:
-    """Every two rows of ``right`` (P, R)."""
-    values, draws = right.mean(axis=0), resampled(right, prompts)
+def compare(right: Array, draws: Array, names: Sequence[str]) -> list[Paired]:
+    """Every two rows of ``right`` (P, R), of whose accuracies there are ``draws`` (B, R)."""
+    values = right.mean(axis=0)
     places = [*combinations(range(len(names)), 2)]
     if not places:
         return []

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from msgspec.structs import replace
 
-from plaudit import joint_model, objectives
+from plaudit import objectives
 from plaudit.checkpoint import sha256
 from plaudit.conversation import ConversationError, Encoder, TokenSequence
 from plaudit.wire import ItemError, Truncation
@@ -51,13 +51,11 @@ def score_all(found: Candidates, encoded: Mapping[Key, Sequence[Encoded]], dtype
     """Raw scores (N, M) of N responses without an error by every checkpoint."""
     columns = []
     for family, joint in families(found.checkpoints.values(), dtype):
-        asked = [
-            joint_model.Asked(member, one.ids)
-            for member, checkpoint in enumerate(family)
-            for one in encoded[key(checkpoint.manifest)]
-            if isinstance(one, TokenSequence)
+        sequences = [
+            [one.ids for one in encoded[key(member.manifest)] if isinstance(one, TokenSequence)]
+            for member in family
         ]
-        columns.append(joint.score_all(asked).reshape(len(family), -1))
+        columns.append(joint.score_each(sequences))
     return np.concatenate(columns).T
 
 
