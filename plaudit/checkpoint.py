@@ -8,7 +8,6 @@ the model's **revision**.
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,6 +15,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from plaudit.calibration import Calibration
+from plaudit.whole_file import write_whole
 
 MANIFEST = "reward.json"
 FORMAT = 1
@@ -31,11 +31,15 @@ class CheckpointError(ValueError):
     """A directory that breaks the contract; the text names the field and what mends it."""
 
 
-class Base(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The model that training began from."""
+class Base(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The model that training began from. Where that is a checkpoint of a fine-tuning run, ``id``
+    and ``digest`` are of the run's base, ``run`` is the run and ``start`` the checkpoint's own
+    digest."""
 
     id: str
     digest: str
+    run: str | None = None
+    start: str | None = None
 
 
 class Member(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -158,14 +162,9 @@ def digests(directory: Path) -> Digests:
 
 
 def write(directory: Path, manifest: Manifest) -> str:
-    """Write ``reward.json`` by rename and return the revision."""
+    """Write ``reward.json``, whole or not at all, and return the revision."""
     data = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
-    pending = directory / f".{MANIFEST}.pending"
-    with pending.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    pending.rename(directory / MANIFEST)
+    write_whole(directory / MANIFEST, data)
     return revision_of(data)
 
 

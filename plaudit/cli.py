@@ -15,6 +15,7 @@ EXTRAS = {
     "datasets": "training", "matplotlib": "training", "scipy": "training", "sklearn": "training",
     "tensorboard": "training", "pydantic": "training", "yaml": "training",
     "statsmodels": "training", "numpy": "training", "jinja2": "training", "safetensors": "training",
+    "trl": "training",
     "httptools": "service", "uvloop": "service", "hiredis": "service",
 }  # fmt: skip
 

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import yaml
 
+from plaudit import strict_yaml
 from plaudit.checkpoint import CheckpointError
 from plaudit.ensemble import EnsembleFile
 from plaudit.objectives import ObjectivesFile
@@ -20,7 +21,7 @@ KINDS: dict[str, type[JointFile]] = {"members": EnsembleFile, "objectives": Obje
 def read(path: Path) -> JointFile:
     """What a file declares. CheckpointError names the field that does not fit."""
     try:
-        declared = yaml.safe_load(path.read_text())
+        declared = strict_yaml.load(path.read_text())
         return msgspec.convert(declared, _kind(declared, path))
     except (msgspec.ValidationError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path}: {error}") from None

@@ -60,6 +60,12 @@ class JointModel:
         self._trunk: nn.Module | None = None
         self._tops: list[nn.Module] = []
 
+    @property
+    def blocks(self) -> int:
+        """How many blocks each member has, shared ones included."""
+        found: int = self.members[0].classifier.config.num_hidden_layers
+        return found
+
     def adopt(self, model: RewardModel) -> bool:
         """Add a model that shares at least as many lowest blocks as the members do, if it does.
 
@@ -108,7 +114,7 @@ class JointModel:
         sequences, wanted = _distinct(asked)
         prefixes = self._prefixes if remember else None
         first = self.members[0].classifier
-        blocks = first.config.num_hidden_layers
+        blocks = self.blocks
         times = len(wanted) - self.shared_blocks * (len(wanted) - 1) / blocks
         if prefixes is None:
             batch = batch_for(first, [*sequences])

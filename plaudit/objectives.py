@@ -42,12 +42,13 @@ class ObjectivesFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return {name: objective.weight for name, objective in self.objectives.items()}
 
     @property
-    def members(self) -> list[str]:
+    def models(self) -> list[str]:
+        """Everything that scores: a member for each objective."""
         return [objective.member for objective in self.objectives.values()]
 
-    def with_members(self, members: Sequence[str]) -> "ObjectivesFile":
-        """Other names of the same members, in order."""
-        named = zip(self.weights.items(), members, strict=True)
+    def with_models(self, models: Sequence[str]) -> "ObjectivesFile":
+        """Other names of the same ``models``, in order."""
+        named = zip(self.weights.items(), models, strict=True)
         return ObjectivesFile({name: Objective(member, w) for (name, w), member in named})
 
 

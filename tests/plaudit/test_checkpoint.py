@@ -199,7 +199,7 @@ def test_pickled_weights_are_refused_and_never_opened(copy, tmp_path, complete):
 
 
 def test_an_interrupted_write_is_not_complete(copy):
-    (copy / "reward.json").rename(copy / ".reward.json.pending")
+    (copy / "reward.json").rename(copy / ".reward.json.host.1")
     assert not checkpoint.is_complete(copy)
     with pytest.raises(CheckpointError, match=r"no reward\.json"):
         checkpoint.read(copy)
