@@ -1,7 +1,7 @@
 """The mean of several checkpoints' weights, one tensor in memory at a time."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,6 +16,7 @@ from plaudit.checkpoint import CheckpointError, Manifest
 # What must be equal for weights to be averageable, and why a difference is refused.
 SHARED = {
     "base.digest": "members of different bases lie in different basins",
+    "base.run": "members of different fine-tuning runs lie in different basins",
     "head_init": "heads of different initialisation point in different directions",
     "digests.tokenizer": "token ids would mean different texts",
     "digests.template": "conversations would become different token ids",
@@ -48,27 +49,49 @@ def average(directories: Sequence[Path], coefficients: Sequence[float], out: Pat
 
     16-bit weights are summed in fp32, fp32 weights in fp64: the mean of copies is the copy.
 
+    Members with LoRA were merged when they were written, so each layer's whole weight is averaged:
+    the mean of the members' changes is mean(B_m A_m), while mean(B) mean(A) also holds each
+    member's B with every other's A.
+
     Memory is one tensor of one member and its sum. Raises CheckpointError naming a tensor that
     members do not share.
     """
-    files = [[path.name for path in checkpoint.weight_files(d)] for d in directories]
-    if any(names != files[0] for names in files):
-        raise CheckpointError(f"members are split into different files: {files}")
-    for name in files[0]:
-        _average_file([d / name for d in directories], coefficients, out / name)
+    for paths in files_of(directories):
+        with (out / paths[0].name).open("wb") as file:
+            # The average has the names, shapes and dtypes of its members, so their header too.
+            file.write(_header(paths[0])[0])
+            for _, tensor in averaged(paths, coefficients):
+                _write(file, tensor)
 
 
-def _average_file(paths: Sequence[Path], coefficients: Sequence[float], out: Path) -> None:
-    header_bytes, names = _header(paths[0])
-    with ExitStack() as stack, out.open("wb") as file:
+def files_of(directories: Sequence[Path]) -> list[tuple[Path, ...]]:
+    """Each weight file of the members, of all of them side by side."""
+    files = [checkpoint.weight_files(directory) for directory in directories]
+    names = [[path.name for path in paths] for paths in files]
+    if any(others != names[0] for others in names):
+        raise CheckpointError(f"members are split into different files: {names}")
+    return list(zip(*files, strict=True))
+
+
+def averaged(
+    paths: Sequence[Path], coefficients: Sequence[float], wanted: Container[str] | None = None
+) -> Iterator[tuple[str, Tensor]]:
+    """The name and the average of each tensor (or of those ``wanted``) of one file of every member,
+    in the order of its data."""
+    for name, tensors in side_by_side(paths):
+        if wanted is None or name in wanted:
+            yield name, _weighted_sum(name, tensors, coefficients)
+
+
+def side_by_side(paths: Sequence[Path]) -> Iterator[tuple[str, Iterable[Tensor]]]:
+    """Each tensor's name, and the tensors themselves, which are read as they are asked for."""
+    _, names = _header(paths[0])
+    with ExitStack() as stack:
         members = [stack.enter_context(safe_open(path, framework="pt")) for path in paths]
         for path, member in zip(paths, members, strict=True):
             _check_names(path, set(member.keys()), paths[0], set(names))
-        # The average has the names, shapes and dtypes of its members, so it has their header too.
-        file.write(header_bytes)
         for name in names:
-            tensors = (member.get_tensor(name) for member in members)
-            _write(file, _weighted_sum(name, tensors, coefficients))
+            yield name, (member.get_tensor(name) for member in members)
 
 
 def _header(path: Path) -> tuple[bytes, list[str]]:
@@ -87,7 +110,7 @@ def _check_names(path: Path, names: set[str], first: Path, expected: set[str]) -
         raise CheckpointError(f"{path} and {first} differ in tensor names: {odd}")
 
 
-def _weighted_sum(name: str, tensors: Any, coefficients: Sequence[float]) -> Tensor:
+def _weighted_sum(name: str, tensors: Iterable[Tensor], coefficients: Sequence[float]) -> Tensor:
     total: Tensor | None = None
     for tensor, coefficient in zip(tensors, coefficients, strict=True):
         if total is None:

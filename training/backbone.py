@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
@@ -10,6 +11,9 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 from plaudit import checkpoint
 from plaudit.reward_model import head, is_decoder
 from training.settings import SettingsError, TrainSettings
+
+# The tensor of a head's file; a decoder's own name for it.
+HEAD = "score.weight"
 
 # Encoders rarely carry a chat template. This one writes turns in plain words between the
 # tokenizer's own marks, so that text from any source is encoded in one way.
@@ -39,7 +43,7 @@ def load_tokenizer(settings: TrainSettings) -> Tokenizer:
 
 
 def load_backbone(settings: TrainSettings, tokenizer: Tokenizer) -> PreTrainedModel:
-    """The fp32 one-label classifier with a head initialised from ``head_seed`` alone."""
+    """The fp32 one-label classifier with the head of ``head``, or one drawn by ``head_seed``."""
     model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
         settings.model,
         num_labels=1,
@@ -50,7 +54,10 @@ def load_backbone(settings: TrainSettings, tokenizer: Tokenizer) -> PreTrainedMo
         dtype=torch.float32,
         trust_remote_code=False,
     )
-    initialise_head(model, settings.head_seed)
+    if settings.head is None:
+        initialise_head(model, settings.head_seed)
+    else:
+        load_head(model, settings.head)
     select_trainable(model, settings.train_layers)
     add_dropout(model, settings.dropout)
     if settings.gradient_checkpointing:
@@ -69,6 +76,25 @@ def initialise_head(model: PreTrainedModel, seed: int) -> None:
     std = 0.1 * (weight.shape[1] + 1) ** -0.5
     with torch.no_grad():
         weight.copy_(torch.randn(weight.shape, generator=generator) * std)
+
+
+def load_head(model: PreTrainedModel, path: Path) -> None:
+    """The head of a file that ``plaudit probe-head`` has written."""
+    weight = head(model).weight
+    try:
+        with safe_open(path, framework="pt") as file:
+            found = file.get_tensor(HEAD)
+    except (SafetensorError, FileNotFoundError) as error:
+        raise SettingsError(
+            f"head {path}: {error}; make one: plaudit probe-head SETTINGS --out {path}"
+        ) from None
+    if found.shape != weight.shape:
+        raise SettingsError(
+            f"head {path} is of shape {tuple(found.shape)}, this backbone's {tuple(weight.shape)}: "
+            "fit one to this backbone: plaudit probe-head"
+        )
+    with torch.no_grad():
+        weight.copy_(found)
 
 
 def head_digest(model: PreTrainedModel) -> str:

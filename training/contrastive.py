@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from training.data.batches import Judged
-from training.settings import ContrastiveSettings
+from training.method_settings import ContrastiveSettings
 
 # Of Sinkhorn's codes (arXiv:2006.09882 section 3.1 and appendix A).
 SHARPNESS = 0.05

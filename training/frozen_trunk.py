@@ -22,6 +22,7 @@ from plaudit.checkpoint import ids_digest, sha256
 from plaudit.packing import MIN_SHARED, Packed, pack, packed_batches
 from plaudit.reward_model import PackedBatch, pick_device, run_packed
 from training.settings import SettingsError
+from training.shared_files import alone
 
 # Tokens of one forward; it sets the layout of the file too.
 MAX_TOKENS = 4096
@@ -104,14 +105,14 @@ def open_trunk(
     digest = sha256(base.encode(), layout.encode(), *ids)
     # The forwards that compute the states; they alone decide the rows of the file.
     batches = [[ordered[i] for i in batch] for batch in packed_batches(ordered, MAX_TOKENS)]
-    if not path.exists():
-        write(path, compute(model, depth, batches, dtype), digest)
+    with alone(path):
+        if not path.exists():
+            write(path, compute(model, depth, batches, dtype), digest)
     return FrozenTrunk(model, depth, batches, read(path, digest))
 
 
 def write(path: Path, states: Tensor, digest: str) -> None:
-    """Whole or not at all; of several writers the last one's file stays."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Whole or not at all."""
     with tempfile.TemporaryDirectory(dir=path.parent) as directory:
         unfinished = Path(directory) / path.name
         save_file({"states": states}, unfinished, {"digest": digest})

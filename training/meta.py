@@ -15,7 +15,8 @@ from torch import Tensor
 from plaudit.conversation import Encoder
 from training.data import unlabelled
 from training.data.unlabelled import Candidates, Unlabelled
-from training.settings import MetaSettings, SettingsError, TrainSettings
+from training.method_settings import MetaSettings
+from training.settings import SettingsError, TrainSettings
 
 Ids = tuple[int, ...]
 Item = TypeVar("Item")

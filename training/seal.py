@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
 from plaudit import checkpoint, probes
 from plaudit.calibration import Calibration
@@ -17,10 +18,14 @@ from training.settings import Kind, SettingsError
 
 
 def seal(
-    directory: Path, draft: Manifest, reference: Sequence[EncodedPair], kind: Kind
+    directory: Path,
+    draft: Manifest,
+    reference: Sequence[EncodedPair],
+    kind: Kind,
+    reported: Sequence[bool] | None = None,
 ) -> Measured:
     """Write ``reward.json``: ``draft`` with probes, statistics and calibration filled in. Returns
-    the rewards of the validation pairs.
+    the rewards of the validation pairs, or of those whose accuracy is to be ``reported``.
 
     Everything is measured on the files, not on the model in memory: what is promised is what a
     loader gets. Probes are scored in fp32, the validation pairs ``reference`` as fast as possible.
@@ -38,6 +43,8 @@ def seal(
         else Calibration(kind="standardise", mean=found.mean, std=found.std)
     )
     served = rewards(measured, calibration, pairs)
+    if reported is not None:
+        served = Measured(served.chosen[np.array(reported)], served.rejected[np.array(reported)])
     manifest = msgspec.structs.replace(
         draft,
         stats=found,

@@ -3,93 +3,32 @@
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from plaudit import strict_yaml
 from plaudit.checkpoint import Side
 from training.data.sources import Source
-from training.data.splits import Fold, Split
+from training.data.splits import Split
+from training.method_settings import (
+    ContrastiveSettings,
+    LinearProbe,
+    Lora,
+    MetaSettings,
+    Odin,
+    ProductOfExperts,
+)
 
 # How a score becomes a reward: see plaudit.calibration.
 Kind = Literal["standardise", "length"]
+# The head that members share where their plan says ``probe``.
+HEAD_FILE = "head.safetensors"
 
 
 class SettingsError(ValueError):
     """Settings that cannot be used; the text names the key and what mends it."""
-
-
-class Lora(BaseModel):
-    """Low-rank adapters (arXiv:2106.09685), merged when the checkpoint is written."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    r: int = Field(16, ge=1, description="rank")
-    alpha: int = Field(32, ge=1, description="scale, divided by the rank")
-    dropout: float = Field(0.0, ge=0, lt=1)
-    target_modules: str | list[str] = Field("all-linear", description="modules that get adapters")
-
-
-class ProductOfExperts(BaseModel):
-    """A bias expert that sees the length alone, trained beside the model (arXiv:2310.05199)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    lr: float = Field(0.03, gt=0, description="of the bias expert; too slow, it takes nothing")
-
-
-class Odin(BaseModel):
-    """A second head that takes the length (arXiv:2402.07319), with the weights of its terms."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    length: float = Field(1.0, ge=0, description="of the heads' correlations with length")
-    orthogonal: float = Field(1.0, ge=0, description="of the cosine between the heads")
-
-
-class ContrastiveSettings(BaseModel):
-    """A contrastive term on two dropout views of the features (arXiv:2401.06080 section 3).
-
-    Weights and prototypes are that paper's where none are given. It names no temperature: those of
-    SimCSE (arXiv:2104.08821) and SwAV (arXiv:2006.09882) are used.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    kind: Literal["simcse", "swav"]
-    of: Literal["responses", "differences"] = Field("responses", description="what is told apart")
-    weight: float = Field(gt=0, description="simcse 1; swav 0.1, of differences 0.5")
-    temperature: float = Field(gt=0, description="simcse 0.05, swav 0.1")
-    prototypes: int | None = Field(ge=2, description="swav 50, of differences 20")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _fill(cls, values: Any) -> Any:
-        if not isinstance(values, dict):
-            return values
-        swav = {"weight": 0.1, "temperature": 0.1, "prototypes": 50}
-        if values.get("of") == "differences":
-            swav |= {"weight": 0.5, "prototypes": 20}
-        simcse = {"weight": 1.0, "temperature": 0.05, "prototypes": None}
-        return (swav if values.get("kind") == "swav" else simcse) | values
-
-    @model_validator(mode="after")
-    def _prototypes_are_of_swav(self) -> "ContrastiveSettings":
-        if (self.prototypes is not None) != (self.kind == "swav"):
-            raise ValueError("prototypes are of swav, and only of it")
-        return self
-
-
-class MetaSettings(BaseModel):
-    """Unlabelled responses that the scores are to tell apart (MetaRM, arXiv:2405.00438)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    path: Path = Field(description="a .jsonl or .jsonl.gz file of prompt and responses")
-    step: float = Field(ge=0, description="step up the difference objective; 0 is plain training")
-    prompts: int = Field(8, ge=1, description="prompts of one step")
-    responses: int = Field(4, ge=2, description="responses of each")
 
 
 class DataSettings(BaseModel):
@@ -153,6 +92,10 @@ class TrainSettings(DataSettings):
     )
     seed: int = Field(0, description="data order and dropout")
     head_seed: int = Field(0, description="initial head; members of one ensemble share it")
+    head: Path | None = Field(None, description="file of plaudit probe-head: the initial head")
+    probe: LinearProbe | None = Field(
+        None, description="fit the initial head to the training pairs (arXiv:2202.10054)"
+    )
     precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 autocast")
     save_dtype: Literal["bfloat16", "float32"] = Field("bfloat16", description="of the checkpoint")
     save_steps: int = Field(100, ge=1, description="steps between resumable states")
@@ -186,6 +129,12 @@ class TrainSettings(DataSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _one_initial_head(self) -> "TrainSettings":
+        if self.head is not None and self.probe is not None:
+            raise ValueError("head is the file of a probed head, probe fits one: keep one")
+        return self
+
     def _dropout_rates(self) -> list[float]:
         return [self.dropout]
 
@@ -198,6 +147,7 @@ class MemberSettings(BaseModel):
     seed: int
     lr: float = Field(gt=0)
     dropout: float = Field(0.0, ge=0, lt=1, description="default: the plan's")
+    model: str = Field("", description="a start of its own, of one SFT run; default: the plan's")
 
 
 class EnsemblePlan(TrainSettings):
@@ -205,13 +155,29 @@ class EnsemblePlan(TrainSettings):
 
     members: list[MemberSettings] = Field(min_length=2)
 
+    @model_validator(mode="after")
+    def _one_trunk_has_one_start(self) -> "EnsemblePlan":
+        if self.trunk_cache is not None and len(set(self.starts)) > 1:
+            raise ValueError(
+                "trunk_cache holds the states of one start, and members have several: leave it out"
+            )
+        return self
+
+    @property
+    def starts(self) -> list[str]:
+        """The backbone that each member starts from."""
+        return [one.model or self.model for one in self.members]
+
     def _dropout_rates(self) -> list[float]:
         given = [one.model_dump(exclude_unset=True) for one in self.members]
         return [one.get("dropout", self.dropout) for one in given]
 
     def member(self, index: int) -> TrainSettings:
-        shared = self.model_dump(exclude={"members"})
-        own = self.members[index].model_dump(exclude_unset=True)
+        """The settings of one member; a probed head is the plan's, and its file is in ``out``."""
+        shared = self.model_dump(exclude={"members", "probe"})
+        if self.probe is not None:
+            shared["head"] = self.out / HEAD_FILE
+        own = self.members[index].model_dump(exclude_unset=True) | {"model": self.starts[index]}
         return TrainSettings(**{**shared, **own, "out": self.out / f"member-{index}"})
 
 
@@ -246,7 +212,7 @@ def _apply(values: dict[str, Any], override: str) -> None:
 
 def _yaml(text: str, where: str) -> Any:
     try:
-        return yaml.safe_load(text)
+        return strict_yaml.load(text)
     except yaml.YAMLError as error:
         raise SettingsError(f"{where}: {error}") from None
 
@@ -269,8 +235,14 @@ def _explain(kind: type[BaseModel], error: Any, where: str) -> str:
 
 
 def _names(kind: type[BaseModel]) -> set[str]:
-    nested = (
-        Source, Split, Fold, Lora, ProductOfExperts, Odin, ContrastiveSettings, MetaSettings,
-        MemberSettings,
-    )  # fmt: skip
-    return set(kind.model_fields).union(*(model.model_fields for model in nested))
+    """Of its keys and those nested in them."""
+    found = set(kind.model_fields)
+    for field in kind.model_fields.values():
+        found = found.union(*map(_names, _models_in(field.annotation)))
+    return found
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models_in(part)]

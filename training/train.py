@@ -11,21 +11,29 @@ from typing import Any
 import torch
 from peft import LoraConfig
 from peft.tuners.lora import LoraModel
-from transformers import PreTrainedModel, PrinterCallback, ProgressCallback, set_seed
+from transformers import (
+    PreTrainedModel,
+    PrinterCallback,
+    ProgressCallback,
+    Trainer,
+    TrainerCallback,
+    set_seed,
+)
 
 from plaudit import checkpoint
-from plaudit.checkpoint import Base, Manifest
+from plaudit.checkpoint import Manifest
 from plaudit.conversation import Encoder
 from plaudit.reward_model import head
-from training import backbone, settings
+from training import backbone, lineage, linear_probe, settings
 from training.contrastive import Contrast
 from training.data.batches import PairCollator, dataset
 from training.data.encoding import EncodedPair
 from training.frozen_trunk import FrozenTrunk, open_trunk
 from training.length_bias.odin import LengthHead
 from training.length_bias.product_of_experts import LengthExpert
+from training.method_settings import LinearProbe, Lora
 from training.seal import seal
-from training.settings import DataSettings, Lora, SettingsError, TrainSettings
+from training.settings import HEAD_FILE, DataSettings, SettingsError, TrainSettings
 from training.trainer import PairTrainer, Progress, Scorer, arguments, use_bf16
 from training.training_data import Data
 
@@ -54,13 +62,18 @@ def describe(kind: type[DataSettings]) -> list[str]:
     return lines
 
 
-def train(config: TrainSettings, resume: bool = False) -> None:
-    """Train, save and seal one member. Refuses a directory that is complete already.
+def train(
+    config: TrainSettings, resume: bool = False, watch: TrainerCallback | None = None
+) -> None:
+    """Train, save and seal one member, while ``watch`` looks on. Refuses a directory that is
+    complete already.
 
     In each process of ``accelerate launch``, or in one: the first writes what it ends with.
     """
     last = state_to_resume(config.out, resume)
     config.out.mkdir(parents=True, exist_ok=True)
+    if config.probe is not None:
+        config = with_probed_head(config, config.probe)
     set_seed(config.seed)
     tokenizer = backbone.load_tokenizer(config)
     model = backbone.load_backbone(config, tokenizer)
@@ -69,12 +82,22 @@ def train(config: TrainSettings, resume: bool = False) -> None:
     tuner = add_lora(model, config.lora) if config.lora else None
     if config.train_layers is not None and use_bf16(config):
         backbone.hold_frozen_in_bf16(model)
-    trainer = fit(config, model, data, last)
+    trainer = fitting(config, model, data)
+    if watch is not None:
+        trainer.add_callback(watch)
+    trainer.train(resume_from_checkpoint=last)
     if trainer.is_world_process_zero():
         if tuner is not None:
             model = tuner.merge_and_unload()
         complete(config, model, tokenizer, head_init, data)
     trainer.accelerator.wait_for_everyone()
+
+
+def with_probed_head(config: TrainSettings, probe: LinearProbe) -> TrainSettings:
+    path = config.out / "trainer" / HEAD_FILE
+    with arguments(config).main_process_first(desc="the initial head"):
+        linear_probe.probe_head(config, probe, path)
+    return config.model_copy(update={"head": path, "probe": None})
 
 
 def state_to_resume(out: Path, resume: bool) -> str | None:
@@ -130,8 +153,8 @@ def frozen_trunk(
     )
 
 
-def fit(config: TrainSettings, model: PreTrainedModel, data: Data, last: str | None) -> PairTrainer:
-    """The trainer after its last step."""
+def fitting(config: TrainSettings, model: PreTrainedModel, data: Data) -> PairTrainer:
+    """The trainer before its first step."""
     args = arguments(config)
     refuse_processes(config, args.world_size)
     with args.main_process_first(desc="the frozen blocks' states"):
@@ -149,7 +172,6 @@ def fit(config: TrainSettings, model: PreTrainedModel, data: Data, last: str | N
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(Progress)
     refuse_shards(trainer)
-    trainer.train(resume_from_checkpoint=last)
     return trainer
 
 
@@ -172,7 +194,7 @@ def refuse_processes(config: TrainSettings, count: int) -> None:
         raise SettingsError(f"meta trains in one process, not {count}: take more accumulation")
 
 
-def refuse_shards(trainer: PairTrainer) -> None:
+def refuse_shards(trainer: Trainer) -> None:
     """What is saved at the end is the model of the first process, which must be whole."""
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
         raise SettingsError(
@@ -188,7 +210,7 @@ def complete(
     save(config, model, tokenizer)
     draft = Manifest(
         kind="single",
-        base=Base(id=config.model, digest=backbone.digest_of_base(config.model)),
+        base=lineage.base_of(config.model),
         head_init=head_init,
         digests=checkpoint.digests(config.out),
         max_tokens=config.max_tokens,
@@ -215,6 +237,8 @@ def provenance(config: TrainSettings, data: Data) -> dict[str, Any]:
         "pairs": len(data.pairs),
         "refused_rows": {one.source.name: len(one.refused) for one in data.loaded},
     }
+    if config.head is not None:
+        found["head"] = linear_probe.about(config.head)
     return found if data.shifted is None else found | {"meta": data.shifted.provenance}
 
 

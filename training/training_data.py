@@ -1,5 +1,6 @@
 """What a member is trained on and measured with: pairs of its sources, chosen, cut, encoded."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -40,10 +41,7 @@ class Data:
 
 
 def read(config: DataSettings) -> list[Loaded]:
-    loaded = [sources.load(source) for source in config.sources]
-    for one in loaded:
-        print(one.report(), flush=True)
-    return loaded
+    return sources.load_all(config.sources, sys.stdout)
 
 
 def train_region(

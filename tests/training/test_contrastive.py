@@ -18,14 +18,8 @@ from training.contrastive import Contrast, signed_differences, simcse, sinkhorn,
 from training.data.batches import Judged, PairCollator, dataset, first_places
 from training.data.encoding import encode
 from training.data.shapes import Pair
-from training.settings import (
-    ContrastiveSettings,
-    EnsemblePlan,
-    Lora,
-    MemberSettings,
-    SettingsError,
-    parse,
-)
+from training.method_settings import ContrastiveSettings, Lora
+from training.settings import EnsemblePlan, MemberSettings, SettingsError, parse
 from training.train import train
 from training.trainer import PairTrainer, Scorer, arguments
 

@@ -136,11 +136,11 @@ def test_ensemble_combines_rewards_not_scores():
     }
     pairs = [pair("chosen", "rejected")]
     rewarded = {name: rewards(rows[name], calibrations[name], pairs) for name in rows}
-    ens = Ensemble("ens", Path("e"), ("a", "b"), "mean", 0.5)
+    ens = Ensemble("ens", Path("e"), ("a", "b"), "mean", 0.5, 2)
     mean = combined(ens, rewarded)
     assert (mean.chosen[0], mean.rejected[0]) == (pytest.approx(0.5), pytest.approx(0.0))
     # uwo: sample variances 4.5 and 2
-    ens = Ensemble("ens", Path("e"), ("a", "b"), "uwo", 0.5)
+    ens = Ensemble("ens", Path("e"), ("a", "b"), "uwo", 0.5, 2)
     uwo = combined(ens, rewarded)
     assert (uwo.chosen[0], uwo.rejected[0]) == (pytest.approx(-1.75), pytest.approx(-1.0))
 
@@ -240,6 +240,25 @@ def test_ens_row_is_the_aggregate_of_calibrated_rewards(
         rewards = (scores - 0.5) / 2  # the calibration of the fixture's members
         expected = rewards.mean(axis=0) - 0.25 * rewards.var(axis=0, ddof=1)
         assert line["scores"]["ens"] == pytest.approx(expected.tolist())
+
+
+def test_ens_row_around_a_centre_is_the_centre_less_the_members_disagreement(
+    tmp_path: Path, ensemble: Path, evaluate: Evaluate
+):
+    own = Calibration("standardise", mean=1.0, std=4.0)
+    copy_with(tmp_path / "m2", tmp_path / "warm", kind="warm", calibration=own)
+    ensemble.write_text(
+        "members: [m0, m1]\naggregate: uwo\ncoefficient: 0.25\ncentre: warm\nmin_members: 1\n"
+    )
+    found = evaluate(ensemble)
+    for line in score_lines(tmp_path):
+        rewards = (np.array([line["scores"][name] for name in ("m0", "m1")]) - 0.5) / 2
+        centre = (np.array(line["scores"]["warm"]) - 1.0) / 4
+        expected = centre - 0.25 * rewards.var(axis=0, ddof=1)
+        assert line["scores"]["ens"] == pytest.approx(expected.tolist())
+    [said] = found["provenance"]["ensembles"]
+    assert (said["members"], said["centre"]) == (["m0", "m1"], "warm")
+    assert "ens" in found["sources"]["<b>demo</b>"]["disagreement"]
 
 
 def test_objectives_row_is_the_weighted_sum_of_calibrated_rewards(

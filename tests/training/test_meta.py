@@ -21,7 +21,8 @@ from training.data.sources import Source
 from training.data.splits import Split, unit_digest
 from training.data.unlabelled import Unlabelled
 from training.meta import Shifted, difference, moved
-from training.settings import Lora, MetaSettings, SettingsError
+from training.method_settings import Lora, MetaSettings
+from training.settings import SettingsError
 from training.train import refuse_processes, train
 from training.trainer import Forward, PairTrainer, Scorer, arguments
 

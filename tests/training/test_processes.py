@@ -11,7 +11,7 @@ from short_runs import LAUNCH
 
 from plaudit import checkpoint
 from training.contrastive import Contrast
-from training.settings import ContrastiveSettings
+from training.method_settings import ContrastiveSettings
 from training.train import last_state, train
 
 

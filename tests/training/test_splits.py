@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from training.data.shapes import Pair
 from training.data.splits import (
     Split,
+    halves,
     sample,
     sample_each_prompt,
     sample_prompts,
@@ -119,3 +120,23 @@ def test_of_each_prompt_as_many_pairs_as_asked_and_no_prompt_is_lost(firsts, cou
         # Other prompts do not change which of its pairs are kept.
         alone = [p for p in pairs if p.first_turn == first]
         assert of_it == sample_each_prompt(alone, count, key=lambda p: p)
+
+
+@given(st.lists(st.integers(0, 30), max_size=60))
+def test_halves_are_exact_and_whole_prompts_in_their_order(numbers):
+    # A prompt that differs in spaces around it is the same.
+    items = [pair(f"question {one}{' ' * (i % 2)}", i) for i, one in enumerate(numbers)]
+    one, other = halves(items, lambda p: p.first_turn, "salt")
+    assert sorted([*one, *other], key=items.index) == items
+    assert all(side == sorted(side, key=items.index) for side in (one, other))
+    sides = [{p.first_turn.strip() for p in side} for side in (one, other)]
+    assert not sides[0] & sides[1]
+    assert len(sides[1]) - len(sides[0]) == len(set(numbers)) % 2
+    # The order of rows does not choose.
+    assert halves(items[::-1], lambda p: p.first_turn, "salt") == (one[::-1], other[::-1])
+
+
+def test_another_salt_makes_other_halves():
+    items = [pair(f"question {number}") for number in range(40)]
+    one, other = (halves(items, lambda p: p.first_turn, salt)[0] for salt in ("a", "b"))
+    assert one != other

@@ -25,7 +25,8 @@ from plaudit.reward_model import RewardModel
 from training import backbone
 from training.data.sources import Source
 from training.data.splits import Split
-from training.settings import Lora, SettingsError, TrainSettings
+from training.method_settings import Lora
+from training.settings import SettingsError, TrainSettings
 from training.train import last_state, main, train
 from training.training_data import read, train_region
 

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from plaudit.whole_file import opened_whole
+
 Row = dict[str, Any]
 
 
@@ -47,8 +49,6 @@ def check_name(path: Path) -> None:
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
     """Whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.unfinished")
-    with unfinished.open("w") as file:
+    with opened_whole(path) as file:
         for row in rows:
-            file.write(json.dumps(row) + "\n")
-    unfinished.replace(path)
+            file.write((json.dumps(row) + "\n").encode())

@@ -3,10 +3,10 @@
 import gzip
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TextIO, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -15,6 +15,7 @@ from training.data.groups import Group
 from training.data.jsonlines import DataError, Row, parse_lines
 from training.data.shapes import EVALUATION_ONLY, Pair, Shape, group_of, pairs_of
 
+T = TypeVar("T")
 NOT_AN_OBJECT = "not a JSON object"
 
 
@@ -84,21 +85,43 @@ def load(source: Source) -> Loaded:
     """Read every row of a source; what does not fit is kept with its line and reason."""
     digest, rows = rows_of_file(source) if source.path else _rows_of_hub(source)
     loaded = Loaded(source, digest)
-    for number, row in rows:
-        if row is None:
-            loaded.refused.append((number, NOT_AN_OBJECT))
-            continue
-        try:
-            group = group_of(row, source.shape, source.columns, number)
-        except RowError as error:
-            loaded.refused.append((number, str(error)))
-            continue
+
+    def read(row: Row, number: int) -> Group:
+        return group_of(row, source.shape, source.columns, number)
+
+    for number, group in fitting(rows, read, loaded.refused):
         pairs, reasons = pairs_of(group, source.name, source.is_benchmark)
         loaded.groups.append(group)
         loaded.pairs += pairs
         loaded.refused += [(number, reason) for reason in reasons]
     if not loaded.pairs:
         raise DataError(f"{loaded.report()}: nothing fits shape {source.shape!r}; see its columns")
+    return loaded
+
+
+def fitting(
+    rows: Iterable[tuple[int, Row | None]],
+    read: Callable[[Row, int], T],
+    refused: list[tuple[int, str]],
+) -> Iterator[tuple[int, T]]:
+    """What ``read`` makes of each row, with its line; what does not fit is added to ``refused``."""
+    for number, row in rows:
+        if row is None:
+            refused.append((number, NOT_AN_OBJECT))
+            continue
+        try:
+            found = read(row, number)
+        except RowError as error:
+            refused.append((number, str(error)))
+        else:
+            yield number, found
+
+
+def load_all(sources: Iterable[Source], log: TextIO) -> list[Loaded]:
+    """Every source, each with a line in ``log``."""
+    loaded = [load(source) for source in sources]
+    for one in loaded:
+        print(one.report(), file=log, flush=True)
     return loaded
 
 

@@ -63,6 +63,20 @@ def fold_of(item: Prompted, count: int) -> int:
     return int(unit_digest(item.first_turn, salt="fold") * count)
 
 
+def halves(
+    items: Sequence[Item], prompt: Callable[[Item], str], salt: str
+) -> tuple[list[Item], list[Item]]:
+    """Items of the half of the prompts by which something is chosen, and of the half that is
+    reported, ranked by digest with a salt, in their order. Of an odd number the latter has more."""
+    of = [prompt(item).strip() for item in items]
+    ranked = sorted(set(of), key=lambda text: unit_digest(text, salt))
+    chosen = set(ranked[: len(ranked) // 2])
+    sides: tuple[list[Item], list[Item]] = ([], [])
+    for item, text in zip(items, of, strict=True):
+        sides[text not in chosen].append(item)
+    return sides
+
+
 def unit_digest(text: str, salt: str = "") -> float:
     """A number in [0, 1) that depends on the text alone."""
     digest = hashlib.sha256(f"{salt}{text.strip()}".encode()).digest()

@@ -4,10 +4,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from plaudit.checkpoint import Message
-from training.data.columns import RowError
-from training.data.jsonlines import DataError
+from training.data.jsonlines import DataError, Row
 from training.data.shapes import responses_of
-from training.data.sources import NOT_AN_OBJECT, Source, rows_of_file, said_of
+from training.data.sources import Source, fitting, rows_of_file, said_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +41,11 @@ def load(path: Path) -> Unlabelled:
     """Read every row; what does not fit is kept with its line and reason."""
     digest, rows = rows_of_file(Source(name="meta", path=path))
     found = Unlabelled(path, digest)
-    for number, row in rows:
-        if row is None:
-            found.refused.append((number, NOT_AN_OBJECT))
-            continue
-        try:
-            found.prompts.append(Candidates(*responses_of(row)))
-        except RowError as error:
-            found.refused.append((number, str(error)))
+
+    def read(row: Row, number: int) -> Candidates:
+        return Candidates(*responses_of(row))
+
+    found.prompts = [one for _, one in fitting(rows, read, found.refused)]
     if not found.prompts:
         raise DataError(f"{found.report()}: no row holds a prompt and a list of responses")
     return found

@@ -12,7 +12,7 @@ from training.data.benchmarks import MATH_PRM, MATH_PRM_WEIGHT, SECTIONS, STYLES
 from training.data.shapes import Pair, Shape
 from training.evaluate import ties
 from training.evaluate.accuracy import Array, Estimate, Means, estimates, is_right, weighted_means
-from training.evaluate.lists import best_of_n, scored_lists
+from training.evaluate.lists import scored_lists, top_credit
 from training.evaluate.styles import DIFFICULTIES
 from training.measure import Measured
 
@@ -67,12 +67,12 @@ def rewardbench(pairs: Sequence[Pair], prompts: Sequence[str], measured: ByRow) 
     return present([*SECTIONS], [*measured], means, chance=0.5)
 
 
-def best_of_n_lists(pairs: Sequence[Pair], prompts: Sequence[str], measured: ByRow) -> Table:
+def top_of_lists(pairs: Sequence[Pair], prompts: Sequence[str], measured: ByRow) -> Table:
     """How often the response that scores highest is one that no other beats."""
     lists = scored_lists(pairs, measured)
     if not lists:
         return {}
-    credit = np.stack([best_of_n(one.scores, one.right) for one in lists])
+    credit = np.stack([top_credit(one.scores, one.right) for one in lists])
     units = [prompts[one.first] for one in lists]
     means = weighted_means(credit[:, None], np.ones((len(lists), 1)), units)
     chance = float(np.mean([one.right.mean() for one in lists]))
@@ -97,7 +97,7 @@ def rewardbench2(pairs: Sequence[Pair], prompts: Sequence[str], measured: ByRow)
             units.append(f"{TIES} {name.partition(':')[2]}")
         else:
             subset = plain.index(one.pair.category)
-            values[i, subset], weights[i, subset] = best_of_n(one.scores, one.right), 1
+            values[i, subset], weights[i, subset] = top_credit(one.scores, one.right), 1
             units.append(prompts[one.first])
     means = weighted_means(values, weights, units)
     score = weighted_sum(means, len(plain), ties.WEIGHTS)
@@ -128,7 +128,7 @@ def present(
 
 
 FIGURES: dict[Shape, Callable[[Sequence[Pair], Sequence[str], ByRow], Table]] = {
-    "lists": best_of_n_lists,
+    "lists": top_of_lists,
     "rm_bench": rm_bench,
     "rewardbench": rewardbench,
     "rewardbench2": rewardbench2,

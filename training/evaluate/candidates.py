@@ -1,11 +1,13 @@
 """What the arguments of ``plaudit evaluate`` name: checkpoints, ensembles and bundles of them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from plaudit import checkpoint, joint_file
-from plaudit.aggregate import aggregate
+from plaudit.aggregate import aggregate, needed
 from plaudit.checkpoint import CheckpointError, Manifest
 from plaudit.ensemble import EnsembleFile
 from plaudit.joint_file import JointFile
@@ -31,17 +33,28 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Ensemble:
-    """An ensemble file with its members by the names of their rows."""
+    """An ensemble file with its members, and its centre if it has one, by the names of their
+    rows."""
 
     name: str
     path: Path
     members: tuple[str, ...]
     aggregate: Aggregate
     coefficient: float
+    min_members: int
+    centre: str | None = None
 
-    def combine(self, rewards: Array) -> Array:
-        """One reward (N,) of the members' (N, M)."""
-        return aggregate(rewards, self.aggregate, self.coefficient)
+    def combine(self, rewards: Mapping[str, Array]) -> Array:
+        """One reward (N,) of the checkpoints' (N,) by their names; NaN where a member failed."""
+        members = np.stack([rewards[name] for name in self.members], axis=1)
+        centre = None if self.centre is None else rewards[self.centre]
+        return aggregate(members, self.aggregate, self.coefficient, centre)
+
+    def is_enough(self, failed: Collection[str]) -> bool:
+        """Whether there is a reward without the checkpoints that failed."""
+        scored = sum(name not in failed for name in self.members)
+        enough = needed(self.aggregate, len(self.members), self.min_members)
+        return scored >= enough and self.centre not in failed
 
 
 @dataclass(frozen=True)
@@ -53,9 +66,14 @@ class Bundle:
     members: tuple[str, ...]
     weights: dict[str, float]
 
-    def combine(self, rewards: Array) -> Array:
-        """Weighted sums (N,) of the members' rewards (N, M)."""
-        return weighted_sum(rewards, [*self.weights.values()])
+    def combine(self, rewards: Mapping[str, Array]) -> Array:
+        """Weighted sums (N,) of the checkpoints' rewards (N,) by their names."""
+        members = np.stack([rewards[name] for name in self.members], axis=1)
+        return weighted_sum(members, [*self.weights.values()])
+
+    def is_enough(self, failed: Collection[str]) -> bool:
+        """Never without one: a part of a sum would be another."""
+        return not failed
 
 
 @dataclass(frozen=True)
@@ -81,7 +99,7 @@ def read(arguments: Sequence[Path]) -> Candidates:
     for path in arguments:
         if path.is_file():
             files[path.resolve()] = file = joint_file.read(path)
-            directories |= dict.fromkeys((path.parent / m).resolve() for m in file.members)
+            directories |= dict.fromkeys((path.parent / m).resolve() for m in file.models)
         elif path.is_dir():
             directories[path.resolve()] = None
         else:
@@ -93,14 +111,27 @@ def read(arguments: Sequence[Path]) -> Candidates:
     found = Candidates(checkpoints, [], [])
     labels = [""] if len(files) == 1 else [f" {ending}" for ending in endings([*files])]
     for label, (path, file) in zip(labels, files.items(), strict=True):
-        members = tuple(names[(path.parent / member).resolve()] for member in file.members)
-        check_calibrated(path, file, [checkpoints[member] for member in members])
-        if isinstance(file, EnsembleFile):
-            joint = Ensemble(ENS + label, path, members, file.aggregate, file.coefficient)
-            found.ensembles.append(joint)
+        named = file.with_models([names[(path.parent / model).resolve()] for model in file.models])
+        check_calibrated(path, file, [checkpoints[name] for name in named.models])
+        if isinstance(named, EnsembleFile):
+            found.ensembles.append(ensemble(ENS + label, path, named))
         else:
-            found.bundles.append(Bundle(OBJECTIVES + label, path, members, file.weights))
+            joint = Bundle(OBJECTIVES + label, path, tuple(named.models), named.weights)
+            found.bundles.append(joint)
     return found
+
+
+def ensemble(name: str, path: Path, file: EnsembleFile) -> Ensemble:
+    """Of a file that names rows in the place of directories."""
+    return Ensemble(
+        name,
+        path,
+        tuple(file.members),
+        file.aggregate,
+        file.coefficient,
+        file.fewest,
+        file.centre,
+    )
 
 
 def endings(paths: Sequence[Path]) -> list[str]:
@@ -118,10 +149,10 @@ def describe(name: str, path: Path) -> Checkpoint:
     return Checkpoint(name, path, *checkpoint.describe(path, PLAIN_MAX_TOKENS))
 
 
-def check_calibrated(path: Path, file: JointFile, members: Sequence[Checkpoint]) -> None:
-    """As a service would: weights need a scale, and so do several members of an ensemble."""
-    bare = [m.name for m in members if m.manifest.calibration.kind == "none"]
-    if bare and (len(members) > 1 or isinstance(file, ObjectivesFile)):
+def check_calibrated(path: Path, file: JointFile, models: Sequence[Checkpoint]) -> None:
+    """As a service would: weights need a scale, and so do several models of an ensemble."""
+    bare = [m.name for m in models if m.manifest.calibration.kind == "none"]
+    if bare and (len(models) > 1 or isinstance(file, ObjectivesFile)):
         raise CheckpointError(
             f"{path}: {', '.join(bare)} not calibrated, so rewards of different scales would be "
             "combined; make full checkpoints of them first"

@@ -12,7 +12,6 @@ from training import model_card, report, settings
 from training.data import sources
 from training.data.jsonlines import write_rows
 from training.data.shapes import LISTED
-from training.data.sources import Loaded
 from training.evaluate import candidates, evaluation, figures, mistakes, provenance
 from training.evaluate.baselines import LENGTH_ONLY
 from training.evaluate.candidates import Candidates
@@ -33,7 +32,7 @@ def main(argv: Sequence[str]) -> int:
     config = settings.load(DataSettings, options.data, overrides)
     dtype = measuring_dtype() if options.dtype == "auto" else options.dtype
     found = candidates.read(paths)
-    loaded = read(config)
+    loaded = sources.load_all(config.sources, sys.stderr)
     pairs = evaluation.choose(loaded, config.split, options.split)
     shapes = {source.name: source.shape for source in config.sources}
     listed = {name for name, shape in shapes.items() if shape in LISTED}
@@ -112,13 +111,6 @@ def count(argument: str) -> int:
 
 def is_override(argument: str) -> bool:
     return "=" in argument and not Path(argument).exists()
-
-
-def read(config: DataSettings) -> list[Loaded]:
-    loaded = [sources.load(source) for source in config.sources]
-    for one in loaded:
-        print(one.report(), file=sys.stderr)
-    return loaded
 
 
 def write_scores(out: Path, pairs: Pairs, scores: Scores) -> None:

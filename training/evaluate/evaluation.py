@@ -191,9 +191,8 @@ def check_finite(measured: Measured, name: str, source: str) -> None:
 
 
 def combined(several: Ensemble | Bundle, rewarded: Mapping[str, Measured]) -> Measured:
-    """The rewards of an ensemble or a bundle, from its members' rewards."""
-    members = [rewarded[name] for name in several.members]
+    """The rewards of an ensemble or a bundle, from the checkpoints' rewards."""
     return Measured(
-        several.combine(np.stack([member.chosen for member in members], axis=1)),
-        several.combine(np.stack([member.rejected for member in members], axis=1)),
+        several.combine({name: measured.chosen for name, measured in rewarded.items()}),
+        several.combine({name: measured.rejected for name, measured in rewarded.items()}),
     )

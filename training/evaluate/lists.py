@@ -47,7 +47,7 @@ def scored_lists(pairs: Sequence[Pair], measured: Mapping[str, Measured]) -> lis
     return found
 
 
-def best_of_n(scores: Array, right: Array) -> Array:
+def top_credit(scores: Array, right: Array) -> Array:
     """Credit (R,) of picking the response that scores highest, of scores (K, R).
 
     The share of right ones among those that tie for the top: what picking one of them at random

@@ -33,6 +33,7 @@ def of_models(found: Candidates, encoded: Encoded) -> dict[str, Any]:
             "members": list(one.members),
             "aggregate": one.aggregate,
             "coefficient": one.coefficient,
+            "centre": one.centre,
         }
         for one in found.ensembles
     ]

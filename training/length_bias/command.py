@@ -2,6 +2,7 @@
 
 import argparse
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,11 +12,11 @@ from plaudit import checkpoint
 from plaudit.checkpoint import Manifest
 from plaudit.reward_model import RewardModel
 from training import settings
+from training.data import sources
 from training.data.encoding import encode
 from training.data.shapes import Pair
 from training.evaluate import evaluation
 from training.evaluate.baselines import length_correlation
-from training.evaluate.command import read
 from training.evaluate.evaluation import SIDES
 from training.length_bias.curve import SHARE, length_calibration
 from training.measure import Measured, accuracy, rewards, score_pairs, stats
@@ -85,7 +86,7 @@ def calibrate(
 def choose(config: DataSettings, side: evaluation.Side) -> list[Pair]:
     """The pairs of every source on one side. A benchmark has no held-out side: its own responses
     would be seen, so that must be asked for."""
-    loaded = read(config)
+    loaded = sources.load_all(config.sources, sys.stderr)
     benchmarks = [one.source.name for one in loaded if one.source.is_benchmark]
     if benchmarks and side != "all":
         raise SettingsError(

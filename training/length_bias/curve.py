@@ -9,6 +9,7 @@ Letters: N responses, P pairs.
 from collections.abc import Sequence
 
 import numpy as np
+from msgspec.structs import replace
 from statsmodels.nonparametric.smoothers_lowess import lowess
 
 from plaudit.calibration import Calibration
@@ -63,14 +64,7 @@ def length_calibration(
         reference_digest=found.reference_digest,
     )
     left = pooled(rewards(measured, known, pairs))
-    return Calibration(
-        kind="length",
-        mean=float(left.mean()),
-        std=float(left.std(ddof=1)),
-        curve=curve,
-        reference=found.reference,
-        reference_digest=found.reference_digest,
-    )
+    return replace(known, mean=float(left.mean()), std=float(left.std(ddof=1)))
 
 
 def pooled(measured: Measured) -> Array:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, normalize
 
-from training.settings import Odin
+from training.method_settings import Odin
 
 # Keeps the gradient finite where all scores of a batch are alike.
 EPSILON = 1e-6

@@ -124,7 +124,8 @@ def check_before(plan: StrengthPlan) -> None:
         if plan.split.side(pair) == "train"
     ]
     check_columns(pairs)
-    refuse_base(plan.model, backbone.digest_of_base(plan.model), pairs)
+    for start in dict.fromkeys(plan.starts):
+        refuse_base(start, backbone.digest_of_base(start), pairs)
 
 
 def refuse_benchmarks(loaded: Sequence[Loaded]) -> None:

@@ -6,13 +6,15 @@ members. What cannot be known is refused.
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from plaudit import checkpoint
 from plaudit.checkpoint import Manifest
-from training import backbone, settings
+from training import backbone, lineage, settings
 from training.data.shapes import Pair
 from training.data.splits import Split
-from training.settings import SettingsError, TrainSettings
+from training.lineage import Lineage
+from training.settings import DataSettings, SettingsError, TrainSettings
 
 
 def refuse_member(member: Path, pairs: Sequence[Pair]) -> None:
@@ -40,13 +42,16 @@ def refuse_seen(who: str, split: Split, pairs: Sequence[Pair]) -> None:
 def trained_on(directory: Path) -> Iterator[tuple[Path, Split]]:
     """The splits whose train side a checkpoint has seen: its own, its base's, its members'."""
     manifest, _ = checkpoint.read(directory)
+    start, digest = manifest.base.id, manifest.base.digest
     recorded = manifest.training.get("settings")
     if recorded is not None:
-        yield directory, settings.parse(TrainSettings, recorded, f"{directory}: settings").split
+        config = settings.parse(TrainSettings, recorded, f"{directory}: settings")
+        yield directory, config.split
+        start, digest = config.model, manifest.base.start or digest
     elif not manifest.members:
         raise SettingsError(f"{directory}: reward.json does not say what it was trained on")
     yield from members_trained_on(directory, manifest)
-    yield from base_trained_on(manifest.base.id, manifest.base.digest)
+    yield from base_trained_on(start, digest)
 
 
 def members_trained_on(directory: Path, manifest: Manifest) -> Iterator[tuple[Path, Split]]:
@@ -72,3 +77,11 @@ def base_trained_on(base: str, digest: str) -> Iterator[tuple[Path, Split]]:
         )
     if checkpoint.is_complete(path):
         yield from trained_on(path)
+    tuned = lineage.read(path)
+    if tuned is not None:
+        yield path, settings.parse(DataSettings, data_of(tuned), f"{path}: settings").split
+        yield from base_trained_on(tuned.base.id, tuned.base.digest)
+
+
+def data_of(tuned: Lineage) -> dict[str, Any]:
+    return {name: tuned.settings[name] for name in DataSettings.model_fields}

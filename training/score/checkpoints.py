@@ -1,21 +1,22 @@
 """Scores by a checkpoint or an ensemble file, in this process.
 
-Letters: N responses, M members.
+Letters: N responses.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from msgspec import Struct
 from msgspec.structs import replace
 
-from plaudit import objectives
-from plaudit.checkpoint import sha256
+from plaudit import ensemble, joint_model, objectives
 from plaudit.conversation import ConversationError, Encoder, TokenSequence
 from plaudit.wire import ItemError, Truncation
 from training.evaluate import candidates
 from training.evaluate.accuracy import Array
-from training.evaluate.candidates import Bundle, Candidates
+from training.evaluate.candidates import Bundle, Candidates, Ensemble
 from training.evaluate.evaluation import Key, encoders, families, key
 from training.measure import calibrated
 from training.score.outcome import Asked, Outcome, Scorer
@@ -23,20 +24,30 @@ from training.score.outcome import Asked, Outcome, Scorer
 Encoded = TokenSequence | ItemError
 
 
+class Raw(Struct, frozen=True):
+    """A raw score of one checkpoint, and how many tokens were cut for it."""
+
+    score: float
+    cut: int
+
+
+# By the names of the checkpoints that count for one response, in the order in which errors do.
+Made = Mapping[str, Raw | ItemError]
+
+
 def score(
     path: Path, asked: Sequence[Asked], truncation: Truncation, dtype: str
 ) -> tuple[Scorer, list[Outcome]]:
-    """In the order of ``asked``. What one member cannot score is that response's error."""
+    """In the order of ``asked``. What too few members can score is that response's error."""
     found = candidates.read([path])
     encoded = {k: [encode(e, one, truncation) for one in asked] for k, e in encoders(found).items()}
-    outcomes = [_before(column) for column in zip(*encoded.values(), strict=True)]
+    raw = score_all(found, encoded, dtype)
+    made = [{name: raw[name][place] for name in counted(found)} for place in range(len(asked))]
+    outcomes = [_before(found, one) for one in made]
     fit = [place for place, outcome in enumerate(outcomes) if outcome.error is None]
-    sequences = {k: [some[place] for place in fit] for k, some in encoded.items()}
-    if fit:
-        scores = score_all(found, sequences, dtype)
-        served = rewards(found, scores, [asked[place][1] for place in fit])
-        for place, row, reward in zip(fit, scores, served, strict=True):
-            outcomes[place] = _after(outcomes[place], row, float(reward), bool(found.combined))
+    served = rewards(found, [made[place] for place in fit], [asked[place][1] for place in fit])
+    for place, reward in zip(fit, served.tolist(), strict=True):
+        outcomes[place] = replace(outcomes[place], reward=reward)
     return _scorer(path, found), outcomes
 
 
@@ -47,48 +58,79 @@ def encode(encoder: Encoder, asked: Asked, truncation: Truncation) -> Encoded:
         return ItemError(error.kind, str(error))
 
 
-def score_all(found: Candidates, encoded: Mapping[Key, Sequence[Encoded]], dtype: str) -> Array:
-    """Raw scores (N, M) of N responses without an error by every checkpoint."""
-    columns = []
+def score_all(
+    found: Candidates, encoded: Mapping[Key, Sequence[Encoded]], dtype: str
+) -> dict[str, list[Raw | ItemError]]:
+    """What every checkpoint makes of each of N responses."""
+    raw: dict[str, list[Raw | ItemError]] = {}
     for family, joint in families(found.checkpoints.values(), dtype):
-        sequences = [
-            [one.ids for one in encoded[key(member.manifest)] if isinstance(one, TokenSequence)]
-            for member in family
+        rows = [encoded[key(member.manifest)] for member in family]
+        wanted = [
+            joint_model.Asked(position, one.ids)
+            for position, row in enumerate(rows)
+            for one in row
+            if isinstance(one, TokenSequence)
         ]
-        columns.append(joint.score_each(sequences))
-    return np.concatenate(columns).T
+        scores = iter(joint.score_all(wanted).tolist())
+        for member, row in zip(family, rows, strict=True):
+            raw[member.name] = [
+                one if isinstance(one, ItemError) else finite(next(scores), one.truncated)
+                for one in row
+            ]
+    return raw
 
 
-def rewards(found: Candidates, scores: Array, responses: Sequence[str]) -> Array:
-    """Rewards (N,) as served, of raw scores (N, M) of responses."""
-    columns = {
-        name: calibrated(one.manifest.calibration, column, responses)
-        for (name, one), column in zip(found.checkpoints.items(), scores.T, strict=True)
-    }
+def finite(score: float, cut: int) -> Raw | ItemError:
+    if math.isfinite(score):
+        return Raw(score, cut)
+    return ItemError("non-finite", "the score is not finite; try --dtype float32")
+
+
+def counted(found: Candidates) -> list[str]:
+    """The checkpoints that a reward is made of, the centre first."""
+    if not found.combined:
+        return [*found.checkpoints]
+    (several,) = found.combined
+    centre = several.centre if isinstance(several, Ensemble) else None
+    return [*several.members] if centre is None else [centre, *several.members]
+
+
+def rewards(found: Candidates, made: Sequence[Made], responses: Sequence[str]) -> Array:
+    """Rewards (N,) as served, of N responses that have one."""
+    columns = member_rewards(found, made, responses)
     if not found.combined:
         return next(iter(columns.values()))
     (several,) = found.combined
-    return several.combine(np.stack([columns[name] for name in several.members], axis=1))
+    return several.combine(columns)
 
 
-def _before(encoded: Sequence[Encoded]) -> Outcome:
-    """By what each kind of member makes of a response."""
-    truncated = 0
-    for one in encoded:
-        if isinstance(one, ItemError):
-            return Outcome(reward=None, error=one)
-        truncated = max(truncated, one.truncated)
-    return Outcome(None, truncated=truncated)
+def member_rewards(
+    found: Candidates, made: Sequence[Made], responses: Sequence[str]
+) -> dict[str, Array]:
+    """Each checkpoint's own rewards (N,) of N responses; NaN where it made an error."""
+    columns = {}
+    for name in counted(found):
+        row = [one[name] for one in made]
+        raw = np.array([one.score if isinstance(one, Raw) else np.nan for one in row])
+        columns[name] = calibrated(found.checkpoints[name].manifest.calibration, raw, responses)
+    return columns
 
 
-def _after(outcome: Outcome, scores: Array, reward: float, combines: bool) -> Outcome:
-    if not np.isfinite(scores).all():
-        error = ItemError("non-finite", "the score is not finite; try --dtype float32")
-        return Outcome(None, error=error)
-    raw = [float(score) for score in scores]
-    if combines:
-        return replace(outcome, reward=reward, member_scores=raw)
-    return replace(outcome, reward=reward, score=raw[0])
+def _before(found: Candidates, made: Made) -> Outcome:
+    """An outcome without its reward, or with the error in the place of one."""
+    failed = {name: one for name, one in made.items() if isinstance(one, ItemError)}
+    raw = {name: one for name, one in made.items() if isinstance(one, Raw)}
+    several = found.combined[0] if found.combined else None
+    if failed and (several is None or not several.is_enough(failed)):
+        return Outcome(None, error=next(iter(failed.values())))
+    outcome = Outcome(None, failed=failed or None, truncated=max(one.cut for one in raw.values()))
+    scores = {name: one.score for name, one in raw.items()}
+    if several is None:
+        return replace(outcome, score=next(iter(scores.values())))
+    outcome = replace(outcome, member_scores=[scores.get(name) for name in several.members])
+    if isinstance(several, Ensemble) and several.centre is not None:
+        return replace(outcome, centre_score=scores[several.centre])
+    return outcome
 
 
 def _scorer(path: Path, found: Candidates) -> Scorer:
@@ -102,4 +144,5 @@ def _scorer(path: Path, found: Candidates) -> Scorer:
     if isinstance(several, Bundle):
         named = dict(zip(several.weights, revisions, strict=True))
         return Scorer(str(path), objectives.revision(named, several.weights), "reward")
-    return Scorer(str(path), sha256(*(one.encode() for one in revisions)), "reward")
+    centre = None if several.centre is None else found.checkpoints[several.centre].revision
+    return Scorer(str(path), ensemble.revision(revisions, centre), "reward")

@@ -26,11 +26,13 @@ from training.settings import DataSettings, SettingsError, load
 
 class Scored(Struct, frozen=True):
     """What the command found, beside the scores themselves. ``value`` is what ``separation`` is of:
-    the raw score of one model, the reward of an ensemble."""
+    the raw score of one model, the reward of an ensemble. ``degraded`` counts responses whose
+    reward is without some members."""
 
     command: str
     scorer: Scorer
     responses: int
+    degraded: int
     errors: dict[str, int]
     refused_rows: dict[str, int]
     digests: dict[str, str]
@@ -53,6 +55,7 @@ def main(argv: Sequence[str]) -> int:
         command=shlex.join(["plaudit", "score", *argv]),
         scorer=scorer,
         responses=len(asked),
+        degraded=sum(outcome.failed is not None for outcome in outcomes),
         errors=dict(Counter(o.error.type for o in outcomes if o.error is not None)),
         refused_rows={one.source.name: len(one.refused) for one in loaded},
         digests={one.source.name: one.digest for one in loaded},
@@ -98,10 +101,7 @@ def read(files: Sequence[Path], shape: str) -> list[Loaded]:
     names = Counter(source.name for source in found)
     if max(names.values()) > 1:
         raise DataError(f"two sources are named {names.most_common(1)[0][0]!r}; name them apart")
-    loaded = [sources.load(source) for source in found]
-    for one in loaded:
-        print(one.report(), file=sys.stderr)
-    return loaded
+    return sources.load_all(found, sys.stderr)
 
 
 def responses(loaded: Sequence[Loaded]) -> tuple[list[Place], list[Asked]]:
@@ -143,7 +143,8 @@ def read_before(path: Path, loaded: Sequence[Loaded]) -> dict[Place, Row]:
 def write_figures(out: Path, found: Scored) -> None:
     text = msgspec.json.format(msgspec.json.encode(found), indent=1)
     out.with_suffix(".json").write_bytes(text)
-    print(f"{out}: {found.responses} responses, {sum(found.errors.values())} errors")
+    degraded = f", {found.degraded} without some members" if found.degraded else ""
+    print(f"{out}: {found.responses} responses, {sum(found.errors.values())} errors{degraded}")
     if found.separation:
         out.with_suffix(".svg").write_text(drawing.draw(found.separation, found.scorer.value))
         print(drawing.markdown(found.separation), end="")

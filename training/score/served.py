@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from msgspec import UNSET
+from msgspec.structs import replace
 
 from plaudit.client import RewardClient
 from plaudit.client.errors import PlauditError
@@ -64,20 +65,22 @@ def _part(
 
 
 def outcomes(found: Scores | EnsembleScores) -> list[Outcome]:
-    members = found.member_scores if isinstance(found, EnsembleScores) else None
+    plain = [*map(_outcome, found.items, found.rewards)]
+    if isinstance(found, Scores):
+        return plain
+    centre = [None] * len(plain) if found.centre is None else found.centre.scores
     return [
-        _outcome(item, reward, None if members is None else members[place])
-        for place, (item, reward) in enumerate(zip(found.items, found.rewards, strict=True))
+        replace(outcome, member_scores=members, centre_score=score)
+        for outcome, members, score in zip(plain, found.member_scores, centre, strict=True)
     ]
 
 
-def _outcome(item: ItemResult, reward: float | None, members: list[float] | None) -> Outcome:
-    if item.scores is not UNSET:  # of a bundle
-        members = [*item.scores.values()]
+def _outcome(item: ItemResult, reward: float | None) -> Outcome:
     return Outcome(
         reward=reward,
         score=None if item.score is UNSET else item.score,
-        member_scores=members,
+        member_scores=None if item.scores is UNSET else [*item.scores.values()],  # of a bundle
+        failed=None if item.failed is UNSET else item.failed,
         truncated=0 if item.truncated is UNSET else item.truncated,
         error=None if item.error is UNSET else item.error,
     )

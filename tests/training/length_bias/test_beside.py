@@ -16,7 +16,8 @@ from training.data.encoding import EncodedPair
 from training.data.shapes import Pair
 from training.length_bias.odin import LengthHead, correlation, length_penalty, orthogonality
 from training.length_bias.product_of_experts import LengthExpert
-from training.settings import Odin, ProductOfExperts, SettingsError, TrainSettings, parse
+from training.method_settings import Odin, ProductOfExperts
+from training.settings import SettingsError, TrainSettings, parse
 from training.train import train
 from training.trainer import PairTrainer, Scorer, arguments
 
