@@ -1,5 +1,6 @@
 # The Plaudit service. CPU:  docker build -t plaudit .
 #                      CUDA: docker build -t plaudit --build-arg TARGET=cuda .
+#                      Training: docker build -t plaudit-training --build-arg EXTRA=training .
 # The default index serves torch with CUDA, which works on a CPU too but is gigabytes larger:
 # set TORCH_INDEX_URL to PyTorch's CPU wheel index for a small CPU image.
 ARG TARGET=cpu
@@ -23,11 +24,12 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 RUN [ "$TARGET" = cpu ] || python -c 'import sys, torch; sys.exit(None if torch.version.cuda else \
     "this torch has no CUDA: build without TORCH_INDEX_URL, or with the URL of a CUDA index")'
 
+ARG EXTRA=service
 COPY pyproject.toml README.md LICENSE ./
 COPY plaudit plaudit
 COPY service service
 COPY training training
-RUN --mount=type=cache,target=/root/.cache/pip pip install -c constraints.txt ".[service]"
+RUN --mount=type=cache,target=/root/.cache/pip pip install -c constraints.txt ".[$EXTRA]"
 
 
 FROM python:3.11-slim

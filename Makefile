@@ -40,7 +40,6 @@ demo: $(DEMO)/warm/reward.json  ## train the demo members, their WARM average an
 bench: $(DEMO)/warm/reward.json $(VLLM)/.run  ## speed beside Transformers, vLLM, TRL and the limit; of the server
 	$(BIN)/python bench/engines.py --vllm $(VLLM)/bin/python
 	$(BIN)/python bench/server.py
-	$(PIP) -e '.[bench]'
 	$(BIN)/python bench/trainers.py --steps 5 --layers 10
 
 clean:  ## remove the environment, models and runs
@@ -72,4 +71,4 @@ $(DEMO)/ensemble.yaml: | $(MODEL)/tokenizer_config.json
 	$(BIN)/plaudit ensemble examples/demo/ensemble.yaml
 
 $(DEMO)/warm/reward.json: | $(DEMO)/ensemble.yaml
-	$(BIN)/plaudit warm $(DEMO)/member-* --out $(DEMO)/warm
+	$(BIN)/plaudit warm $(DEMO)/member-* --points 3 --out $(DEMO)/warm

@@ -1,6 +1,6 @@
 """Training beside TRL's RewardTrainer: pairs per second, and whether the losses agree.
 
-    pip install -e '.[bench]'
+    pip install -e '.[training]'
     python bench/trainers.py [--model models/smollm2-135m] [--data ../shared/data] [--steps 8]
 
 Both get the same backbone and head, the same pairs in the same order, AdamW with the same schedule,

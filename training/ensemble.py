@@ -5,40 +5,168 @@ They share the base and the initial head, which is what makes their weights aver
 """
 
 import argparse
-from collections.abc import Sequence
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
+from types import FrameType
 
 from plaudit import checkpoint, ensemble
-from training import settings
-from training.settings import EnsemblePlan
+from training import lineage, linear_probe, outcome, run_directory, settings, workers
+from training.plan_progress import PlanBar
+from training.settings import HEAD_FILE, EnsemblePlan, SettingsError
+from training.shared_files import alone
 from training.train import describe, train
+
+# Between two looks at which members are complete.
+WAIT_SECONDS = 2.0
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
+    options = parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, end)
+    plan = settings.load(EnsemblePlan, options.plan, options.overrides)
+    if options.member is not None:
+        run_member(plan, options.member)
+    elif options.wait:
+        wait(plan)
+    elif options.devices or options.parallel:
+        return run_beside(plan, options.devices or ["cpu"] * options.parallel)
+    else:
+        run(plan)
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    found = argparse.ArgumentParser(
         prog="plaudit ensemble",
         description=__doc__,
         epilog="\n".join(describe(EnsemblePlan)),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("plan", type=Path, help="YAML file: the settings of train, and members")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="override a setting")
-    options = parser.parse_args(argv)
-    run(settings.load(EnsemblePlan, options.plan, options.overrides))
-    return 0
+    found.add_argument("plan", type=Path, help="YAML file: the settings of train, and members")
+    found.add_argument("overrides", nargs="*", metavar="key=value", help="override a setting")
+    how = found.add_mutually_exclusive_group()
+    how.add_argument(
+        "--devices",
+        type=lambda text: text.split(","),
+        metavar="cuda:0,cuda:1",
+        help="train members in processes of their own, one at a time on each of these",
+    )
+    how.add_argument(
+        "--parallel", type=positive, metavar="N", help="the same in N processes on the CPU"
+    )
+    how.add_argument("--member", type=int, metavar="I", help="train only this one, from 0")
+    how.add_argument("--wait", action="store_true", help="train none: wait till all are complete")
+    return found
+
+
+def positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no number of processes")
+    return int(text)
+
+
+def end(number: int, frame: FrameType | None) -> None:
+    """SIGTERM ends a member where it is, as Ctrl-C does; its last saved state stays."""
+    sys.exit(128 + number)
+
+
+def begin(plan: EnsemblePlan) -> str:
+    """The digest of the plan, once its directory is known to be its own."""
+    lineage.refuse_strangers(plan.starts)
+    return run_directory.record(plan)
 
 
 def run(plan: EnsemblePlan) -> None:
     """Train the members one after another; complete ones are kept, unfinished ones go on."""
-    names = []
-    for index in range(len(plan.members)):
-        member = plan.member(index)
-        names.append(member.out.name)
+    digest = begin(plan)
+    with closing(PlanBar(len(plan.members), hidden=not is_first())) as bar:
+        for index in range(len(plan.members)):
+            train_member(plan, index, digest, lambda: bar.show(workers.outcomes(plan)))
+    write_ensemble(plan)
+
+
+def run_beside(plan: EnsemblePlan, devices: Sequence[str]) -> int:
+    """Train the members in processes of their own; 1 if any failed, after saying which."""
+    workers.check_devices(devices)
+    begin(plan)
+    missing = unfinished(plan)
+    failed = workers.run(plan, devices[: len(missing)], missing) if missing else {}
+    for index, reason in sorted(failed.items()):
+        print(f"{plan.member(index).out}: {reason}", file=sys.stderr)
+    if failed:
+        return 1
+    write_ensemble(plan)
+    return 0
+
+
+def run_member(plan: EnsemblePlan, index: int) -> None:
+    """Train one member, beside others that other processes train in the same directory."""
+    if not 0 <= index < len(plan.members):
+        raise SettingsError(f"--member {index}: the plan has members 0 to {len(plan.members) - 1}")
+    train_member(plan, index, begin(plan), lambda: None)
+    if not unfinished(plan):
+        write_ensemble(plan)
+
+
+def wait(plan: EnsemblePlan) -> None:
+    """Return when every member is complete; a failed one may be started again meanwhile."""
+    run_directory.record(plan)
+    said = None
+    while missing := unfinished(plan):
+        if missing != said:
+            names = ", ".join(plan.member(index).out.name for index in missing)
+            print(f"{plan.out}: waiting for {names}", flush=True)
+            said = missing
+        time.sleep(WAIT_SECONDS)
+    print(f"{plan.out}: {len(plan.members)} members complete", flush=True)
+
+
+def unfinished(plan: EnsemblePlan) -> list[int]:
+    indices = range(len(plan.members))
+    return [index for index in indices if not checkpoint.is_complete(plan.member(index).out)]
+
+
+def train_member(plan: EnsemblePlan, index: int, digest: str, changed: Callable[[], None]) -> None:
+    """Train a member, or go on with it, or keep it: one process at a time."""
+    member = plan.member(index)
+    if not is_first():
+        if not checkpoint.is_complete(member.out):
+            share_head(plan)
+            train(member, resume=True)
+        return
+    with alone(member.out):
         if checkpoint.is_complete(member.out):
+            outcome.complete(member.out, digest)
+            changed()
             print(f"{member.out}: complete already", flush=True)
-            continue
+            return
         print(f"member {index + 1} of {len(plan.members)}: {plan.members[index]}", flush=True)
-        train(member, resume=True)
+        with outcome.attempt(member.out, digest, changed) as watch:
+            share_head(plan)
+            train(member, resume=True, watch=watch)
+
+
+def is_first() -> bool:
+    """Of several processes that one launch has started the first keeps the books."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def share_head(plan: EnsemblePlan) -> None:
+    """The probed head of all members: the first to come makes it, each other one makes sure that it
+    is of this plan and of the data as they are."""
+    if plan.probe is not None:
+        linear_probe.probe_head(plan, plan.probe, plan.out / HEAD_FILE)
+
+
+def write_ensemble(plan: EnsemblePlan) -> None:
+    names = [plan.member(index).out.name for index in range(len(plan.members))]
     path = plan.out / ensemble.FILE
-    ensemble.write(path, ensemble.EnsembleFile(names))
+    with alone(path):
+        if not path.exists():  # it may have been edited
+            ensemble.write(path, ensemble.EnsembleFile(names))
     print(f"{path}: {len(names)} members")

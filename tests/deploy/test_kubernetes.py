@@ -3,18 +3,10 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
-
-Manifest = dict[str, Any]
-# What the restricted pod security standard lets a pod mount.
-VOLUMES = {"configMap", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
-
-
-def load(*paths: Path) -> list[Manifest]:
-    return [doc for path in paths for doc in yaml.safe_load_all(path.read_text())]
+from manifests import Manifest, assert_reserves_memory, assert_restricted, load
 
 
 @pytest.fixture(scope="module")
@@ -102,19 +94,7 @@ def test_no_namespace_and_no_secret(manifests: dict[tuple[str, str], Manifest]) 
 
 def test_pods_are_restricted(pods: dict[str, Manifest]) -> None:
     for name, pod in pods.items():
-        assert pod["automountServiceAccountToken"] is False, name
-        assert pod["securityContext"]["runAsNonRoot"] is True, name
-        assert pod["securityContext"]["runAsUser"] > 0, name
-        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, name
-        assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod), name
-        for each in pod["containers"]:
-            assert each["securityContext"] == {
-                "allowPrivilegeEscalation": False,
-                "readOnlyRootFilesystem": True,
-                "capabilities": {"drop": ["ALL"]},
-            }, name
-        for volume in pod["volumes"]:
-            assert set(volume) - {"name"} <= VOLUMES, name
+        assert_restricted(name, pod)
 
 
 def test_the_pod_runs_as_the_user_of_the_image(root: Path, pods: dict[str, Manifest]) -> None:
@@ -131,11 +111,7 @@ def test_the_service_account_has_no_token(manifests: dict[tuple[str, str], Manif
 
 def test_memory_is_reserved_and_cpu_is_not_capped(pods: dict[str, Manifest]) -> None:
     for name, pod in pods.items():
-        for each in pod["containers"]:
-            resources = each["resources"]
-            assert resources["requests"]["memory"] == resources["limits"]["memory"], name
-            assert "cpu" in resources["requests"], name
-            assert "cpu" not in resources["limits"], name
+        assert_reserves_memory(name, pod)
 
 
 def test_what_is_written_goes_to_bounded_memory(

@@ -61,6 +61,9 @@ def test_a_second_run_keeps_complete_members_and_finishes_the_others(ensemble_pl
         ("members: [a]\ncoefficient: -1\n", "coefficient"),
         ("members: [a]\nweights: [1]\n", "weights"),
         ("members: [\n", "e.yaml"),
+        ("members: [a, b]\nmin_members: 3\n", "min_members is 3, of 2 members; it is 1 to 2"),
+        ("members: [a, b]\nmin_members: 0\n", "min_members is 0, of 2 members; it is 1 to 2"),
+        ("members: [a, b]\naggregate: wco\ncentre: c\n", "wco would not read the centre"),
     ],
 )
 def test_a_file_that_is_no_ensemble_is_refused_by_field(tmp_path, text, field):
@@ -74,5 +77,6 @@ def test_a_written_ensemble_is_read(tmp_path):
     entry = msgspec.structs.replace(
         ensemble.EnsembleFile(["a", "b"]), aggregate="uwo", coefficient=0.0
     )
-    ensemble.write(tmp_path / "e.yaml", entry)
-    assert joint_file.read(tmp_path / "e.yaml") == entry
+    for one in (entry, msgspec.structs.replace(entry, min_members=1, centre="../warm")):
+        ensemble.write(tmp_path / "e.yaml", one)
+        assert joint_file.read(tmp_path / "e.yaml") == one

@@ -1,0 +1,227 @@
+"""``plaudit sft``: a causal language model tuned on the chosen responses of preference pairs.
+
+The loss is that of the response alone. Several checkpoints of the run are kept, from which members
+of one ensemble may start (Baklava, arXiv:2401.12187 section 4).
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from datasets import Dataset
+from pydantic import Field
+from transformers import AutoModelForCausalLM, PreTrainedModel, TrainerCallback, set_seed
+from trl import SFTConfig, SFTTrainer
+
+from plaudit.checkpoint import Base, sha256
+from plaudit.conversation import Encoder
+from plaudit.whole_file import write_whole
+from training import backbone, lineage, settings
+from training.data.encoding import EncodedPair
+from training.data.sources import Loaded
+from training.lineage import Lineage
+from training.settings import DataSettings, SettingsError, TrainSettings
+from training.train import describe, last_state, refuse_shards
+from training.trainer import use_bf16
+from training.training_data import read, train_region
+
+# Settings that leave the weights of a step as they are.
+WITHOUT_EFFECT = {"out", "save_at", "save_steps", "logging_steps", "log_to"}
+# The digest of the run that a directory is of.
+RUN_FILE = "run.txt"
+
+
+Step = Annotated[int, Field(ge=1)]
+
+
+class SftSettings(DataSettings):
+    """Everything that ``plaudit sft`` can be told."""
+
+    model: str = Field(description="directory or hub id of the causal language model")
+    out: Path = Field(description="directory of the checkpoints, one step-N each")
+    save_at: Step | list[Step] = Field(
+        3, description="steps to keep a checkpoint of, or how many, evenly to the end"
+    )
+    chat_template: Path | None = Field(None, description="Jinja file used instead of the model's")
+    max_tokens: int = Field(512, ge=8, description="longer conversations are left out")
+    train_layers: int | None = Field(None, ge=1, description="top blocks to train; null: all")
+    gradient_checkpointing: bool = Field(False, description="trade compute for memory")
+    epochs: float = Field(1.0, gt=0)
+    lr: float = Field(2e-5, gt=0)
+    batch_responses: int = Field(16, ge=1, description="responses in one forward")
+    accumulation: int = Field(1, ge=1, description="forwards in one optimiser step")
+    warmup: float = Field(0.05, ge=0, lt=1, description="share of steps that warm up")
+    scheduler: Literal["linear", "cosine", "constant"] = "cosine"
+    weight_decay: float = Field(0.0, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0)
+    seed: int = Field(0, description="data order")
+    precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 autocast")
+    save_dtype: Literal["bfloat16", "float32"] = Field("bfloat16", description="of checkpoints")
+    save_steps: int = Field(100, ge=1, description="steps between resumable states")
+    logging_steps: int = Field(10, ge=1)
+    log_to: list[Literal["tensorboard", "wandb"]] = Field(["tensorboard"])
+
+    def as_training(self) -> TrainSettings:
+        """What training of a reward model would be told of the same names."""
+        shared = self.model_fields.keys() & TrainSettings.model_fields.keys()
+        return TrainSettings(**{name: getattr(self, name) for name in shared})
+
+    def steps(self, max_steps: int) -> list[int]:
+        """The steps to keep, of a run of so many."""
+        if isinstance(self.save_at, int):
+            return [max_steps * part // self.save_at for part in range(1, self.save_at + 1)]
+        return sorted(self.save_at)
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="plaudit sft",
+        description=__doc__,
+        epilog="\n".join(describe(SftSettings)),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("settings", type=Path, help="YAML file of settings")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="override a setting")
+    parser.add_argument("--resume", action="store_true", help="go on from the last saved state")
+    options = parser.parse_args(argv)
+    sft(settings.load(SftSettings, options.settings, options.overrides), options.resume)
+    return 0
+
+
+def sft(config: SftSettings, resume: bool = False) -> None:
+    """Tune, and save ``OUT/step-N`` for each step that is to be kept."""
+    last = last_state(config.out / "trainer")
+    if last and not resume:
+        raise SettingsError(f"{config.out} holds a run; add --resume or choose out=DIR")
+    like = config.as_training()
+    tokenizer = backbone.load_tokenizer(like)
+    model = load(config, tokenizer.pad_token_id)
+    loaded = read(config)
+    pairs = train_pairs(like, loaded, Encoder(tokenizer, model.config.vocab_size, like.max_tokens))
+    base = Base(id=config.model, digest=backbone.digest_of_base(config.model))
+    data = {one.source.name: one.digest for one in loaded}
+    keep = Keep(config, tokenizer, base, data)
+    set_seed(config.seed)
+    trainer = SFTTrainer(
+        model,
+        args=arguments(config),
+        train_dataset=conversations(pairs),
+        processing_class=tokenizer,
+        callbacks=[keep],
+    )
+    refuse_shards(trainer)
+    trainer.train(resume_from_checkpoint=last)
+
+
+def load(config: SftSettings, pad_token_id: int) -> PreTrainedModel:
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+        config.model, dtype=torch.float32, pad_token_id=pad_token_id, trust_remote_code=False
+    )
+    backbone.select_trainable(model, config.train_layers)
+    return model
+
+
+def train_pairs(
+    config: TrainSettings, loaded: Sequence[Loaded], encoder: Encoder
+) -> list[EncodedPair]:
+    """Those that a reward model of the same data would be trained on."""
+    region = train_region(config, loaded, encoder)
+    pairs = [pair for pair in region if config.split.side(pair.pair) == "train"]
+    if not pairs:
+        raise SettingsError("no pair is left to train on; raise max_tokens or the train share")
+    return pairs
+
+
+def conversations(pairs: Sequence[EncodedPair]) -> Dataset:
+    """Prompt and chosen response of each pair, those that stand in several pairs once."""
+    found = {(pair.pair.turns, pair.pair.chosen): pair.pair for pair in pairs}
+    rows = [
+        {
+            "prompt": [dict(turn) for turn in pair.prompt],
+            "completion": [{"role": "assistant", "content": pair.chosen}],
+        }
+        for pair in found.values()
+    ]
+    return Dataset.from_list(rows)
+
+
+def arguments(config: SftSettings) -> SFTConfig:
+    return SFTConfig(
+        output_dir=str(config.out / "trainer"),
+        completion_only_loss=True,
+        max_length=None,  # what is longer was left out
+        num_train_epochs=config.epochs,
+        learning_rate=config.lr,
+        per_device_train_batch_size=config.batch_responses,
+        gradient_accumulation_steps=config.accumulation,
+        gradient_checkpointing=config.gradient_checkpointing,
+        warmup_steps=config.warmup,  # below 1, so a share
+        lr_scheduler_type=config.scheduler,
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.max_grad_norm,
+        seed=config.seed,
+        bf16=use_bf16(config.as_training()),
+        use_cpu=not torch.cuda.is_available(),
+        dataloader_pin_memory=torch.cuda.is_available(),
+        save_steps=config.save_steps,
+        save_total_limit=1,
+        logging_steps=config.logging_steps,
+        report_to=list(config.log_to),
+        run_name=config.out.name,
+    )
+
+
+def run_digest(config: SftSettings, base: Base, data: dict[str, str]) -> str:
+    """Of everything that decides the weights of a step."""
+    decisive = config.model_dump(mode="json", exclude=WITHOUT_EFFECT)
+    return sha256(json.dumps([base.digest, decisive, data], sort_keys=True).encode())
+
+
+def refuse_another(out: Path, run: str) -> None:
+    """Refuse a directory with states or checkpoints of another run, or of one that is not named."""
+    path = out / RUN_FILE
+    begun = [*out.glob("trainer/checkpoint-*"), *out.glob("step-*")]
+    if begun and (not path.exists() or path.read_text() != run):
+        raise SettingsError(
+            f"{out} is of another run: base, settings or data have changed; choose another out=DIR "
+            f"or remove {out}"
+        )
+
+
+class Keep(TrainerCallback):
+    """Says which run the directory is of, and saves the checkpoints that members start from."""
+
+    def __init__(self, config: SftSettings, tokenizer: Any, base: Base, data: dict[str, str]):
+        self._config, self._tokenizer, self._base, self._data = config, tokenizer, base, data
+        self._run = run_digest(config, base, data)
+        refuse_another(config.out, self._run)
+        self._steps: list[int] = []
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._steps = self._config.steps(state.max_steps)
+        if not 0 < self._steps[0] <= self._steps[-1] <= state.max_steps:
+            raise SettingsError(
+                f"save_at: the run has {state.max_steps} steps, {self._steps} are to be kept"
+            )
+        if state.is_world_process_zero:
+            write_whole(self._config.out / RUN_FILE, self._run.encode())
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        directory = self._config.out / f"step-{state.global_step}"
+        kept = (directory / lineage.FILE).exists()
+        if state.global_step in self._steps and state.is_world_process_zero and not kept:
+            self._save(directory, kwargs["model"], state.global_step)
+
+    def _save(self, directory: Path, model: PreTrainedModel, step: int) -> None:
+        deepcopy(model).to(getattr(torch, self._config.save_dtype)).save_pretrained(directory)
+        self._tokenizer.save_pretrained(directory)
+        recorded = self._config.model_dump(mode="json")
+        weights = backbone.digest_of_base(str(directory))
+        lineage.write(
+            directory, Lineage(self._base, self._run, step, weights, recorded, self._data)
+        )
+        print(f"{directory}: a backbone to start members from", flush=True)
