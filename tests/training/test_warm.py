@@ -1,6 +1,8 @@
 """Averages of weights: by hand on tensors, and of a tiny ensemble from end to end."""
 
+import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -15,8 +17,16 @@ from plaudit import checkpoint, probes
 from plaudit.checkpoint import CheckpointError
 from plaudit.reward_model import RewardModel
 from training.average import average, check
+from training.coefficients import Best, Given, Greedy, Uniform
+from training.data.splits import Split
+from training.measure import score_pairs
+from training.method_settings import Lora
+from training.precision import measuring_dtype
 from training.settings import SettingsError
-from training.warm import main, warm
+from training.shared_files import alone
+from training.sides import Sides, prompts
+from training.train import add_lora
+from training.warm import Options, main, warm
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 
@@ -166,15 +176,44 @@ def test_other_data_may_measure(trained_members, tmp_path, configure, pairs_file
     content = configure(tmp_path).model_dump(mode="json")
     content["sources"] = [{"name": "given", "path": str(pairs_file)}]
     settings.write_text(yaml.safe_dump(content))
-    warm(trained_members, tmp_path / "warm", settings)
+    warm(trained_members, tmp_path / "warm", Options(data=settings, points=3))
     found = checkpoint.read(tmp_path / "warm")[0]
     member_stats = checkpoint.read(trained_members[0])[0].stats
     assert found.stats.reference_digest != member_stats.reference_digest
 
 
-def test_a_complete_directory_is_refused(averaged_members, trained_members):
-    with pytest.raises(SettingsError, match="complete checkpoint"):
-        warm(trained_members, averaged_members)
+def test_an_average_that_was_asked_for_just_so_is_kept(averaged_members, trained_members, capsys):
+    sealed = (averaged_members / "reward.json").stat().st_mtime_ns
+    assert main([*map(str, trained_members), "--out", str(averaged_members)]) == 0
+    assert capsys.readouterr().out == f"{averaged_members}: complete already\n"
+    assert (averaged_members / "reward.json").stat().st_mtime_ns == sealed
+
+
+@pytest.mark.parametrize(
+    ("chosen", "method"),
+    [((0, 1), Uniform()), ((0, 1, 2), Best(3)), ((0, 1, 2), Given((0.5, 0.25, 0.25)))],
+)
+def test_any_other_complete_directory_is_refused(averaged_members, trained_members, chosen, method):
+    members = [trained_members[one] for one in chosen]
+    for out in (averaged_members, trained_members[2]):
+        with pytest.raises(SettingsError, match=f"complete checkpoint, and not the {method.name}"):
+            warm(members, out, Options(method))
+
+
+def test_an_average_that_another_process_seals_meanwhile_is_kept(
+    averaged_members, trained_members, tmp_path, capsys
+):
+    out = tmp_path / "warm"
+    said = ""
+    with ThreadPoolExecutor(1) as threads:
+        with alone(out):
+            late = threads.submit(warm, trained_members, out)
+            while "waiting for that one" not in said and not late.done():
+                said += capsys.readouterr().out
+            shutil.copytree(averaged_members, out)
+        late.result(60)
+    assert capsys.readouterr().out == f"{out}: complete already\n"
+    checkpoint.read(out)
 
 
 def test_one_member_is_refused(trained_members, tmp_path):
@@ -188,3 +227,215 @@ def test_a_damaged_member_is_refused_before_anything_is_written(trained_members,
     with pytest.raises(CheckpointError, match=r"digests\.template"):
         warm([trained_members[0], damaged], tmp_path / "warm")
     assert not (tmp_path / "warm").exists()
+
+
+def manifest_of(directory: Path) -> checkpoint.Manifest:
+    return checkpoint.read(directory)[0]
+
+
+def settings_file(path: Path, config, **changes: object) -> Path:
+    path.write_text(yaml.safe_dump(config.model_dump(mode="json") | changes))
+    return path
+
+
+@pytest.fixture
+def wide(tmp_path, configure) -> Path:
+    """Settings whose validation side has 40 prompts, enough to select by half of them."""
+    config = configure(tmp_path, split=Split(validation=0.9999, test=0))
+    return settings_file(tmp_path / "wide.yaml", config)
+
+
+def reported(directory: Path, wanted: list[bool]) -> float:
+    """Accuracy of a saved model on the wanted of its validation pairs, by its own forward."""
+    pairs = Sides.of(directory, manifest_of(directory), None, None).reference
+    model = RewardModel.load(directory, dtype=measuring_dtype())
+    found = score_pairs(model, pairs)
+    return float((found.chosen - found.rejected > 0)[np.array(wanted)].mean())
+
+
+def test_what_selects_and_scans_is_never_reported(averaged_members, trained_members):
+    manifest = manifest_of(averaged_members)
+    sides = Sides.of(trained_members[0], manifest_of(trained_members[0]), None, None)
+    assert prompts(sides.selection) | prompts(sides.measured) == prompts(sides.reference)
+    assert not prompts(sides.selection) & prompts(sides.measured)
+    chosen = manifest.training["selection"]
+    assert (chosen["pairs"], chosen["prompts"]) == (
+        len(sides.selection),
+        len(prompts(sides.selection)),
+    )
+    assert manifest.training["beside"]["member-1"] == reported(trained_members[1], sides.reported)
+    unreported = [not one for one in sides.reported]
+    assert chosen["accuracies"]["member-1"] == reported(trained_members[1], unreported)
+    model = RewardModel.load(averaged_members, dtype=measuring_dtype())
+    own = score_pairs(model, sides.measured)
+    assert manifest.training["validation_accuracy"] == own.accuracy
+
+
+def test_statistics_are_over_both_halves(averaged_members, trained_members):
+    sides = Sides.of(trained_members[0], manifest_of(trained_members[0]), None, None)
+    assert manifest_of(averaged_members).stats.count == 2 * len(sides.reference)
+
+
+def test_the_scan_stands_in_the_manifest_and_beside_it(averaged_members):
+    found = manifest_of(averaged_members).training
+    assert found["method"] == "uniform"
+    lines = found["connectivity"]["lines"]
+    assert [one["members"] for one in lines] == [
+        ["member-0", "member-1"], ["member-0", "member-2"], ["member-1", "member-2"],
+    ]  # fmt: skip
+    assert lines[0]["places"] == pytest.approx(np.linspace(0, 1, 11))
+    ends = [lines[0]["accuracies"][0], lines[1]["accuracies"][-1]]
+    assert ends == [found["selection"]["accuracies"][name] for name in ("member-0", "member-2")]
+    assert not found["connectivity"]["forced"]
+    drawn = json.loads((averaged_members / "connectivity.json").read_text())
+    assert [one["first"] for one in drawn["lines"]] == ["member-0", "member-0", "member-1"]
+    assert (averaged_members / "connectivity.svg").read_text().rstrip().endswith("</svg>")
+
+
+def apart(directory: Path, out: Path) -> Path:
+    """A member that computes the same function by other weights: values and MLPs change their sign,
+    and what reads them changes it back. Half way to it, both are zero."""
+    shutil.copytree(directory, out)
+    tensors = load_file(out / "model.safetensors")
+    turned = ("v_proj", "o_proj", "up_proj", "down_proj")
+    for name in tensors:
+        if any(part in name for part in turned):
+            tensors[name] = -tensors[name]
+    save_file(tensors, out / "model.safetensors", {"format": "pt"})
+    manifest = msgspec.json.decode((out / "reward.json").read_bytes(), type=checkpoint.Manifest)
+    checkpoint.write(out, msgspec.structs.replace(manifest, digests=checkpoint.digests(out)))
+    return out
+
+
+def test_members_of_different_basins_are_refused_before_weights_are_written(
+    trained_members, wide, tmp_path
+):
+    members = [trained_members[0], apart(trained_members[0], tmp_path / "apart")]
+    out = tmp_path / "warm"
+    with pytest.raises(SettingsError, match=r"member-0 to apart: lowest at 0\.50, .*--force"):
+        warm(members, out, Options(data=wide, points=3))
+    assert sorted(path.name for path in out.iterdir()) == ["connectivity.json", "connectivity.svg"]
+
+
+def test_they_are_averaged_by_force_which_the_manifest_says(trained_members, wide, tmp_path):
+    members = [trained_members[0], apart(trained_members[0], tmp_path / "apart")]
+    given = Given((0.75, 0.25))
+    warm(members, tmp_path / "warm", Options(given, wide, points=3, force=True))
+    found = manifest_of(tmp_path / "warm")
+    assert found.training["connectivity"]["forced"]
+    assert found.training["connectivity"]["lines"][0]["lowest"]["low"] > 0.02
+    assert [m.coefficient for m in found.members] == [0.75, 0.25]
+    half = load_file(tmp_path / "warm" / "model.safetensors")["model.layers.0.mlp.up_proj.weight"]
+    whole = load_file(members[0] / "model.safetensors")["model.layers.0.mlp.up_proj.weight"]
+    torch.testing.assert_close(half, whole / 2)
+
+
+def test_force_does_not_override_what_is_refused_by_digest(trained_members, tmp_path):
+    other = shutil.copytree(trained_members[1], tmp_path / "other")
+    manifest = manifest_of(other)
+    base = msgspec.structs.replace(manifest.base, digest="sha256:other")
+    checkpoint.write(other, msgspec.structs.replace(manifest, base=base))
+    with pytest.raises(CheckpointError, match=r"base\.digest"):
+        warm([trained_members[0], other], tmp_path / "warm", Options(force=True))
+
+
+def test_the_best_two_are_averaged_and_the_third_is_named_no_member(
+    trained_members, wide, tmp_path
+):
+    out = tmp_path / "warm"
+    command = ["--best", "2", "--data", str(wide), "--points", "3", "--out", str(out)]
+    assert main([*map(str, trained_members), *command]) == 0
+    found = manifest_of(out)
+    accuracies = found.training["selection"]["accuracies"]
+    best = sorted(accuracies, key=accuracies.__getitem__, reverse=True)[:2]
+    assert {Path(m.path).name for m in found.members} == set(best)
+    assert [m.coefficient for m in found.members] == [0.5, 0.5]
+    mean = [load_file(Path(m.path) / "model.safetensors")["score.weight"] for m in found.members]
+    own = load_file(out / "model.safetensors")["score.weight"]
+    torch.testing.assert_close(own, (mean[0] + mean[1]) / 2)
+
+
+def test_greedy_leaves_out_whom_the_average_gets_worse_by(trained_members, wide, tmp_path):
+    """The third member is the first with its head turned round and longer: it ranks everything the
+    wrong way, and so does any mean with it."""
+    turned = shutil.copytree(trained_members[0], tmp_path / "turned")
+    tensors = load_file(turned / "model.safetensors")
+    tensors["score.weight"] = -9 * tensors["score.weight"]
+    save_file(tensors, turned / "model.safetensors", {"format": "pt"})
+    manifest = msgspec.json.decode((turned / "reward.json").read_bytes(), type=checkpoint.Manifest)
+    checkpoint.write(turned, msgspec.structs.replace(manifest, digests=checkpoint.digests(turned)))
+    members = [*trained_members[:2], turned]
+    warm(members, tmp_path / "warm", Options(Greedy(), wide, points=3))
+    found = manifest_of(tmp_path / "warm")
+    assert found.training["method"] == "greedy"
+    assert "turned" not in {Path(m.path).name for m in found.members}
+
+
+def test_too_few_prompts_to_select_by_are_refused(trained_members, tmp_path):
+    with pytest.raises(SettingsError, match=r"selection side has pairs of \d prompts.*at least 20"):
+        warm(trained_members, tmp_path / "warm", Options(Greedy()))
+    assert not (tmp_path / "warm").exists()
+
+
+def test_other_settings_may_select_unless_their_prompts_are_reported(
+    trained_members, configure, pairs_file, tmp_path
+):
+    sources = [{"name": "given", "path": str(pairs_file)}]
+    other = configure(tmp_path, split=Split(validation=0.9, test=0))
+    same = settings_file(tmp_path / "same.yaml", other)
+    with pytest.raises(SettingsError, match=r"same\.yaml: \d+ of its prompts are among the rep"):
+        warm(trained_members, tmp_path / "warm", Options(selection=same))
+    rows = [json.loads(line) for line in pairs_file.read_text().splitlines()]
+    for row in rows:
+        row["prompt"][0]["content"] += " Or else?"
+    pairs_file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    apart_from = settings_file(tmp_path / "apart.yaml", other, sources=sources)
+    warm(trained_members, tmp_path / "warm", Options(selection=apart_from, points=3))
+    found = manifest_of(tmp_path / "warm").training
+    assert found["selection"]["of"] == str(apart_from)
+    everything = Sides.of(trained_members[0], manifest_of(trained_members[0]), None, None).reference
+    assert found["beside"]["member-1"] == reported(trained_members[1], [True] * len(everything))
+
+
+def test_members_of_one_name_are_told_apart_by_their_paths(trained_members, tmp_path):
+    other = shutil.copytree(trained_members[1], tmp_path / trained_members[0].name)
+    warm([trained_members[0], other], tmp_path / "warm", Options(points=3))
+    named = manifest_of(tmp_path / "warm").training["beside"]
+    assert set(named) == {str(trained_members[0]), str(other), "ens"}
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (Options(points=2), "--points 2: at least 3"),
+        (Options(allowed=-0.1), "--below -0.1"),
+        (Options(Best(9)), "--best 9: there are 3 members"),
+        (Options(Given((1.0,))), "1 values for 3 members"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused_first(trained_members, tmp_path, options, named):
+    with pytest.raises(SettingsError, match=named):
+        warm(trained_members, tmp_path / "warm", options)
+    assert not (tmp_path / "warm").exists()
+
+
+def test_members_with_adapters_average_their_products_and_not_their_factors(tiny_base, tmp_path):
+    """Two LoRA members as they are saved, merged: the mean of B A is not mean B times mean A."""
+    name, products, factors = "model.layers.1.mlp.up_proj.weight", [], []
+    for seed in range(2):
+        model = AutoModelForSequenceClassification.from_pretrained(tiny_base, num_labels=1)
+        base = model.state_dict()[name].clone()
+        tuner = add_lora(model, Lora(r=2, alpha=6))
+        generator = torch.Generator().manual_seed(seed)
+        for key, tensor in model.named_parameters():
+            if "lora_" in key:
+                tensor.data = torch.randn(tensor.shape, generator=generator)
+        up = model.base_model.layers[1].mlp.up_proj
+        a, b = up.lora_A["default"].weight, up.lora_B["default"].weight
+        factors.append((b.detach().clone(), a.detach().clone()))
+        products.append(3 * (b @ a).detach())
+        tuner.merge_and_unload().save_pretrained(tmp_path / str(seed))
+    found = load_file(averaged(tmp_path, [tmp_path / "0", tmp_path / "1"], [0.5, 0.5]))[name]
+    torch.testing.assert_close(found, base + (products[0] + products[1]) / 2, atol=1e-5, rtol=1e-5)
+    mean_b, mean_a = (sum(pair[i] for pair in factors) / 2 for i in range(2))
+    assert (found - base - 3 * mean_b @ mean_a).abs().max() > 1
