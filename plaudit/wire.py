@@ -88,6 +88,8 @@ class ItemResult(Struct, frozen=True):
     """One item of a response: a score (of one model), tokens and cuts, or an error.
 
     Of a bundle, ``objectives`` and ``scores``: every member's calibrated reward and raw score.
+    ``degraded`` is true, and only then there, when the reward is without some members of an
+    ensemble; ``failed`` says which, and why.
     """
 
     score: float | UnsetType = UNSET
@@ -97,6 +99,8 @@ class ItemResult(Struct, frozen=True):
     tokens: int | UnsetType = UNSET
     truncated: int | UnsetType = UNSET
     cached: bool | UnsetType = UNSET
+    degraded: Literal[True] | UnsetType = UNSET
+    failed: dict[str, ItemError] | UnsetType = UNSET
     error: ItemError | UnsetType = UNSET
 
 
@@ -125,25 +129,38 @@ class MemberInfo(Struct, frozen=True):
     revision: str
 
 
+class Centre(Struct, frozen=True):
+    """What stands in the place of the mean: raw ``scores`` and calibrated ``rewards`` (N,)."""
+
+    name: str
+    revision: str
+    scores: list[float | None]
+    rewards: list[float | None]
+
+
 class EnsembleResponse(Struct, frozen=True):
-    """``mean`` and ``variance`` (ddof 1) are over members' calibrated rewards (N,);
-    ``member_scores`` (N, M) are raw. ``variance`` of a single member is null."""
+    """``mean`` and ``variance`` (ddof 1) are over the calibrated rewards (N,) of the members that
+    scored; ``member_scores`` (N, M) are raw, and null where a member did not. ``variance`` of a
+    single member is null. ``degraded``: whether any reward is without some members."""
 
     ensemble: str
     revision: str
     aggregate: Aggregate
     coefficient: float
+    degraded: bool
     rewards: list[float | None]
     mean: list[float | None]
     variance: list[float | None]
     members: list[MemberInfo]
-    member_scores: list[list[float] | None]
+    member_scores: list[list[float | None] | None]
     items: list[ItemResult]
     usage: Usage
+    centre: Centre | UnsetType = UNSET
 
 
 class ModelInfo(Struct, frozen=True):
-    """One entry of ``GET /models``; ``weights`` are a bundle's, by objective."""
+    """One entry of ``GET /models``; ``weights`` are a bundle's, by objective; ``centre`` and
+    ``min_members`` an ensemble's."""
 
     name: str
     kind: Literal["single", "warm", "plain", "ensemble", "objectives"]
@@ -152,6 +169,8 @@ class ModelInfo(Struct, frozen=True):
     dtype: str
     members: list[str]
     weights: dict[str, float] | UnsetType = UNSET
+    centre: str | UnsetType = UNSET
+    min_members: int | UnsetType = UNSET
 
 
 class ModelList(Struct, frozen=True):

@@ -24,6 +24,15 @@ class Member:
     submit: Submit
 
 
+@dataclass(frozen=True)
+class Trunk:
+    """The lowest ``shared`` of ``blocks``: held and computed once for all of ``members``."""
+
+    shared: int
+    blocks: int
+    members: tuple[str, ...]
+
+
 class Engine(Protocol):
     """Computes raw scores of token ids. Sees no text and no HTTP."""
 
@@ -40,6 +49,10 @@ class Engine(Protocol):
     @property
     def ready(self) -> bool:
         """Whether work is computed now, not only queued."""
+
+    @property
+    def trunks(self) -> Sequence[Trunk]:
+        """What members share, once they are open."""
 
     async def open(self, models: Mapping[str, Path]) -> dict[str, Member]:
         """The members by name, once their probes got the stored scores. Raises CheckpointError."""

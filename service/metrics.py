@@ -113,6 +113,10 @@ class Metrics:
             "plaudit_ensemble_std", "Disagreement: std of members' rewards", ["ensemble"],
             buckets=tuple(i / 10 for i in range(1, 31)), registry=r,
         )  # fmt: skip
+        self.degraded = Counter(
+            "plaudit_ensemble_degraded_total", "Rewards of an ensemble without a member, by the "
+            "type of its error", ["ensemble", "member", "type"], registry=r,
+        )  # fmt: skip
         self.build_info = Gauge(
             "plaudit_build_info", "The version, as a label", ["version"], registry=r
         )

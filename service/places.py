@@ -1,5 +1,6 @@
-"""From the S items of a request that were scored back to all N of them."""
+"""From the S items of a request that have a reward back to all N of them."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,16 +10,15 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 
 
 class Places:
-    """Where the S scored items stand among N; the others are null."""
+    """Where the S items stand among N; the others are null, and so is a NaN."""
 
     def __init__(self, places: Sequence[int], count: int):
         self._places, self._count = places, count
 
-    def floats(self, values: Array | None) -> list[float | None]:
+    def floats(self, values: Array) -> list[float | None]:
         found: list[float | None] = [None] * self._count
-        if values is not None:
-            for place, value in zip(self._places, values.tolist(), strict=True):
-                found[place] = value
+        for place, value in zip(self._places, values.tolist(), strict=True):
+            found[place] = none_if_nan(value)
         return found
 
     def rows(self, values: Array) -> list[list[float] | None]:
@@ -26,3 +26,7 @@ class Places:
         for place, row in zip(self._places, values.tolist(), strict=True):
             found[place] = row
         return found
+
+
+def none_if_nan(value: float) -> float | None:
+    return None if math.isnan(value) else value

@@ -7,33 +7,22 @@ from typing import TypeVar
 
 import msgspec
 import yaml
+from msgspec import UNSET
 
-from plaudit import joint_file
-from plaudit.checkpoint import CheckpointError, sha256
+from plaudit import joint_file, strict_yaml
 from plaudit.ensemble import EnsembleFile
 from plaudit.objectives import ObjectivesFile
-from plaudit.wire import Aggregate, ModelInfo
+from plaudit.wire import ModelInfo
 from service.bundle import Bundle
+from service.ensemble import Ensemble, together
 from service.member import Engine, Member
 from service.metrics import Metrics
 from service.problems import Failure, quote
 from service.settings import Settings, SettingsError
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Ensemble:
-    """Members scored together and how their rewards become one."""
-
-    name: str
-    members: tuple[Member, ...]
-    aggregate: Aggregate
-    coefficient: float
-
-    @property
-    def revision(self) -> str:
-        return sha256(*(member.revision.encode() for member in self.members))
+# The name of what --ensemble makes, as of the file that plaudit ensemble writes.
+TOGETHER = "ensemble"
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -52,6 +41,7 @@ class Sources:
     models: dict[str, Path] = field(default_factory=dict)
     ensembles: dict[str, EnsembleFile] = field(default_factory=dict)
     bundles: dict[str, ObjectivesFile] = field(default_factory=dict)
+    together: bool = False  # whether all models are one ensemble
 
     def add_model(self, name: str, path: Path) -> None:
         if self.models.setdefault(name, path).resolve() != path.resolve():
@@ -71,13 +61,36 @@ class Sources:
     def add_file(self, path: Path) -> None:
         """An ensemble or a bundle, whose members are loaded under the last part of their path."""
         entry = joint_file.read(path)
-        for member in entry.members:
-            self.add_model(Path(member).name, path.parent / member)
-        names = [Path(member).name for member in entry.members]
+        names = [Path(model).name for model in entry.models]
+        for name, model in zip(names, entry.models, strict=True):
+            self.add_model(name, path.parent / model)
         if isinstance(entry, EnsembleFile):
-            self.add_ensemble(path.stem, msgspec.structs.replace(entry, members=names))
+            self.add_ensemble(path.stem, entry.with_models(names))
         else:
-            self.add_bundle(path.stem, entry.with_members(names))
+            self.add_bundle(path.stem, entry.with_models(names))
+
+    def add_config(self, path: Path) -> None:
+        config = read_config(path)
+        for name, directory in config.models.items():
+            self.add_model(name, path.parent / directory)
+        for name, entry in config.ensembles.items():
+            self.add_ensemble(name, entry)
+        for name, bundle in config.bundles.items():
+            self.add_bundle(name, bundle)
+
+    def put_together(self) -> None:
+        """All models as one ensemble. SettingsError where that is not what they could be."""
+        if self.ensembles or self.bundles:
+            named = ", ".join(sorted([*self.ensembles, *self.bundles]))
+            raise SettingsError(
+                f"--ensemble is of checkpoint directories, and {named} has its own file: "
+                "leave out the file or --ensemble"
+            )
+        if len(self.models) < 2:
+            raise SettingsError(
+                "--ensemble is of several checkpoints: name another, or leave it out"
+            )
+        self.together = True
 
 
 def sources(settings: Settings) -> Sources:
@@ -92,14 +105,10 @@ def sources(settings: Settings) -> Sources:
             raise SettingsError(
                 f"{path}: neither a checkpoint directory nor an ensemble or objectives file"
             )
+    if settings.ensemble:
+        found.put_together()
     if settings.config is not None:
-        config = read_config(settings.config)
-        for name, directory in config.models.items():
-            found.add_model(name, settings.config.parent / directory)
-        for name, entry in config.ensembles.items():
-            found.add_ensemble(name, entry)
-        for name, bundle in config.bundles.items():
-            found.add_bundle(name, bundle)
+        found.add_config(settings.config)
     if not found.models:
         raise SettingsError(f"{settings.config} names no model: add one under models")
     both = sorted((found.models.keys() | found.ensembles.keys()) & found.bundles.keys())
@@ -112,7 +121,7 @@ def sources(settings: Settings) -> Sources:
 
 def read_config(path: Path) -> Config:
     try:
-        return msgspec.convert(yaml.safe_load(path.read_text()), Config)
+        return msgspec.convert(strict_yaml.load(path.read_text()), Config)
     except (msgspec.ValidationError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: {error}") from None
     except FileNotFoundError:
@@ -128,6 +137,8 @@ class Registry:
         self.ensembles = {
             name: self._ensemble(name, entry) for name, entry in wanted.ensembles.items()
         }
+        if wanted.together:
+            self.ensembles[TOGETHER] = together(TOGETHER, [*members.values()])
         self.bundles = {name: self._bundle(name, entry) for name, entry in wanted.bundles.items()}
 
     @classmethod
@@ -145,17 +156,13 @@ class Registry:
         return registry
 
     def _ensemble(self, name: str, entry: EnsembleFile) -> Ensemble:
-        members = self._named(f"ensemble {name}", entry.members)
-        bare = [m.name for m in members if m.manifest.calibration.kind == "none"]
-        if bare and len(members) > 1:
-            raise CheckpointError(
-                f"ensemble {name}: {bare} not calibrated, so the variance would measure scales; "
-                "make full checkpoints of them first"
-            )
-        return Ensemble(name, members, entry.aggregate, entry.coefficient)
+        owner = f"ensemble {name}"
+        members = self._named(owner, entry.members)
+        centre = None if entry.centre is None else self._named(owner, [entry.centre])[0]
+        return Ensemble(name, members, entry.aggregate, entry.coefficient, entry.fewest, centre)
 
     def _bundle(self, name: str, entry: ObjectivesFile) -> Bundle:
-        members = self._named(f"objectives {name}", entry.members)
+        members = self._named(f"objectives {name}", entry.models)
         return Bundle(name, dict(zip(entry.objectives, members, strict=True)), entry.weights)
 
     def _named(self, owner: str, names: Sequence[str]) -> tuple[Member, ...]:
@@ -184,8 +191,10 @@ class Registry:
         for joint in self.ensembles.values():
             yield ModelInfo(
                 joint.name, "ensemble", joint.revision,
-                min(member.manifest.max_tokens for member in joint.members),
+                min(model.manifest.max_tokens for model in joint.models),
                 self.engine.dtype, [member.name for member in joint.members],
+                centre=UNSET if joint.centre is None else joint.centre.name,
+                min_members=joint.min_members,
             )  # fmt: skip
         for bundle in self.bundles.values():
             members = bundle.members.values()

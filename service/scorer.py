@@ -6,13 +6,14 @@ Letters: N items of a request, S of them scored, M members.
 """
 
 import asyncio
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import numpy as np
+from msgspec import UNSET
 
-from plaudit import aggregate
 from plaudit.objectives import weighted_sum
 from plaudit.wire import (
     EnsembleRequest,
@@ -20,20 +21,21 @@ from plaudit.wire import (
     Item,
     ItemError,
     ItemResult,
-    MemberInfo,
     ScoreRequest,
     ScoreResponse,
     Truncation,
     Usage,
 )
+from service import ensemble_answer
 from service.admission import Admission, within
 from service.bundle import Bundle
 from service.fair_queue import Caller
 from service.items import Encoded, Seen, count_tokens, encode, items_of
+from service.joint_results import calibrate, joint_results, raw_scores
 from service.member import Member
 from service.member_scores import MemberScores, Outcome, Scored
 from service.metrics import Metrics
-from service.places import Array, Places
+from service.places import Places
 from service.problems import Failure
 from service.registry import Registry
 from service.repeats import Repeats, digests, under
@@ -89,16 +91,17 @@ class Scorer:
             bundle = bundle.weighed(request.weights)
         members = [*bundle.members.values()]
         seen, outcomes = await self._outcomes(members, request, caller, seconds)
-        raw, places = scored_rows(outcomes)
-        rewards = calibrate(raw, members, [seen[0][place] for place in places])
-        at = Places(places, len(outcomes[0]))
-        sums = at.floats(weighted_sum(rewards, [*bundle.weights.values()]))
-        summed = ensemble_results(seen, outcomes, sums)
+        raw = raw_scores(outcomes)
+        rewards = calibrate(raw, members, seen)
+        places = np.flatnonzero(~np.isnan(raw).any(axis=1)).tolist()
+        at = Places(places, len(raw))
+        sums = at.floats(weighted_sum(rewards[places], [*bundle.weights.values()]))
+        summed = joint_results(seen, outcomes, sums)
         return ScoreResponse(
             model=bundle.name,
             revision=bundle.revision,
             rewards=sums,
-            items=[*map(bundle.result, summed, at.rows(rewards), at.rows(raw))],
+            items=[*map(bundle.result, summed, at.rows(rewards[places]), at.rows(raw[places]))],
             usage=usage(seen, outcomes),
             weights=bundle.weights,
         )
@@ -106,33 +109,22 @@ class Scorer:
     async def ensemble_score(
         self, request: EnsembleRequest, caller: Caller, seconds: float
     ) -> EnsembleResponse:
-        """Answer ``POST /ensemble_score``. An item that one member cannot score has no reward."""
-        ensemble = self.registry.ensemble(request.ensemble)
-        members = ensemble.members
-        seen, outcomes = await self._outcomes(members, request, caller, seconds)
-        raw, places = scored_rows(outcomes)
-        rewards = calibrate(raw, members, [seen[0][place] for place in places])
-        kind = request.aggregate or ensemble.aggregate
-        coefficient = ensemble.coefficient if request.coefficient is None else request.coefficient
-        variance = aggregate.variance(rewards)
-        if variance is not None:
-            for std in np.sqrt(variance):
-                self._metrics.ensemble_std.labels(ensemble.name).observe(std)
-        combined = aggregate.aggregate(rewards, kind, coefficient)
-        at = Places(places, len(outcomes[0]))
-        return EnsembleResponse(
-            ensemble=ensemble.name,
-            revision=ensemble.revision,
-            aggregate=kind,
-            coefficient=coefficient,
-            rewards=at.floats(combined),
-            mean=at.floats(aggregate.mean(rewards)),
-            variance=at.floats(variance),
-            members=[MemberInfo(m.name, m.revision) for m in members],
-            member_scores=at.rows(raw),
-            items=ensemble_results(seen, outcomes, at.floats(combined)),
-            usage=usage(seen, outcomes),
-        )
+        """Answer ``POST /ensemble_score``. An item that too few members can score has no reward."""
+        own = self.registry.ensemble(request.ensemble)
+        ensemble = own.asked(request.aggregate, request.coefficient)
+        seen, outcomes = await self._outcomes(ensemble.models, request, caller, seconds)
+        answer = ensemble_answer.answer(ensemble, seen, outcomes, usage(seen, outcomes))
+        self._count(answer)
+        return answer
+
+    def _count(self, answer: EnsembleResponse) -> None:
+        for variance in answer.variance:
+            if variance is not None:
+                self._metrics.ensemble_std.labels(answer.ensemble).observe(math.sqrt(variance))
+        for item in answer.items:
+            if item.failed is not UNSET:
+                for member, error in item.failed.items():
+                    self._metrics.degraded.labels(answer.ensemble, member, error.type).inc()
 
     def _items(self, request: ScoreRequest | EnsembleRequest) -> list[Item]:
         items = items_of(request.items, request.groups)
@@ -211,29 +203,6 @@ def fill(known: Sequence[T | None], missing: Sequence[int], found: Sequence[U]) 
     return whole
 
 
-def scored_rows(outcomes: Sequence[Sequence[Outcome]]) -> tuple[Array, list[int]]:
-    """Raw scores (S, M) of the items that every member scored, and their places."""
-    rows, places = [], []
-    for place, row in enumerate(zip(*outcomes, strict=True)):
-        scores = [outcome.score for outcome in row if isinstance(outcome, Scored)]
-        if len(scores) == len(outcomes):
-            rows.append(scores)
-            places.append(place)
-    return np.array(rows, np.float64).reshape(len(rows), len(outcomes)), places
-
-
-def calibrate(raw: Array, members: Sequence[Member], seen: Sequence[Seen | ItemError]) -> Array:
-    """Raw scores (S, M) of S items to rewards (S, M), each member by its own calibration."""
-    found = np.empty_like(raw)
-    lengths = [one.characters for one in seen if isinstance(one, Seen)]
-    for j, member in enumerate(members):
-        reward = member.manifest.calibration.reward
-        found[:, j] = [
-            reward(score, length) for score, length in zip(raw[:, j].tolist(), lengths, strict=True)
-        ]
-    return found
-
-
 def score_result(member: Member, seen: Seen | ItemError, outcome: Outcome) -> ItemResult:
     if isinstance(seen, ItemError):
         return ItemResult(error=seen)
@@ -246,33 +215,6 @@ def score_result(member: Member, seen: Seen | ItemError, outcome: Outcome) -> It
         truncated=seen.truncated,
         cached=outcome.cached,
     )
-
-
-def ensemble_results(
-    seen: Sequence[Sequence[Seen | ItemError]],
-    outcomes: Sequence[Sequence[Outcome]],
-    rewards: Sequence[float | None],
-) -> list[ItemResult]:
-    """Items of an ensemble's or a bundle's answer; tokens are the first member's, the cut the
-    largest of any member."""
-    results = []
-    columns = zip(zip(*seen, strict=True), zip(*outcomes, strict=True), rewards, strict=True)
-    for ones, row, reward in columns:
-        errors = [outcome for outcome in row if isinstance(outcome, ItemError)]
-        known = [one for one in ones if isinstance(one, Seen)]
-        if errors or reward is None:
-            results.append(ItemResult(error=errors[0]))
-            continue
-        cached = all(isinstance(outcome, Scored) and outcome.cached for outcome in row)
-        results.append(
-            ItemResult(
-                reward=reward,
-                tokens=known[0].tokens,
-                truncated=max(one.truncated for one in known),
-                cached=cached,
-            )
-        )
-    return results
 
 
 def usage(

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 
 import uvicorn
 import uvloop
+from msgspec import UNSET
 
 from plaudit.checkpoint import CheckpointError
+from plaudit.wire import ModelInfo
 from service import logs
 from service.app import create_app
 from service.engines.choice import engine_of
@@ -82,18 +84,34 @@ def banner(settings: Settings, registry: Registry) -> str:
     url = f"http://{settings.host}:{settings.port}"
     cache = "memory and Redis" if settings.redis_url else "memory"
     lines = [f"Plaudit at {url} (docs at {url}/docs)"]
-    lines += [
-        f"  {info.kind:10} {info.name}  {info.revision[:19]}  {info.max_tokens} tokens, "
-        f"{info.dtype}"
-        for info in registry.infos()
-    ]
+    for info in registry.infos():
+        lines.append(
+            f"  {info.kind:10} {info.name}  {info.revision[:19]}  {info.max_tokens} tokens, "
+            f"{info.dtype}{of_what(info)}"
+        )
+    for trunk in registry.engine.trunks:
+        lines.append(
+            f"  {'shared':10} {trunk.shared} of {trunk.blocks} blocks, computed once for "
+            f"{', '.join(trunk.members)}"
+        )
     lines.append(f"  cache: {cache}; API key: {'required' if settings.keys() else 'none needed'}")
     lines.append(curl(settings, registry, url))
     return "\n".join(lines)
 
 
+def of_what(info: ModelInfo) -> str:
+    """The members of an ensemble or a bundle."""
+    if not info.members:
+        return ""
+    centre = "" if info.centre is UNSET else f" around {info.centre}"
+    return f", of {', '.join(info.members)}{centre}"
+
+
 def curl(settings: Settings, registry: Registry, url: str) -> str:
     item = {"prompt": "How do I boil an egg?", "response": "Eight minutes in boiling water."}
-    body = json.dumps({"model": next(iter(registry.members)), "items": [item]})
+    route, named = "score", {"model": next(iter(registry.members))}
+    if settings.ensemble:
+        route, named = "ensemble_score", {"ensemble": next(iter(registry.ensembles))}
+    body = json.dumps({**named, "items": [item]})
     key = " -H 'Authorization: Bearer KEY'" if settings.keys() else ""
-    return f"  curl -s {url}/score{key} -d '{body}'"
+    return f"  curl -s {url}/{route}{key} -d '{body}'"

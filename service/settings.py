@@ -39,6 +39,11 @@ class Settings(BaseSettings):
         "a name is the last path part",
     )
     config: Path | None = Field(None, description="YAML file naming models, ensembles and bundles")
+    ensemble: bool = Field(
+        False,
+        description="one ensemble of the checkpoints named; an average of exactly the others is "
+        "its centre",
+    )
 
     host: str = Field("127.0.0.1", description="address to bind; any but loopback needs a key")
     port: int = Field(8000, ge=0, le=65535, description="port to bind")
@@ -137,6 +142,11 @@ def check(settings: Settings) -> None:
     if not settings.models and settings.config is None:
         raise SettingsError("nothing to serve: plaudit serve RUN_DIRECTORY, or --config FILE")
     check_redis_url(settings)
+    if settings.ensemble and settings.config is not None:
+        raise SettingsError(
+            "--ensemble is of the checkpoints named, and --config declares its own ensembles: "
+            "leave one of them out"
+        )
     if settings.engine == "torch" and settings.tensor_parallel > 1:
         raise SettingsError("--tensor-parallel is vLLM's: add --engine vllm, or leave it out")
     if settings.engine == "vllm" and settings.deterministic:

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TypeVar
 
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from plaudit.client.answers import Answer, decode
 from plaudit.client.batches import Batch
 from plaudit.client.errors import ItemsFailed, RevisionChanged, UnexpectedAnswer
 from plaudit.wire import (
     Aggregate,
+    Centre,
     EnsembleResponse,
     ItemResult,
     MemberInfo,
@@ -52,17 +53,21 @@ class Scores(_Rewards):
 class EnsembleScores(_Rewards):
     """``rewards`` (N,), aggregated; None, never 0.0, where ``items`` has an error.
 
-    ``mean`` and ``variance`` (N,) are over members' calibrated rewards, ddof 1; the variance of a
-    single member is None. ``member_scores`` (N, M) are raw: their scales differ.
+    ``mean`` and ``variance`` (N,) are over the calibrated rewards of the members that scored, ddof
+    1; the variance of a single member is None. ``member_scores`` (N, M) are raw: their scales
+    differ. ``degraded``: whether any reward is without some members; its item's ``failed`` says
+    which. ``centre``: what stands in the place of the mean, if the ensemble has one.
     """
 
     ensemble: str
     aggregate: Aggregate
     coefficient: float
+    degraded: bool
     mean: list[float | None]
     variance: list[float | None]
     members: list[MemberInfo]
-    member_scores: list[list[float] | None]
+    member_scores: list[list[float | None] | None]
+    centre: Centre | None
 
 
 def read_scores(answers: Sequence[Answer], batches: Sequence[Batch]) -> Scores:
@@ -110,10 +115,27 @@ def merge_ensemble(answers: Sequence[EnsembleResponse], sizes: Sequence[int]) ->
         ensemble=first.ensemble,
         aggregate=first.aggregate,
         coefficient=first.coefficient,
+        degraded=any(answer.degraded for answer in answers),
         mean=_joined(answer.mean for answer in answers),
         variance=_joined(answer.variance for answer in answers),
         members=first.members,
         member_scores=_joined(answer.member_scores for answer in answers),
+        centre=_centre([answer.centre for answer in answers], sizes),
+    )
+
+
+def _centre(parts: Sequence[Centre | UnsetType], sizes: Sequence[int]) -> Centre | None:
+    """Joined; equal revisions of the ensemble have equal centres, or none."""
+    found = [part for part in parts if part is not UNSET]
+    if not found:
+        return None
+    for part, size in zip(found, sizes, strict=True):
+        _check_lengths(size, part.scores, part.rewards)
+    return Centre(
+        name=found[0].name,
+        revision=found[0].revision,
+        scores=_joined(part.scores for part in found),
+        rewards=_joined(part.rewards for part in found),
     )
 
 

@@ -14,7 +14,7 @@ from plaudit.prefix_cache import PrefixCache
 from plaudit.reward_model import RewardModel, pick_device
 from service.batcher import Batcher
 from service.fair_queue import Caller
-from service.member import Member, Submit
+from service.member import Member, Submit, Trunk
 from service.metrics import Metrics
 from service.settings import Settings
 from service.work import Work
@@ -32,6 +32,7 @@ class TorchEngine:
         self._settings, self._metrics = settings, metrics
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
         self._batchers: list[Batcher] = []
+        self.trunks: list[Trunk] = []
         megabytes = settings.prefix_cache_megabytes
         self._prefixes = PrefixCache(round(megabytes * 2**20)) if megabytes else None
         self.dtype = pick_dtype(settings)
@@ -44,8 +45,11 @@ class TorchEngine:
     async def open(self, models: Mapping[str, Path]) -> dict[str, Member]:
         loop = asyncio.get_running_loop()
         loaded, joints = await loop.run_in_executor(self._thread, self._load_all, models)
+        names = {id(model): name for name, model in loaded.items()}
         submit: dict[int, Submit] = {}
         for joint in joints:
+            if joint.shared_blocks:
+                self.trunks.append(trunk_of(joint, names))
             batcher = self._batcher(joint)
             self._batchers.append(batcher)
             for position, model in enumerate(joint.members):
@@ -101,6 +105,12 @@ class TorchEngine:
         for batcher in self._batchers:
             await batcher.close()
         self._thread.shutdown(wait=True, cancel_futures=True)
+
+
+def trunk_of(joint: JointModel, names: Mapping[int, str]) -> Trunk:
+    """Of several joined models; ``names`` by their identity."""
+    members = tuple(names[id(model)] for model in joint.members)
+    return Trunk(joint.shared_blocks, joint.blocks, members)
 
 
 def submit_to(batcher: Batcher, member: int, ids: Sequence[int], caller: Caller) -> Work:

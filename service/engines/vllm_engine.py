@@ -40,6 +40,7 @@ class VllmEngine:
     """One core for each member; they share the device's memory in equal parts."""
 
     name = "vllm"
+    trunks = ()  # each core computes its own member
 
     def __init__(self, settings: Settings, metrics: Metrics):
         self._settings, self._metrics = settings, metrics

@@ -68,6 +68,7 @@ def ensemble(body: Json) -> Json:
         "ensemble": body.get("ensemble", "default"),
         "aggregate": body.get("aggregate", "mean"),
         "coefficient": body.get("coefficient", 0.5),
+        "degraded": False,
         "mean": rewards,
         "variance": [None if r is None else 0.25 for r in rewards],
         "members": [{"name": "a", "revision": "sha256:a"}, {"name": "b", "revision": "sha256:b"}],

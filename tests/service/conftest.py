@@ -12,11 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import msgspec
 import pytest
 import redis
+import torch
 import uvicorn
 from fastapi import FastAPI
+from transformers import AutoModelForSequenceClassification
 
+from plaudit import checkpoint
+from plaudit.calibration import Calibration
+from plaudit.checkpoint import Member
 from service.app import create_app
 from service.engines.torch_engine import TorchEngine
 from service.metrics import Metrics
@@ -58,6 +64,62 @@ def serve(metrics: Metrics) -> Serve:
 def ensemble_file(tmp_path: Path, members: list[Path]) -> Path:
     path = tmp_path / "ens.yaml"
     path.write_text(f"members: {[str(m) for m in members]}\n")
+    return path
+
+
+@pytest.fixture
+def average(make_complete: Callable[..., Path]) -> Callable[[Path, list[Path]], Path]:
+    """``average(directory, of)``: the mean of weights as a full checkpoint (WARM), with
+    a calibration of its own."""
+
+    def make(directory: Path, of: list[Path], **changes: object) -> Path:
+        models = [AutoModelForSequenceClassification.from_pretrained(one) for one in of]
+        states = [model.state_dict() for model in models]
+        mean = {
+            name: torch.stack([state[name].double() for state in states]).mean(0).float()
+            for name in states[0]
+        }
+        shutil.copytree(of[0], directory)
+        (directory / "reward.json").unlink()
+        models[0].load_state_dict(mean)
+        models[0].save_pretrained(directory)
+        parts = tuple(Member(str(one), checkpoint.read(one)[1], 1 / len(of)) for one in of)
+        own = Calibration("standardise", mean=0.25, std=1.5)
+        return make_complete(directory, kind="warm", members=parts, calibration=own, **changes)
+
+    return make
+
+
+@pytest.fixture
+def copy_with() -> Callable[..., Path]:
+    """``copy_with(source, directory, max_tokens=100)``: a checkpoint with another manifest, without
+    probes, which might not fit it any more."""
+
+    def make(source: Path, directory: Path, **changes: object) -> Path:
+        shutil.copytree(source, directory)
+        manifest, _ = checkpoint.read(source)
+        checkpoint.write(directory, msgspec.structs.replace(manifest, probes=(), **changes))
+        return directory
+
+    return make
+
+
+@pytest.fixture
+def leaky_file(
+    tmp_path: Path,
+    members: list[Path],
+    average: Callable[..., Path],
+    copy_with: Callable[..., Path],
+) -> Path:
+    """``leaky.yaml``: members of which one, ``short``, takes 150 tokens and may be missing, around
+    an average that takes 200."""
+    copy_with(members[2], tmp_path / "short", max_tokens=150)
+    average(tmp_path / "warm", members, max_tokens=200)
+    path = tmp_path / "leaky.yaml"
+    path.write_text(
+        f"members: [short, {members[0]}, {members[1]}]\n"
+        "min_members: 2\naggregate: uwo\ncentre: warm\n"
+    )
     return path
 
 

@@ -64,7 +64,8 @@ METRICS = {
     "plaudit_admission_rejections_total", "plaudit_batch_fill_ratio", "plaudit_batch_items",
     "plaudit_batch_tokens", "plaudit_build_info", "plaudit_cache_breaker_state",
     "plaudit_cache_lookups_total", "plaudit_cache_op_duration_seconds",
-    "plaudit_deadline_expired_total", "plaudit_ensemble_std", "plaudit_errors_total",
+    "plaudit_deadline_expired_total", "plaudit_ensemble_degraded_total", "plaudit_ensemble_std",
+    "plaudit_errors_total",
     "plaudit_http_request_duration_seconds", "plaudit_http_requests_total", "plaudit_model_info",
     "plaudit_nonfinite_total", "plaudit_padding_waste_ratio", "plaudit_queue_items",
     "plaudit_queue_oldest_age_seconds", "plaudit_queue_tokens", "plaudit_score",
@@ -109,17 +110,25 @@ async def test_hostile_paths_do_not_grow_the_metrics(serve, tiny_checkpoint):
     assert after == before
 
 
-async def test_the_published_schema_describes_real_bodies(serve, ensemble_file):
-    items = [{"prompt": "a", "response": "b"}, {"prompt": "a", "response": ""}]
-    async with serve(models=[ensemble_file]) as client:
+async def test_the_published_schema_describes_real_bodies(serve, leaky_file):
+    items = [{"prompt": "a", "response": text} for text in ("b", "", "c" * 140)]
+    async with serve(models=[leaky_file]) as client:
         schema = (await client.get("/openapi.json")).json()
         answer = (await client.post("/ensemble_score", json={"items": items})).json()
+        models = (await client.get("/models")).json()
         problem = (await client.post("/score", json={"items": 5})).json()
     for name, body in (
         ("EnsembleRequest", {"items": items}),
         ("EnsembleResponse", answer),
+        ("ModelList", models),
         ("Problem", problem),
     ):
         jsonschema.validate(body, {**schema, "$ref": f"#/components/schemas/{name}"})
+    assert answer["items"][2]["degraded"]
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(
+            {name: value for name, value in answer.items() if name != "degraded"},
+            {**schema, "$ref": "#/components/schemas/EnsembleResponse"},
+        )
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({"colour": 1}, {**schema, "$ref": "#/components/schemas/ScoreRequest"})

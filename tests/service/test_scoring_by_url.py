@@ -23,7 +23,9 @@ def alike(served: list[dict[str, Any]], local: list[dict[str, Any]]) -> None:
         assert one["reward"] == pytest.approx(other["reward"], abs=1e-5)
         assert one.get("score") == pytest.approx(other.get("score"), abs=1e-5)
         assert one.get("member_scores") == pytest.approx(other.get("member_scores"), abs=1e-5)
+        assert one.get("centre_score") == pytest.approx(other.get("centre_score"), abs=1e-5)
         assert one.get("error") == other.get("error")
+        assert one.get("failed") == other.get("failed")
 
 
 def test_a_served_model_scores_as_its_checkpoint(
@@ -53,6 +55,26 @@ def test_a_served_ensemble_scores_as_its_file(
             run(url, pairs_file, tmp_path / "served.jsonl", "--model", "other")
     figures = [json.loads((tmp_path / f"{n}.json").read_text()) for n in ("local", "served")]
     assert figures[0]["scorer"]["revision"] == figures[1]["scorer"]["revision"]
+
+
+def test_a_served_ensemble_around_its_average_scores_as_its_file_without_a_member_too(
+    listen: Any, tmp_path: Path, leaky_file: Path, pairs_file: Path
+):
+    rows = [json.loads(line) for line in pairs_file.read_text().splitlines()]
+    rows[3]["rejected"] = "x" * 120  # over the limit of one member
+    rows[4]["rejected"] = "x" * 250  # and over that of the centre too
+    pairs_file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    local = run(leaky_file, pairs_file, tmp_path / "local.jsonl")
+    with listen(models=[str(leaky_file)]) as url:
+        served = run(url, pairs_file, tmp_path / "served.jsonl", "--model", "leaky")
+    alike(served, local)
+    assert served[7]["member_scores"][0] is None
+    assert served[7]["failed"].keys() == {"short"}
+    assert served[7]["reward"] is not None
+    assert served[9]["error"]["detail"].endswith("the limit is 200")  # the centre's own
+    figures = [json.loads((tmp_path / f"{n}.json").read_text()) for n in ("local", "served")]
+    assert figures[0]["scorer"]["revision"] == figures[1]["scorer"]["revision"]
+    assert figures[0]["degraded"] == figures[1]["degraded"] == 1
 
 
 def test_a_served_bundle_scores_as_its_file(
