@@ -7,6 +7,7 @@ large model gains by it.
 Letters: N responses, F hashed features, H hidden units, P pairs.
 """
 
+import copy
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -49,13 +50,18 @@ class Texts:
             for pair in pairs
         ]
         prompts = ["\n".join(content for _, content in turns) for turns, _ in place]
-        words, asked = (
-            HashingVectorizer(n_features=count, ngram_range=ngrams, alternate_sign=False)
-            for count, ngrams in ((RESPONSE_FEATURES, (1, 2)), (PROMPT_FEATURES, (1, 1)))
-        )
-        responses = words.transform([response for _, response in place])
-        features = hstack([responses, asked.transform(prompts)], "csr", np.float32)
-        return cls(features, np.array([len(text) for _, text in place]), np.array(places))
+        responses = [response for _, response in place]
+        lengths = np.array([len(response) for response in responses])
+        return cls(features_of(prompts, responses), lengths, np.array(places))
+
+
+def features_of(prompts: Sequence[str], responses: Sequence[str]) -> csr_matrix:
+    """Features (N, F) of N responses, each with its prompt."""
+    words, asked = (
+        HashingVectorizer(n_features=count, ngram_range=ngrams, alternate_sign=False)
+        for count, ngrams in ((RESPONSE_FEATURES, (1, 2)), (PROMPT_FEATURES, (1, 1)))
+    )
+    return hstack([words.transform(responses), asked.transform(prompts)], "csr", np.float32)
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,7 @@ class BagOfWords(nn.Module):
 
     def __init__(self, features: int, generator: torch.Generator, dropout: float = 0.0):
         super().__init__()
-        self._dropout = dropout
+        self.dropout = dropout
         weight = torch.randn(features, HIDDEN, generator=generator) * 0.1
         self.words = nn.EmbeddingBag.from_pretrained(weight, freeze=False, mode="sum", sparse=True)
         self.bias = nn.Parameter(torch.zeros(HIDDEN))
@@ -95,7 +101,7 @@ class BagOfWords(nn.Module):
         )
         hidden: Tensor = self.words(indices.long(), starts.long(), per_sample_weights=values)
         return nn.functional.dropout(
-            torch.relu(hidden + self.bias), self._dropout, training=self.training
+            torch.relu(hidden + self.bias), self.dropout, training=self.training
         )
 
 
@@ -141,10 +147,20 @@ def pair_loss(scores: Tensor, judged: Judged) -> Tensor:
     return losses.mean_over_prompts(costs, judged.prompt)
 
 
-def adagrad(weights: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+def adagrad(weights: Iterable[nn.Parameter], lr: float = LEARNING_RATE) -> torch.optim.Optimizer:
     # Said aloud, or Adagrad warns of it.
     torch.sparse.check_sparse_tensor_invariants.disable()  # type: ignore[no-untyped-call]
-    return torch.optim.Adagrad(weights, LEARNING_RATE)
+    return torch.optim.Adagrad(weights, lr)
+
+
+def step_through(
+    model: BagOfWords, optimiser: torch.optim.Optimizer, epoch: Iterable[Batch]
+) -> None:
+    for batch in epoch:
+        optimiser.zero_grad()
+        loss = pair_loss(model(batch.rows), batch.judged)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
 
 
 def train(
@@ -156,11 +172,7 @@ def train(
     model = BagOfWords(texts.features.shape[1], generator)
     optimiser = adagrad(model.parameters())
     for _ in range(epochs):
-        for batch in batches(texts, labels, elements, generator):
-            optimiser.zero_grad()
-            loss = pair_loss(model(batch.rows), batch.judged)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
+        step_through(model, optimiser, batches(texts, labels, elements, generator))
         yield model
 
 
@@ -173,9 +185,18 @@ def train_on_pairs(
 
 
 @torch.no_grad()
-def scores_of(model: BagOfWords, texts: Texts) -> Array:
-    """Scores (N,) of all responses."""
-    found: Array = model(texts.features).numpy().astype(np.float64)
+def averaged(models: Sequence[BagOfWords]) -> BagOfWords:
+    """WARM: the uniform mean of the weights (arXiv:2401.12187)."""
+    found = copy.deepcopy(models[0])
+    for weight, *others in zip(*(model.parameters() for model in (found, *models)), strict=True):
+        weight.copy_(torch.stack(others).mean(dim=0))
+    return found
+
+
+@torch.no_grad()
+def scores_of(model: BagOfWords, features: csr_matrix) -> Array:
+    """Scores (N,) of responses by their features (N, F)."""
+    found: Array = model(features).numpy().astype(np.float64)
     return found
 
 

@@ -11,9 +11,12 @@ from training.experiments import (
     kcenter,
     kwise,
     length,
+    lmc,
     meta,
     objectives,
+    overoptimise,
     strength,
+    warm,
 )
 from training.experiments.result import Result
 
@@ -22,9 +25,12 @@ EXPERIMENTS: dict[str, Callable[[Path, bool], Result]] = {
     "kcenter": kcenter.run,
     "kwise": kwise.run,
     "length": length.run,
+    "lmc": lmc.run,
     "meta": meta.run,
     "objectives": objectives.run,
+    "overoptimise": overoptimise.run,
     "strength": strength.run,
+    "warm": warm.run,
 }
 
 

@@ -33,7 +33,7 @@ from training.experiments.bag_of_words import BagOfWords, Labels, Texts
 from training.experiments.datasets import rmb_pairs
 from training.experiments.result import Result, interval, table
 from training.measure import Array
-from training.settings import ContrastiveSettings
+from training.method_settings import ContrastiveSettings
 
 PLAIN = "pairs alone"
 TERMS = {

@@ -1,12 +1,14 @@
 """The data of the experiments: files of ``--data``, each as a source with its digest checked."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 from training.data.jsonlines import DataError
 from training.data.shapes import Pair, Shape
-from training.data.sources import Loaded, Source, load
+from training.data.sources import Loaded, Source, load, rows_of_file
 from training.data.splits import unit_digest
+from training.evaluate.gold import GoldList, gold_lists
 
 
 def rmb_pairs(data: Path, share: float = 1.0) -> list[Pair]:
@@ -28,3 +30,26 @@ def load_file(data: Path, name: str, shape: Shape) -> Loaded:
     file = f"{name}.jsonl.gz"
     digests = {entry["file"]: entry["sha256"] for entry in json.loads(manifest.read_text())}
     return load(Source(name=name, path=data / file, shape=shape, sha256=digests[file]))
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A list of AlpacaEval with the model that gave each response."""
+
+    graded: GoldList
+    models: list[str]
+
+
+def alpacaeval_lists(data: Path, share: float = 1.0) -> list[Answered]:
+    """Of a share of the prompts."""
+    loaded = load_file(data, "alpacaeval_lists", "win_probabilities")
+    _, rows = rows_of_file(loaded.source)
+    models = {
+        line: [response["generator"] for response in row["responses"]] for line, row in rows if row
+    }
+    return [
+        # The reference is the group's first response.
+        Answered(one, [models[one.line][place - 1] for place in one.places])
+        for one in gold_lists(loaded)
+        if unit_digest(one.first_turn, salt="share") < share
+    ]

@@ -25,7 +25,7 @@ from training.evaluate.accuracy import Estimate, accuracies, differences
 from training.experiments import bag_of_words
 from training.experiments.bag_of_words import Labels, Texts
 from training.experiments.datasets import rmb_pairs
-from training.experiments.result import Result, interval, table
+from training.experiments.result import Result, cell, interval, table
 from training.measure import Array
 from training.selection.embedding import TEXTS
 from training.selection.k_center import cover_radius, k_center
@@ -182,7 +182,7 @@ def _figures(one: Arm, prompts: list[str]) -> list[str]:
     return [
         *(f"{np.mean(radii):.3f}" for radii in one.radius.values()),
         f"{np.mean(one.longer):.2f}",
-        f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]",
+        cell(estimate),
     ]
 
 

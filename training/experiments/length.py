@@ -45,7 +45,7 @@ from training.length_bias.odin import LengthHead
 from training.length_bias.product_of_experts import LengthExpert
 from training.length_bias.word_limits import with_limits
 from training.measure import Array
-from training.settings import Odin
+from training.method_settings import Odin
 
 SPLIT = Split(validation=0.15, test=0.3)
 EPOCHS = 2
@@ -222,7 +222,7 @@ def loss_beside(
 
 
 def scores(model: BagOfWords, judged: Judged) -> Array:
-    return bag_of_words.scores_of(model, judged.texts)
+    return bag_of_words.scores_of(model, judged.texts.features)
 
 
 @torch.no_grad()

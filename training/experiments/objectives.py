@@ -25,7 +25,7 @@ from training.experiments import bag_of_words
 from training.experiments.bag_of_words import BagOfWords, Labels, Texts
 from training.experiments.datasets import read
 from training.experiments.pareto import draw
-from training.experiments.result import Result, interval, table
+from training.experiments.result import Result, cell, interval, table
 from training.measure import Array
 
 HELPFUL, HARMLESS = "helpful", "harmless"
@@ -238,12 +238,12 @@ def _claims(found: Outcome, axes: dict[str, Axis], quick: bool) -> dict[str, boo
 def _sweep(axes: dict[str, Axis]) -> str:
     header = ["w", *(f"{name} pairs" for name in OBJECTIVES)]
     rows = [
-        [f"{weight:.2f}", *(_cell(axes[name].accuracy[ALIKE][place]) for name in OBJECTIVES),
+        [f"{weight:.2f}", *(cell(axes[name].accuracy[ALIKE][place]) for name in OBJECTIVES),
          *(interval(axes[name].steps[place - 1]) if place else "" for name in OBJECTIVES)]
         for place, weight in enumerate(WEIGHTS)
     ]  # fmt: skip
     rows += [
-        [arm, *(_cell(axes[name].accuracy[arm][0]) for name in OBJECTIVES), "", ""]
+        [arm, *(cell(axes[name].accuracy[arm][0]) for name in OBJECTIVES), "", ""]
         for arm in (BOTH, LENGTH_ONLY)
     ]
     known = table([*header, *(f"step, {name}" for name in OBJECTIVES)], rows)
@@ -254,7 +254,7 @@ def _sweep(axes: dict[str, Axis]) -> str:
 def _raw(axes: dict[str, Axis]) -> str:
     header = ["w", *(f"normalised, {name}" for name in OBJECTIVES)]
     rows = [
-        [f"{weight:.2f}", *(_cell(axes[name].accuracy[UNLIKE][place]) for name in OBJECTIVES),
+        [f"{weight:.2f}", *(cell(axes[name].accuracy[UNLIKE][place]) for name in OBJECTIVES),
          *(interval(axes[name].raw_less_normalised[place]) for name in OBJECTIVES)]
         for place, weight in enumerate(WEIGHTS)
     ]  # fmt: skip
@@ -269,7 +269,3 @@ def _scales(found: Outcome) -> str:
         rows.append([bundle, *means, f"{sum(map(bool, flagged))} of {len(flagged)}"])
     known = table(["members", *(f"std, {name}" for name in OBJECTIVES), "flagged"], rows)
     return f"{known}\n{UNLIKE}: {found.flagged(UNLIKE)[0] or 'not flagged'}\n"
-
-
-def _cell(found: Estimate) -> str:
-    return f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"

@@ -33,6 +33,11 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
+def cell(estimate: Estimate) -> str:
+    """95 %, as :func:`interval`."""
+    return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
+
+
 def interval(estimate: Estimate) -> str:
     """95 %, over test prompts: another draw of the models is not in it."""
     return f"{estimate.value:+.3f} [{estimate.low:+.3f}, {estimate.high:+.3f}]"
