@@ -37,10 +37,10 @@ MEMBERS = [MemberSettings(seed=1, lr=3e-3), MemberSettings(seed=2, lr=2e-3, drop
 
 @pytest.fixture(scope="module")
 def longer(configure):
-    """``longer(out)``: two members of 30 steps, a state every 6, with one head and one trunk."""
+    """``longer(out)``: two members of 50 steps, a state every 6, with one head and one trunk."""
 
     def plan(out: Path, **changes: object) -> EnsemblePlan:
-        shared = {"epochs": 6, "save_steps": 6, "train_layers": 2, "members": MEMBERS}
+        shared = {"epochs": 10, "save_steps": 6, "train_layers": 2, "members": MEMBERS}
         shared |= {"probe": LinearProbe(l2=1), "trunk_cache": out.with_name("trunk")}
         found = configure(out, EnsemblePlan, **(shared | changes))
         assert isinstance(found, EnsemblePlan)
