@@ -55,6 +55,7 @@ async def serve(settings: Settings) -> None:
         access_log=False,
         http="httptools",
         server_header=False,
+        proxy_headers=False,  # a trusted network is the socket's, not what a header says
         timeout_graceful_shutdown=DRAIN_SECONDS,
     )
     await uvicorn.Server(config).serve()
