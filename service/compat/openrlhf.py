@@ -5,6 +5,7 @@ which may be empty, and before 0.6 only ``query``.
 """
 
 import math
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from msgspec import UNSET, Struct
@@ -24,8 +25,8 @@ class GetReward(Struct, frozen=True):
     ``prompts`` (N,) or none: how each begins; ``labels`` are not needed to score."""
 
     query: list[str] | str
-    prompts: list[object] = []
-    labels: list[object] = []
+    prompts: list[Any] = []
+    labels: list[Any] = []
 
 
 class Rewards(Struct, frozen=True):
@@ -58,8 +59,9 @@ def items_of(body: GetReward) -> list[Item]:
 
 
 def response_of(query: str, prompt: object) -> str | None:
-    told = isinstance(prompt, str) and prompt and query.startswith(prompt)
-    return query.removeprefix(str(prompt)) if told else None
+    if isinstance(prompt, str) and prompt and query.startswith(prompt):
+        return query.removeprefix(prompt)
+    return None
 
 
 def rewards_of(scored: Scored) -> Rewards:
@@ -93,4 +95,4 @@ def refuse(failure: Failure) -> tuple[int, object]:
     return failure.status, {"error": failure.detail, "type": failure.kind}
 
 
-PEER = Peer("openrlhf", (Route(PATH, "scoring", refuse),), add)
+PEER = Peer("openrlhf", (Route(PATH, "scoring", refuse, GetReward),), add)

@@ -6,10 +6,12 @@ answer ``"$reward 0"`` stands for the number that the server's own routes give t
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
 import httpx2
+import jsonschema
 import pytest
 
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.json"))
@@ -38,6 +40,24 @@ def filled(template: Any, numbers: dict[str, list[Any]]) -> Any:
         name, index = template[1:].split()
         return pytest.approx(numbers[name][int(index)], rel=1e-6)
     return template
+
+
+async def test_the_published_schema_describes_their_bodies(serve, tiny_checkpoint):
+    async with serve(models=[tiny_checkpoint]) as client:
+        schema = (await client.get("/openapi.json")).json()
+    described = 0
+    for path in GOLDEN:
+        golden = json.loads(path.read_text())
+        route = golden["path"].partition("?")[0]
+        route = re.sub("/models/[^/]+/", "/models/{model}/", route)
+        asked = schema["paths"].get(route, {}).get("post", {}).get("requestBody")
+        if asked is not None:
+            body = asked["content"]["application/json"]["schema"]
+            jsonschema.validate(golden["body"], {**schema, **body})
+            with pytest.raises(jsonschema.ValidationError):
+                jsonschema.validate({"colour": 1}, {**schema, **body})
+            described += 1
+    assert described >= 14
 
 
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
