@@ -5,6 +5,7 @@ Text becomes ids here and nowhere else; queue, cache, batcher and engines see on
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,16 @@ class TokenSequence:
 
     ids: list[int]
     truncated: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What a tokenizer adds to a text by itself: ``<s>`` and nothing, ``[CLS]`` and ``[SEP]``; and
+    ``end``, the token that it has for the end of a text or a turn, empty if none."""
+
+    before: str
+    after: str
+    end: str = ""
 
 
 class Encoder:
@@ -78,6 +89,15 @@ class Encoder:
         if not ids:
             raise ConversationError("empty", "the text has no tokens")
         return ids
+
+    @cached_property
+    def around(self) -> Around:
+        """The special tokens that this tokenizer puts around a text unless told not to."""
+        encoded = self.tokenizer("a", return_special_tokens_mask=True)
+        tokens = self.tokenizer.convert_ids_to_tokens(encoded.input_ids)
+        own = [i for i, special in enumerate(encoded.special_tokens_mask) if not special]
+        before, after = "".join(tokens[: own[0]]), "".join(tokens[own[-1] + 1 :])
+        return Around(before, after, self.tokenizer.eos_token or "")
 
     def check_ids(self, ids: Sequence[int]) -> list[int]:
         """Ids given by the caller, unchanged, if each is in the vocabulary."""

@@ -33,6 +33,10 @@ class Bundle:
             )
 
     @property
+    def models(self) -> tuple[Member, ...]:
+        return tuple(self.members.values())
+
+    @property
     def revision(self) -> str:
         return objectives.revision(
             {name: member.revision for name, member in self.members.items()}, self.weights

@@ -117,6 +117,11 @@ class Metrics:
             "plaudit_ensemble_degraded_total", "Rewards of an ensemble without a member, by the "
             "type of its error", ["ensemble", "member", "type"], registry=r,
         )  # fmt: skip
+        self.compat_filled = Counter(
+            "plaudit_compat_filled_total", "Numbers given to other servers' clients in the place "
+            "of an item's error, by policy (null, floor) and type of the error",
+            ["peer", "policy", "type"], registry=r,
+        )  # fmt: skip
         self.build_info = Gauge(
             "plaudit_build_info", "The version, as a label", ["version"], registry=r
         )

@@ -22,6 +22,9 @@ KINDS = {
     "unauthenticated": Kind(
         401, "A key is needed", "send Authorization: Bearer KEY with a key of the server"
     ),
+    "unscorable": Kind(
+        422, "An item has no reward", "mend the item, or let --compat-on-error stand in for it"
+    ),
     "unknown-model": Kind(404, "No such model is loaded", "GET /models lists the names"),
     "not-found": Kind(404, "No such route", "see /docs for the routes"),
     "method-not-allowed": Kind(405, "The route has other methods", "see /docs for the methods"),
@@ -34,6 +37,9 @@ KINDS = {
     ),
     "deadline": Kind(
         504, "Not done within the deadline", "retry, or allow more time", retryable=True
+    ),
+    "engine-fault": Kind(
+        503, "The forward of an item failed", "retry after the time in Retry-After", retryable=True
     ),
     "internal": Kind(500, "The server failed", "see the server's log for this instance"),
 }

@@ -21,6 +21,7 @@ from service.problems import Failure, quote
 from service.settings import Settings, SettingsError
 
 T = TypeVar("T")
+Loaded = Member | Bundle | Ensemble
 # The name of what --ensemble makes, as of the file that plaudit ensemble writes.
 TOGETHER = "ensemble"
 
@@ -116,7 +117,16 @@ def sources(settings: Settings) -> Sources:
         raise SettingsError(
             f"a bundle and a model or an ensemble are both named {both}; rename a file or an entry"
         )
+    check_compat_model(settings.compat_model, found)
     return found
+
+
+def check_compat_model(name: str | None, found: Sources) -> None:
+    loaded = found.models.keys() | found.ensembles.keys() | found.bundles.keys()
+    if found.together:
+        loaded |= {TOGETHER}
+    if name is not None and name not in loaded:
+        raise SettingsError(f"--compat-model {name}: name one of {sorted(loaded)}")
 
 
 def read_config(path: Path) -> Config:
@@ -180,6 +190,21 @@ class Registry:
 
     def ensemble(self, name: str | None) -> Ensemble:
         return _pick(self.ensembles, name, "ensemble")
+
+    def named(self, name: str) -> Loaded:
+        """The model, bundle or ensemble of that name, a model before an ensemble. Failure
+        "unknown-model"."""
+        loaded: dict[str, Loaded] = {**self.ensembles, **self.members, **self.bundles}
+        return _pick(loaded, name, "model")
+
+    def has(self, name: str) -> bool:
+        return any(name in loaded for loaded in (self.members, self.ensembles, self.bundles))
+
+    def wholes(self) -> list[str]:
+        """Names of what is loaded for itself, not only as a part of an ensemble or a bundle."""
+        joint: list[Bundle | Ensemble] = [*self.ensembles.values(), *self.bundles.values()]
+        parts = {model.name for one in joint for model in one.models}
+        return [name for name in self.members if name not in parts] + [one.name for one in joint]
 
     def infos(self) -> Iterator[ModelInfo]:
         for member in self.members.values():

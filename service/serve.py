@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import uvicorn
 import uvloop
+from fastapi import FastAPI
 from msgspec import UNSET
 
 from plaudit.checkpoint import CheckpointError
@@ -47,17 +48,22 @@ async def serve(settings: Settings) -> None:
     warn_of_scales(registry)
     app = create_app(settings, registry, metrics)
     print(banner(settings, registry), file=sys.stderr, flush=True)
-    config = uvicorn.Config(
+    await uvicorn.Server(listener(app, settings.host, settings.port)).serve()
+
+
+def listener(app: FastAPI, host: str, port: int) -> uvicorn.Config:
+    """How the application is served over HTTP."""
+    return uvicorn.Config(
         app,
-        host=settings.host,
-        port=settings.port,
+        host=host,
+        port=port,
         log_config=None,
         access_log=False,
         http="httptools",
         server_header=False,
+        proxy_headers=False,  # a trusted network is the socket's, not what a header says
         timeout_graceful_shutdown=DRAIN_SECONDS,
     )
-    await uvicorn.Server(config).serve()
 
 
 async def load_registry(settings: Settings, metrics: Metrics) -> Registry:
@@ -95,8 +101,17 @@ def banner(settings: Settings, registry: Registry) -> str:
             f"{', '.join(trunk.members)}"
         )
     lines.append(f"  cache: {cache}; API key: {'required' if settings.keys() else 'none needed'}")
+    lines.append(f"  trainers' own routes: {of_the_trainers(settings, registry)}")
     lines.append(curl(settings, registry, url))
     return "\n".join(lines)
+
+
+def of_the_trainers(settings: Settings, registry: Registry) -> str:
+    """What a route of another server's format scores with where that names no model."""
+    whole = registry.wholes() if settings.compat_model is None else [settings.compat_model]
+    if len(whole) == 1:
+        return whole[0]
+    return f"one of {', '.join(whole)}, by --compat-model; see docs/compat.md"
 
 
 def of_what(info: ModelInfo) -> str:

@@ -12,6 +12,9 @@ from pydantic_settings import BaseSettings, CliApp, CliPositionalArg, SettingsCo
 from pydantic_settings import SettingsError as UnreadableSource
 from redis.asyncio.connection import parse_url
 
+from service.compat import on_error
+from service.entrance import networks
+
 PREFIX = "PLAUDIT_"
 Dtype = Literal["auto", "float32", "bfloat16"]
 
@@ -49,6 +52,21 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535, description="port to bind")
     api_keys: SecretStr | None = Field(None, description="accepted keys, comma separated")
     api_keys_file: Path | None = Field(None, description="file of accepted keys, one a line")
+
+    trusted_networks: str = Field(
+        "", description="networks that score without a key, comma separated: 10.0.0.0/8,fd00::/8"
+    )
+
+    compat_model: str | None = Field(
+        None, description="of other servers' routes that name no model; else the only one loaded"
+    )
+    compat_truncation: Literal["error", "left", "right"] = Field(
+        "error", description="what such routes do with an item that is too long"
+    )
+    compat_on_error: str = Field(
+        "fail", description="what such routes give for an item that has no reward: fail, null or "
+        "floor:NUMBER, and for single formats: fail,slime=null,openrlhf=floor:-5"
+    )  # fmt: skip
 
     engine: Literal["torch", "vllm"] = Field(
         "torch", description="what computes; vllm needs plaudit[vllm]"
@@ -142,6 +160,7 @@ def check(settings: Settings) -> None:
     if not settings.models and settings.config is None:
         raise SettingsError("nothing to serve: plaudit serve RUN_DIRECTORY, or --config FILE")
     check_redis_url(settings)
+    check_texts(settings)
     if settings.ensemble and settings.config is not None:
         raise SettingsError(
             "--ensemble is of the checkpoints named, and --config declares its own ensembles: "
@@ -156,6 +175,20 @@ def check(settings: Settings) -> None:
             f"--host {settings.host} is open to the network and no key is set: "
             f"export {PREFIX}API_KEYS=$(openssl rand -hex 24)"
         )
+
+
+def check_texts(settings: Settings) -> None:
+    """Settings that are read further where they are used."""
+    try:
+        networks(settings.trusted_networks)
+    except ValueError as error:
+        raise SettingsError(
+            f"--trusted-networks: {error}: name networks as 10.0.0.0/8,fd00::/8"
+        ) from None
+    try:
+        on_error.read(settings.compat_on_error)
+    except ValueError as error:
+        raise SettingsError(f"--compat-on-error: {error}") from None
 
 
 def check_redis_url(settings: Settings) -> None:

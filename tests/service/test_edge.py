@@ -64,6 +64,7 @@ METRICS = {
     "plaudit_admission_rejections_total", "plaudit_batch_fill_ratio", "plaudit_batch_items",
     "plaudit_batch_tokens", "plaudit_build_info", "plaudit_cache_breaker_state",
     "plaudit_cache_lookups_total", "plaudit_cache_op_duration_seconds",
+    "plaudit_compat_filled_total",
     "plaudit_deadline_expired_total", "plaudit_ensemble_degraded_total", "plaudit_ensemble_std",
     "plaudit_errors_total",
     "plaudit_http_request_duration_seconds", "plaudit_http_requests_total", "plaudit_model_info",

@@ -1,0 +1,1 @@
+"""Other servers' wire formats: one file for each peer, over the same scorer."""

@@ -1,0 +1,206 @@
+"""From a peer's items to the numbers it gets: choice of the model, one BOS, scores, failures.
+
+Letters: N items of a request, M members of an ensemble.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+import msgspec
+from fastapi import Request, Response
+
+from plaudit.wire import (
+    EnsembleRequest,
+    EnsembleResponse,
+    Item,
+    ItemError,
+    ItemResult,
+    ScoreRequest,
+    ScoreResponse,
+    Truncation,
+)
+from service.bodies import Bodies
+from service.compat import on_error
+from service.compat.on_error import PeerName
+from service.compat.special_tokens import Bos, with_one_bos
+from service.ensemble import Ensemble
+from service.fair_queue import Caller
+from service.hardening import deadline_seconds, priority, unless_gone
+from service.member import Member
+from service.metrics import Metrics
+from service.problems import Failure
+from service.registry import Loaded, Registry
+from service.scorer import Scorer
+from service.settings import Settings
+
+T = TypeVar("T")
+# What goes out. RL trainers read rewards: calibrated, and of an ensemble aggregated, as in the
+# ``rewards`` of /score. Users of inference servers expect what those give, the raw score.
+NUMBER: dict[PeerName, Literal["reward", "score"]] = {
+    "openrlhf": "reward",
+    "slime": "reward",
+    "triton": "reward",
+    "vllm": "score",
+    "sglang": "score",
+    "tei": "score",
+    "cohere": "score",
+}
+RETRY_AFTER_SECONDS = 5
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A peer's request in our words. ``model`` and ``truncation`` are None where it does not say;
+    ``special_tokens``: whether texts get those that the tokenizer adds by itself."""
+
+    peer: PeerName
+    items: list[Item]
+    model: str | None = None
+    truncation: Truncation | None = None
+    special_tokens: bool = False
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What the peer gets: ``numbers`` (N,), null only where ``--compat-on-error`` says null.
+
+    ``items`` (N,) have the errors that were filled in for. ``response`` is the scorer's own.
+    """
+
+    numbers: list[float | None]
+    items: list[ItemResult]
+    bos: Bos
+    response: ScoreResponse | EnsembleResponse
+
+    @property
+    def model(self) -> str:
+        one = self.response
+        return one.ensemble if isinstance(one, EnsembleResponse) else one.model
+
+    @property
+    def filled(self) -> list[bool]:
+        """(N,): whether the number stands in the place of an error."""
+        return [error_of(item) is not None for item in self.items]
+
+    def headers(self) -> dict[str, str]:
+        """What formats have no room for."""
+        found = {"x-plaudit-revision": self.response.revision}
+        if self.bos.kept or self.bos.stripped:
+            found["x-plaudit-bos"] = str(self.bos)
+        if any(self.filled):
+            found["x-plaudit-filled"] = str(self.filled.count(True))
+        return found
+
+
+class Exchange:
+    """Takes a peer's items through the scorer, as the settings want it for that peer."""
+
+    def __init__(self, scorer: Scorer, bodies: Bodies, settings: Settings, metrics: Metrics):
+        self._scorer, self.bodies, self._metrics = scorer, bodies, metrics
+        self._model, self._truncation = settings.compat_model, settings.compat_truncation
+        self._on_error = on_error.read(settings.compat_on_error)
+        self._deadline_seconds, self.max_items = settings.deadline_seconds, settings.max_items
+
+    @property
+    def registry(self) -> Registry:
+        return self._scorer.registry
+
+    async def score(self, request: Request, asked: Asked) -> Scored:
+        """The numbers for ``asked``; the body of ``request`` must have been read. A Failure where
+        the policy of the peer is ``fail`` and an item has an error."""
+        seconds = deadline_seconds(request.headers, self._deadline_seconds)
+        caller = Caller(priority(request.headers))
+        loaded = self.chosen(asked.model)
+        models = [loaded] if isinstance(loaded, Member) else loaded.models
+        tokenizers = [model.encoder.around for model in models]
+        items, bos = with_one_bos(asked.items, tokenizers, asked.special_tokens)
+        truncation = asked.truncation or self._truncation
+        scores = self._scores(loaded, items, truncation, caller, seconds)
+        response = await unless_gone(request, scores)
+        request.state.log = {
+            "items": len(response.items),
+            "tokens": response.usage.tokens,
+            "cached": response.usage.cached,
+            "failed": response.rewards.count(None),
+        }
+        numbers = self._filled(asked.peer, response.items)
+        return Scored(numbers, response.items, bos, response)
+
+    def answer(self, body: object, scored: Scored) -> Response:
+        """``body`` as JSON, beside what its format has no room for."""
+        with self._metrics.stage("encode"):
+            encoded = msgspec.json.encode(body)
+        return Response(encoded, headers=scored.headers(), media_type="application/json")
+
+    def chosen(self, name: str | None) -> Loaded:
+        """The loaded thing of that name; without one ``--compat-model``, or the only thing that is
+        no part of another. Failure "unknown-model"."""
+        name = self._model if name is None else name
+        if name is not None:
+            return self.registry.named(name)
+        whole = self.registry.wholes()
+        if len(whole) != 1:
+            raise Failure(
+                "unknown-model",
+                f"this route names no model, and {len(whole)} are loaded: {whole}; start the "
+                "server with --compat-model",
+            )
+        return self.registry.named(whole[0])
+
+    async def _scores(
+        self,
+        loaded: Loaded,
+        items: list[Item],
+        truncation: Truncation,
+        caller: Caller,
+        seconds: float,
+    ) -> ScoreResponse | EnsembleResponse:
+        if isinstance(loaded, Ensemble):
+            together = EnsembleRequest(loaded.name, items, truncation=truncation)
+            return await self._scorer.ensemble_score(together, caller, seconds)
+        alone = ScoreRequest(loaded.name, items, truncation=truncation)
+        return await self._scorer.score(alone, caller, seconds)
+
+    def _filled(self, peer: PeerName, items: Sequence[ItemResult]) -> list[float | None]:
+        """(N,) the peer's numbers, by its policy where an item has an error."""
+        numbers = numbers_of(items, NUMBER[peer])
+        policy = self._on_error[peer]
+        errors = [error_of(item) for item in items]
+        if policy.kind == "fail":
+            refuse_errors(errors)
+            return numbers
+        for error in errors:
+            if error is not None:
+                self._metrics.compat_filled.labels(peer, policy.kind, error.type).inc()
+        both = zip(numbers, errors, strict=True)
+        return [number if error is None else policy.floor for number, error in both]
+
+
+def numbers_of(
+    items: Sequence[ItemResult], wanted: Literal["reward", "score"]
+) -> list[float | None]:
+    """(N,) rewards or raw scores. Ensembles and bundles have no one raw score: their reward."""
+    found: list[float | None] = []
+    for item in items:
+        number = item.score if wanted == "score" else item.reward
+        number = item.reward if number is msgspec.UNSET else number
+        found.append(None if number is msgspec.UNSET else number)
+    return found
+
+
+def error_of(item: ItemResult) -> ItemError | None:
+    return None if item.error is msgspec.UNSET else item.error
+
+
+def refuse_errors(errors: Sequence[ItemError | None]) -> None:
+    """Failure for the first error that a retry would meet again, else for the first of all."""
+    failed = [(i, error) for i, error in enumerate(errors) if error is not None]
+    if not failed:
+        return
+    lasting = [one for one in failed if one[1].type != "engine-fault"]
+    place, error = (lasting or failed)[0]
+    detail = f"item {place}: {error.type}: {error.detail}"
+    if not lasting:
+        raise Failure("engine-fault", detail, RETRY_AFTER_SECONDS)
+    raise Failure("unscorable", detail)

@@ -1,0 +1,56 @@
+"""The declared routes: which one a path is of, who may use it, how it says that it failed."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from starlette.routing import compile_path
+
+from service.problems import Failure
+
+# Of everybody; of those whose network is trusted too; of keys only.
+Use = Literal["open", "scoring", "keyed"]
+# A failure's status and body in the words of another server's protocol.
+Refuse = Callable[[Failure], tuple[int, object]]
+
+
+@dataclass(frozen=True)
+class Route:
+    """``path`` may have places for names, such as ``/v2/models/{model}/infer``. ``refuse`` and
+    a key in the path are for routes of other servers' protocols, and so is ``asks``: the struct
+    of a body, for the published schema."""
+
+    path: str
+    use: Use
+    refuse: Refuse | None = None
+    asks: type | None = None
+
+    @property
+    def of_a_peer(self) -> bool:
+        return self.refuse is not None
+
+
+UNKNOWN = Route("unknown", "keyed")
+OWN = (
+    *(Route(path, "open") for path in ("/livez", "/readyz", "/metrics", "/openapi.json", "/docs")),
+    Route("/score", "scoring"),
+    Route("/ensemble_score", "scoring"),
+    Route("/models", "keyed"),
+)
+
+
+class Routes:
+    """Finds the declared route of a path. Labels and log lines have its ``path``, from a closed
+    set, and never what a caller wrote."""
+
+    def __init__(self, routes: Sequence[Route]):
+        self._exact = {route.path: route for route in routes if "{" not in route.path}
+        named = [route for route in routes if "{" in route.path]
+        self._patterns = [(compile_path(route.path)[0], route) for route in named]
+
+    def of(self, path: str) -> Route:
+        exact = self._exact.get(path)
+        if exact is not None:
+            return exact
+        matching = (route for pattern, route in self._patterns if pattern.match(path))
+        return next(matching, UNKNOWN)
