@@ -179,7 +179,7 @@ class ModelList(Struct, frozen=True):
     models: list[ModelInfo]
 
 
-class Problem(Struct, frozen=True):
+class Problem(Struct, frozen=True, omit_defaults=True):
     """RFC 9457 problem+json. ``remedy`` says what mends it. ``revision`` is that of the loaded
     model, where the request was for another."""
 
@@ -190,4 +190,4 @@ class Problem(Struct, frozen=True):
     remedy: str
     retryable: bool
     instance: str
-    revision: str | UnsetType = UNSET
+    revision: str | None = None

@@ -3,8 +3,6 @@
 import re
 from dataclasses import dataclass
 
-from msgspec import UNSET
-
 from plaudit.wire import Problem
 
 DOCS = "https://github.com/plaudit/plaudit/blob/main/docs/problems.md"
@@ -82,5 +80,5 @@ def problem(failure: Failure, instance: str) -> Problem:
         remedy=kind.remedy,
         retryable=kind.retryable,
         instance=instance,
-        revision=UNSET if failure.revision is None else failure.revision,
+        revision=failure.revision,
     )

@@ -6,7 +6,6 @@ from http import HTTPStatus
 from typing import TypeVar
 
 import msgspec
-from msgspec import UNSET
 
 from plaudit.client.errors import ProblemError, RevisionChanged, UnexpectedAnswer
 from plaudit.client.retry import RETRIED_STATUSES, asked_pause
@@ -56,7 +55,7 @@ def raise_for_status(answer: Answer, date: float) -> None:
         problem = msgspec.json.decode(answer.body, type=Problem)
     except msgspec.DecodeError:
         problem = foreign_problem(answer)
-    if answer.status == 409 and problem.revision is not UNSET:
+    if answer.status == 409 and problem.revision is not None:
         raise RevisionChanged([problem.revision], answer.pinned)
     raise ProblemError(problem, answer.status, asked_pause(answer.headers, date))
 

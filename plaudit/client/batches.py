@@ -73,7 +73,7 @@ def split_items(items: Iterable[ItemLike], budget: Budget, route: Route) -> list
     Raises ValueError, with the position, for what is not an item.
     """
     whole = [_converted(given, Item, "response", n) for n, given in enumerate(items)]
-    pieces = [_Piece(item, range(n, n + 1), _item_tokens(item)) for n, item in enumerate(whole)]
+    pieces = [_Piece(item, range(n, n + 1), estimated_tokens(item)) for n, item in enumerate(whole)]
     return [
         Batch(places, replicas, items=[piece.value for piece in part])
         for replicas, places, part in _packed(pieces, budget, route)
@@ -156,7 +156,7 @@ def prompt_of(value: Item | Group) -> object:
     return [Message("user", value.prompt)] if isinstance(value.prompt, str) else value.prompt
 
 
-def _item_tokens(item: Item) -> int:
+def estimated_tokens(item: Item) -> int:
     messages = sum(map(_message_tokens, item.messages or ()))
     prompt = 0 if item.prompt is None else _prompt_tokens(item.prompt)
     response = 0 if item.response is None else _text_tokens(item.response) + TOKENS_PER_MESSAGE
