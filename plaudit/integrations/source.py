@@ -126,6 +126,7 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 # Retries end with the time, not with a count: a restart costs waiting, and not the run.
 PATIENCE = sys.maxsize
+ASYNC_CLIENTS: dict[Source, AsyncRewardClient] = {}
 
 
 @cache
@@ -140,16 +141,24 @@ def client_of(source: Source) -> RewardClient:
     )
 
 
-@cache
 def async_client_of(source: Source) -> AsyncRewardClient:
-    return AsyncRewardClient(
-        source.url,
-        source.api_key,
-        model=source.model,
-        revision=source.revision,
-        timeout_seconds=source.timeout_seconds,
-        max_retries=PATIENCE,
-    )
+    if source not in ASYNC_CLIENTS:
+        ASYNC_CLIENTS[source] = AsyncRewardClient(
+            source.url,
+            source.api_key,
+            model=source.model,
+            revision=source.revision,
+            timeout_seconds=source.timeout_seconds,
+            max_retries=PATIENCE,
+        )
+    return ASYNC_CLIENTS[source]
+
+
+async def close_async() -> None:
+    """Close the connections of the running loop, which else end with the process. For those who end
+    a loop and go on."""
+    for client in ASYNC_CLIENTS.values():
+        await client.close()
 
 
 def ask(source: Source, items: Sequence[ItemLike]) -> Scores | EnsembleScores:

@@ -1,5 +1,7 @@
 """TRL's own GRPOTrainer, rewarded by a live service."""
 
+import asyncio
+import atexit
 import math
 import pickle
 from pathlib import Path
@@ -10,8 +12,10 @@ import torch
 from datasets import Dataset
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from trl import GRPOConfig, GRPOTrainer
+from trl.trainer.utils import shutdown_event_loop_in_daemon
 
 from plaudit import ItemsFailed, RewardClient
+from plaudit.integrations.source import close_async
 from plaudit.integrations.trl import AsyncReward, Reward
 from plaudit.integrations.wait_share import WaitShare
 from plaudit.testing import FakeServer
@@ -44,7 +48,17 @@ def run(
         processing_class=tokenizer,
     )
     trainer.train()
+    if trainer._has_async_funcs:
+        end(trainer)
     return trainer
+
+
+def end(trainer: GRPOTrainer) -> None:
+    """What TRL leaves to the end of the process, which it does not close."""
+    asyncio.run_coroutine_threadsafe(close_async(), trainer.async_loop).result()
+    atexit.unregister(shutdown_event_loop_in_daemon)
+    shutdown_event_loop_in_daemon(trainer.async_loop_thread, trainer.async_loop)
+    trainer.async_loop.close()
 
 
 @pytest.fixture
