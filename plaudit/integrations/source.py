@@ -6,6 +6,7 @@ mistyped one, PLAUDIT_API_KEY for PLAUDIT_API_KEYS, leaves it open. So the adapt
 of their own, which it passes over.
 """
 
+import atexit
 import difflib
 import os
 import sys
@@ -131,7 +132,8 @@ ASYNC_CLIENTS: dict[Source, AsyncRewardClient] = {}
 
 @cache
 def client_of(source: Source) -> RewardClient:
-    return RewardClient(
+    """One for all calls of a process with these options, closed at its end."""
+    client = RewardClient(
         source.url,
         source.api_key,
         model=source.model,
@@ -139,9 +141,12 @@ def client_of(source: Source) -> RewardClient:
         timeout_seconds=source.timeout_seconds,
         max_retries=PATIENCE,
     )
+    atexit.register(client.close)
+    return client
 
 
 def async_client_of(source: Source) -> AsyncRewardClient:
+    """As ``client_of``; its connections are those of the running loop."""
     if source not in ASYNC_CLIENTS:
         ASYNC_CLIENTS[source] = AsyncRewardClient(
             source.url,
