@@ -26,7 +26,8 @@ class Notion:
 NOTIONS: dict[Trainer, Notion] = {
     # None becomes NaN, which is left out of the group's mean and has advantage zero.
     "trl": Notion("none", none=True),
-    "swift": Notion("none", none=True),
+    # None becomes NaN here too, but then a sum that passes over NaN makes 0.0 of it.
+    "swift": Notion("raise", none=False),
     # A score goes into a tensor: None ends the run, and NaN spoils its whole group.
     "verl": Notion("raise", none=False),
     # None where slime.drop_failed then drops the group; elsewhere it would end the run unexplained.

@@ -6,7 +6,8 @@
     orms["plaudit"] = Reward
 
 ms-swift (4.6.0, ``rl_core/grpo_algorithm.py``) makes one of the class and calls it with a batch's
-completions and the rows' columns. It takes None for NaN, which is left out as in TRL.
+completions and the rows' columns. It takes None for NaN, but sums over functions by ``nansum``
+(``rl_core/advantage.py``), by which a completion without a reward would get 0.0.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +29,10 @@ class Reward:
         messages: Sequence[Sequence[Mapping[str, Any]]],
         **columns: object,
     ) -> list[float | None]:
-        """Of each conversation in ``messages``, which ends with its completion."""
+        """Of each conversation in ``messages``, which ends with its completion.
+
+        Raises ItemsFailed for one without a reward unless PLAUDIT_CLIENT_FAILED is a number.
+        """
         turns = [
             [{"role": turn["role"], "content": turn["content"]} for turn in conversation]
             for conversation in messages

@@ -13,7 +13,7 @@ def rule(item: Item) -> float | ItemError:
     return ItemError("too-long", "many") if turns[-1].content == "bad" else float(len(turns))
 
 
-def test_conversations_are_scored_whole_and_a_failure_is_none(
+def test_conversations_are_scored_whole_and_a_failure_is_never_summed_to_zero(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     answers = ["good", "bad"]
@@ -24,7 +24,11 @@ def test_conversations_are_scored_whole_and_a_failure_is_none(
     columns = {"trainer_state": None, "request_id": ["1", "2"], "is_truncated": [False, False]}
     with FakeServer(rule) as server:
         monkeypatch.setenv("PLAUDIT_CLIENT_URL", server.url)
-        assert Reward(args=None)(answers, messages=rows, **columns) == [2.0, None]
-        monkeypatch.setenv("PLAUDIT_CLIENT_FAILED", "raise")
+        assert Reward(args=None)(answers[:1], messages=rows[:1], **columns) == [2.0]
         with pytest.raises(ItemsFailed, match="too-long"):
             Reward(args=None)(answers, messages=rows, **columns)
+        monkeypatch.setenv("PLAUDIT_CLIENT_FAILED", "-3")
+        assert Reward(args=None)(answers, messages=rows, **columns) == [2.0, -3.0]
+        monkeypatch.setenv("PLAUDIT_CLIENT_FAILED", "none")
+        with pytest.raises(ValueError, match="swift has no reward None"):
+            Reward(args=None)
