@@ -56,12 +56,13 @@ class Group(Struct, frozen=True, forbid_unknown_fields=True):
 
 class ScoreRequest(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Body of ``POST /score``: ``items`` or ``groups``; ``weights`` by objective, of a bundle,
-    default to the bundle's own."""
+    default to the bundle's own. ``max_tokens`` of an item, where the model's limit is higher."""
 
     model: str | None = None
     items: list[Item] | None = None
     groups: list[Group] | None = None
     truncation: Truncation = "error"
+    max_tokens: Annotated[int, Meta(ge=1)] | None = None
     weights: dict[str, Annotated[float, Meta(ge=0, le=MAX_WEIGHT)]] | None = None
 
 
@@ -73,6 +74,7 @@ class EnsembleRequest(Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     items: list[Item] | None = None
     groups: list[Group] | None = None
     truncation: Truncation = "error"
+    max_tokens: Annotated[int, Meta(ge=1)] | None = None
     aggregate: Aggregate | None = None
     coefficient: Annotated[float, Meta(ge=0)] | None = None
 
