@@ -197,6 +197,9 @@ class Registry:
         loaded: dict[str, Loaded] = {**self.ensembles, **self.members, **self.bundles}
         return _pick(loaded, name, "model")
 
+    def has(self, name: str) -> bool:
+        return any(name in loaded for loaded in (self.members, self.ensembles, self.bundles))
+
     def wholes(self) -> list[str]:
         """Names of what is loaded for itself, not only as a part of an ensemble or a bundle."""
         joint: list[Bundle | Ensemble] = [*self.ensembles.values(), *self.bundles.values()]

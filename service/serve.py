@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import uvicorn
 import uvloop
+from fastapi import FastAPI
 from msgspec import UNSET
 
 from plaudit.checkpoint import CheckpointError
@@ -47,10 +48,15 @@ async def serve(settings: Settings) -> None:
     warn_of_scales(registry)
     app = create_app(settings, registry, metrics)
     print(banner(settings, registry), file=sys.stderr, flush=True)
-    config = uvicorn.Config(
+    await uvicorn.Server(listener(app, settings.host, settings.port)).serve()
+
+
+def listener(app: FastAPI, host: str, port: int) -> uvicorn.Config:
+    """How the application is served over HTTP."""
+    return uvicorn.Config(
         app,
-        host=settings.host,
-        port=settings.port,
+        host=host,
+        port=port,
         log_config=None,
         access_log=False,
         http="httptools",
@@ -58,7 +64,6 @@ async def serve(settings: Settings) -> None:
         proxy_headers=False,  # a trusted network is the socket's, not what a header says
         timeout_graceful_shutdown=DRAIN_SECONDS,
     )
-    await uvicorn.Server(config).serve()
 
 
 async def load_registry(settings: Settings, metrics: Metrics) -> Registry:

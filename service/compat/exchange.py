@@ -103,7 +103,7 @@ class Exchange:
         self._scorer, self.bodies, self._metrics = scorer, bodies, metrics
         self._model, self._truncation = settings.compat_model, settings.compat_truncation
         self._on_error = on_error.read(settings.compat_on_error)
-        self._deadline_seconds = settings.deadline_seconds
+        self._deadline_seconds, self.max_items = settings.deadline_seconds, settings.max_items
 
     @property
     def registry(self) -> Registry:

@@ -2,10 +2,10 @@
 
 from fastapi import FastAPI
 
-from service.compat import openrlhf
+from service.compat import openrlhf, slime, triton
 from service.compat.exchange import Exchange
 
-PEERS = (openrlhf.PEER,)
+PEERS = (openrlhf.PEER, slime.PEER, triton.PEER)
 ROUTES = tuple(route for peer in PEERS for route in peer.routes)
 
 

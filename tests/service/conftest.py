@@ -27,6 +27,7 @@ from service.app import create_app
 from service.engines.torch_engine import TorchEngine
 from service.metrics import Metrics
 from service.registry import Registry, sources
+from service.serve import listener
 from service.settings import Settings
 
 Serve = Callable[..., Any]
@@ -128,9 +129,7 @@ def listening(building: Coroutine[Any, Any, FastAPI]) -> Iterator[str]:
     """The application behind uvicorn on a free loopback port."""
     with ThreadPoolExecutor(1) as elsewhere:  # a test may have a loop running here
         app = elsewhere.submit(asyncio.run, building).result()
-    server = uvicorn.Server(
-        uvicorn.Config(app, port=0, log_config=None, loop="uvloop", http="httptools")
-    )
+    server = uvicorn.Server(listener(app, "127.0.0.1", 0))
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:

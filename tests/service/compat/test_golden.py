@@ -1,0 +1,56 @@
+"""Bodies as the peers' clients send them, answered over HTTP with the numbers of /score.
+
+A file of ``golden/`` has the path, the body, the same items in our own words, and the answer. In an
+answer ``"$reward 0"`` stands for the number that the server's own routes give to item 0.
+"""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.json"))
+
+
+def own_numbers(url: str, golden: dict[str, Any]) -> dict[str, list[Any]]:
+    """What /score, or of an ensemble /ensemble_score, says of the same items."""
+    route = "ensemble_score" if golden["served"] == "ensemble" else "score"
+    answer = httpx2.post(f"{url}/{route}", json={"items": golden["items"]}, timeout=30).json()
+    numbers = {"reward": answer["rewards"]}
+    for name in ("score", "tokens", "truncated"):
+        numbers[name] = [item.get(name) for item in answer["items"]]
+    numbers["logistic"] = [1 / (1 + math.exp(-reward)) for reward in answer["rewards"]]
+    for name in ("mean", "variance"):
+        numbers[name] = answer.get(name, [])
+    return numbers
+
+
+def filled(template: Any, numbers: dict[str, list[Any]]) -> Any:
+    """The template with numbers at the places of ``"$name index"``."""
+    if isinstance(template, dict):
+        return {name: filled(value, numbers) for name, value in template.items()}
+    if isinstance(template, list):
+        return [filled(value, numbers) for value in template]
+    if isinstance(template, str) and template.startswith("$"):
+        name, index = template[1:].split()
+        return pytest.approx(numbers[name][int(index)], rel=1e-6)
+    return template
+
+
+@pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
+def test_a_golden_body_is_answered_as_its_client_expects(
+    listen, path, tiny_checkpoint, ensemble_file, bos_checkpoint
+):
+    golden = json.loads(path.read_text())
+    served = {"single": tiny_checkpoint, "ensemble": ensemble_file, "bos": bos_checkpoint}
+    with listen(models=[served[golden["served"]]]) as url:
+        answer = httpx2.post(url + golden["path"], json=golden["body"], timeout=30)
+        numbers = own_numbers(url, golden)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.json() == filled(golden["answer"], numbers)
+    headers = {name: answer.headers.get(name) for name in golden.get("headers", {})}
+    assert headers == golden.get("headers", {})
