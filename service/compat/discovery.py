@@ -10,7 +10,7 @@ from plaudit.version import VERSION
 from plaudit.wire import ModelInfo
 from service.compat import openai_errors, tei
 from service.compat.exchange import Exchange
-from service.compat.label import LABEL
+from service.compat.peer import LABEL
 from service.problems import Failure
 from service.routes import Route
 

@@ -91,6 +91,9 @@ class Scored:
         found = {"x-plaudit-revision": self.response.revision}
         if self.bos.kept or self.bos.stripped:
             found["x-plaudit-bos"] = str(self.bos)
+        cut = sum(1 for item in self.items if item.truncated not in (0, msgspec.UNSET))
+        if cut:
+            found["x-plaudit-truncated"] = str(cut)
         if any(self.filled):
             found["x-plaudit-filled"] = str(self.filled.count(True))
         return found
@@ -101,7 +104,7 @@ class Exchange:
 
     def __init__(self, scorer: Scorer, bodies: Bodies, settings: Settings, metrics: Metrics):
         self._scorer, self.bodies, self._metrics = scorer, bodies, metrics
-        self._model, self._truncation = settings.compat_model, settings.compat_truncation
+        self._model, self.truncation = settings.compat_model, settings.compat_truncation
         self._on_error = on_error.read(settings.compat_on_error)
         self._deadline_seconds, self.max_items = settings.deadline_seconds, settings.max_items
 
@@ -117,7 +120,7 @@ class Exchange:
         loaded = self.chosen(asked.model)
         tokenizers = [model.encoder.around for model in models_of(loaded)]
         items, bos = with_one_bos(asked.items, tokenizers, asked.special_tokens)
-        cut = Cut(asked.truncation or self._truncation, asked.max_tokens)
+        cut = Cut(asked.truncation or self.truncation, asked.max_tokens)
         scores = self._scores(loaded, items, cut, caller, seconds)
         response = await unless_gone(request, scores)
         request.state.log = {
@@ -141,8 +144,8 @@ class Exchange:
         "unknown-model"."""
         name = self._model if name is None else name
         if name is not None:
-            loaded = {info.name for info in self.registry.infos()}
-            return self.registry.named(name if name in loaded else PurePosixPath(name).name)
+            known = self.registry.has(name)
+            return self.registry.named(name if known else PurePosixPath(name).name)
         whole = self.registry.wholes()
         if len(whole) != 1:
             raise Failure(

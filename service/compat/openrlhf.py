@@ -4,14 +4,13 @@ Its client (openrlhf/utils/agent.py, 0.11.2) posts lists of one; versions before
 which may be empty, and before 0.6 only ``query``.
 """
 
-import math
-
 from fastapi import FastAPI, Request, Response
 from msgspec import UNSET, Struct
 from msgspec.json import Decoder
 
 from plaudit.wire import EnsembleResponse, Item
 from service.compat.exchange import Asked, Exchange, Scored
+from service.compat.logistic import logistic
 from service.compat.peer import Peer
 from service.problems import Failure
 from service.routes import Route
@@ -53,12 +52,6 @@ def add(app: FastAPI, exchange: Exchange) -> None:
 def rewards_of(scored: Scored) -> Rewards:
     scores = [None if reward is None else logistic(reward) for reward in scored.numbers]
     return Rewards(scored.numbers, scores, extra_logs(scored))
-
-
-def logistic(reward: float) -> float:
-    """1 / (1 + exp(-reward)), without overflow."""
-    small = math.exp(-abs(reward))
-    return (1 if reward >= 0 else small) / (1 + small)
 
 
 def extra_logs(scored: Scored) -> dict[str, list[float]]:

@@ -11,10 +11,9 @@ from msgspec.json import Decoder
 
 from plaudit.wire import Item, Truncation
 from service.compat.exchange import Asked, Exchange
-from service.compat.label import LABEL
 from service.compat.logistic import logistic
 from service.compat.openai_errors import message_of
-from service.compat.peer import Peer
+from service.compat.peer import LABEL, Peer
 from service.compat.ranking import ranked
 from service.problems import Failure
 from service.routes import Route
@@ -139,7 +138,7 @@ TYPES = {
 
 
 def refuse(failure: Failure) -> tuple[int, Error]:
-    """TEI says 429 when it is full and 424 when its model fails; 503 and 500 here, as everywhere."""
+    """TEI says 429 when it is full and 424 when its model fails; 503 here, as everywhere."""
     message = message_of(failure)
     return failure.status, Error(message, TYPES.get(failure.kind, "Validation"), message)
 

@@ -16,8 +16,7 @@ from msgspec.json import Decoder
 from service.compat import openai_errors
 from service.compat.binary import as_base64, as_bytes
 from service.compat.exchange import Exchange, Scored
-from service.compat.label import LABEL
-from service.compat.peer import Peer
+from service.compat.peer import LABEL, Peer
 from service.compat.usage import Usage, usage_of
 from service.compat.vllm_body import Classify, Pooled, Pooling, asked
 from service.routes import Route
