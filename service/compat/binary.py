@@ -24,11 +24,10 @@ def as_bytes(
     number: float | None, dtype: EmbedDtype = "float32", endianness: Endianness = "little"
 ) -> bytes:
     """One number; NaN for one that is missing. Failure "malformed" where ``dtype`` is too small."""
-    value = torch.tensor([math.nan if number is None else number], dtype=torch.float64)
-    small = value.to(DTYPES[dtype])
-    if number is not None and not math.isfinite(small.item()):
+    if number is not None and abs(number) > torch.finfo(DTYPES[dtype]).max:
         raise Failure("malformed", f"a score is beyond what {dtype} holds: ask for float32")
-    raw = small.view(torch.uint8).numpy().tobytes()
+    value = torch.tensor([math.nan if number is None else number], dtype=DTYPES[dtype])
+    raw = value.view(torch.uint8).numpy().tobytes()
     order = sys.byteorder if endianness == "native" else endianness
     return raw if order == sys.byteorder else raw[::-1]
 
