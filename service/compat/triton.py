@@ -43,9 +43,9 @@ class Infer(Struct, frozen=True):
     @property
     def binary(self) -> bool:
         """Whether the caller wants the rewards in binary."""
-        if self.outputs:
-            return self.outputs[0].parameters.get("binary_data") is True
-        return self.parameters.get("binary_data_output") is True
+        every = self.parameters.get("binary_data_output", False)
+        asked = [output.parameters.get("binary_data", every) for output in self.outputs]
+        return [every, *asked][-1] is True
 
 
 def add(app: FastAPI, exchange: Exchange) -> None:

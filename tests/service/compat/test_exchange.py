@@ -1,0 +1,122 @@
+"""Which model a peer's request gets, and what it waits for."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx2
+import pytest
+
+from plaudit.joint_model import JointModel
+from service.compat.exchange import NUMBER
+from service.compat.on_error import PEERS
+from service.settings import SettingsError
+
+TEXT = "Eight minutes."
+SENTENCE = {"inputs": [{"name": "sentences", "datatype": "BYTES", "shape": [1], "data": [TEXT]}]}
+
+
+@pytest.fixture
+def bundle_file(tmp_path, members):
+    path = tmp_path / "both.yaml"
+    lines = [f"  o{i}: {{member: {members[i]}, weight: {i + 1}}}" for i in (0, 1)]
+    path.write_text("\n".join(["objectives:", *lines]) + "\n")
+    return path
+
+
+async def reward(client, path="/get_reward"):
+    response = await client.post(path, json={"query": [TEXT]})
+    assert response.status_code == 200, response.text
+    return response.json()["rewards"][0]
+
+
+async def own(client, route="score", **named):
+    response = await client.post(f"/{route}", json={"items": [{"text": TEXT}], **named})
+    return response.json()["rewards"][0]
+
+
+async def test_an_ensemble_or_a_bundle_stands_for_its_members(serve, ensemble_file, bundle_file):
+    async with serve(models=[ensemble_file]) as client:
+        assert await reward(client) == await own(client, "ensemble_score")
+    async with serve(models=[bundle_file]) as client:
+        assert await reward(client) == await own(client, model="both")
+
+
+async def test_of_several_one_must_be_named(serve, members, ensemble_file):
+    name = members[1].name
+    async with serve(models=members[:2]) as client:
+        refused = await client.post("/get_reward", json={"query": [TEXT]})
+    assert (refused.status_code, refused.json()["type"]) == (404, "unknown-model")
+    assert "--compat-model" in refused.json()["error"]
+    async with serve(models=[*members[:2]], compat_model=name) as client:
+        assert await reward(client) == await own(client, model=name)
+    with pytest.raises(SettingsError, match="--compat-model nobody"):
+        async with serve(models=members, compat_model="nobody"):
+            pytest.fail("it was served")
+
+
+async def test_a_name_in_the_request_chooses_any_of_what_is_loaded(
+    serve, ensemble_file, bundle_file, members
+):
+    models = [ensemble_file, bundle_file]
+    async with serve(models=models, compat_model=members[2].name) as client:
+        for name, route, named in (
+            ("ens", "ensemble_score", {"ensemble": "ens"}),
+            ("both", "score", {"model": "both"}),
+            (members[0].name, "score", {"model": members[0].name}),
+            ("reward_model", "score", {"model": members[2].name}),
+        ):
+            answer = await client.post(f"/v2/models/{name}/infer", json=SENTENCE)
+            expected = await own(client, route, **named)
+            assert answer.json()["outputs"][0]["data"] == [pytest.approx(expected, rel=1e-6)]
+        unknown = await client.post("/v2/models/nobody/infer", json=SENTENCE)
+    assert unknown.status_code == 404
+    assert "'ens'" in unknown.json()["error"]
+
+
+async def test_the_revision_is_in_every_answer(serve, ensemble_file):
+    async with serve(models=[ensemble_file]) as client:
+        answer = await client.post("/slime", json={"prompt": "a", "response": "b"})
+        listed = (await client.get("/models")).json()["models"]
+    (ensemble,) = [one for one in listed if one["kind"] == "ensemble"]
+    assert answer.headers["x-plaudit-revision"] == ensemble["revision"]
+
+
+def test_every_peer_has_a_number():
+    assert NUMBER.keys() == set(PEERS)
+
+
+def test_overload_is_held_and_only_then_503(listen, tiny_checkpoint, monkeypatch):
+    begun, gate = threading.Event(), threading.Event()
+    whole = JointModel.compute
+
+    def held(self, asked):
+        begun.set()
+        assert gate.wait(60)
+        return whole(self, asked)
+
+    settings = {"models": [tiny_checkpoint], "max_queued_tokens": 1}
+    with listen(**settings) as url, ThreadPoolExecutor() as callers:
+        monkeypatch.setattr(JointModel, "compute", held)
+
+        def ask(text, path="/get_reward", body=None, **headers):
+            asked = body or {"query": [text]}
+            return httpx2.post(url + path, json=asked, headers=headers, timeout=60)
+
+        try:
+            first = callers.submit(ask, "first")
+            assert begun.wait(60)
+            patient = callers.submit(ask, "second")
+            impatient = {"x-request-deadline-ms": "20"}
+            refused = [
+                ask("third", **impatient),
+                ask("", "/slime", {"prompt": "a", "response": "b"}, **impatient),
+                ask("", "/v2/models/reward_model/infer", SENTENCE, **impatient),
+            ]
+            assert not patient.done()
+        finally:
+            gate.set()
+        assert (first.result().status_code, patient.result().status_code) == (200, 200)
+    for answer in refused:
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    assert refused[0].json()["type"] == refused[1].json()["type"] == "overloaded"
+    assert refused[2].json()["error"].startswith("overloaded: ")
