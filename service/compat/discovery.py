@@ -103,8 +103,8 @@ def add(app: FastAPI, exchange: Exchange) -> None:
 
 
 ROUTES = (
-    Route(MODELS, "keyed", openai_errors.refuse),
-    Route(MODEL, "keyed", openai_errors.refuse),
+    Route(MODELS, "scoring", openai_errors.refuse),
+    Route(MODEL, "scoring", openai_errors.refuse),
     Route(HEALTH, "open", tei.refuse),
-    Route(INFO, "keyed", tei.refuse),
+    Route(INFO, "scoring", tei.refuse),
 )

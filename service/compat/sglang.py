@@ -148,7 +148,8 @@ def tokens(item: ItemResult) -> int:
 def add(app: FastAPI, exchange: Exchange) -> None:
     native, openai = Decoder(Native), Decoder(Embeddings)
 
-    @app.api_route(ENCODE, methods=["POST", "PUT"])
+    @app.post(ENCODE)
+    @app.put(ENCODE)
     async def encode(request: Request) -> Response:
         """SGLang's other name for its /classify."""
         return await classify(request, await exchange.bodies.read(request, native), exchange)

@@ -31,7 +31,8 @@ def add(app: FastAPI, exchange: Exchange) -> None:
     of_vllm, of_sglang = Decoder(Classify), Decoder(sglang.Native)
     of_tei, of_cohere = Decoder(tei.Rank), Decoder(cohere.Rerank)
 
-    @app.api_route(CLASSIFY, methods=["POST", "PUT"])
+    @app.post(CLASSIFY)
+    @app.put(CLASSIFY)
     async def classify(request: Request) -> Response:
         """Scores of texts, token ids or a conversation, as vLLM or SGLang give them."""
         body = await bodies.raw(request)

@@ -26,6 +26,10 @@ ELSEWHERE = {
     "verl.utils.ray_utils": {"get_event_loop": None},
     "verl.experimental.reward_loop.reward_model": {"RewardModelManager": None},
 }
+PACKAGES = [
+    "verl", "verl.single_controller", "verl.single_controller.ray", "verl.trainer",
+    "verl.trainer.ppo", "verl.experimental", "verl.experimental.reward_loop",
+]  # fmt: skip
 
 
 class Data(list):
@@ -38,7 +42,7 @@ class Data(list):
 
 def sample(tokenizer, response: str) -> SimpleNamespace:
     """A rollout: its response ends with EOS and padding, as the trainer's do."""
-    ids = tokenizer(response, add_special_tokens=False).input_ids + [tokenizer.eos_token_id]
+    ids = tokenizer(response + tokenizer.eos_token, add_special_tokens=False).input_ids
     padded = torch.tensor(ids + [tokenizer.pad_token_id] * 3)
     mask = torch.tensor([1] * (5 + len(ids)) + [0] * 3)
     return SimpleNamespace(
@@ -49,10 +53,8 @@ def sample(tokenizer, response: str) -> SimpleNamespace:
 @pytest.fixture
 def reward_loop(client_file, monkeypatch):
     pytest.importorskip("aiohttp", reason="aiohttp is not installed: pip install 'plaudit[dev]'")
-    for name, members in ELSEWHERE.items():
-        for parent in (name.rpartition(".")[0], name):
-            if parent:
-                monkeypatch.setitem(sys.modules, parent, SimpleNamespace(__path__=[]))
+    for name in PACKAGES:
+        monkeypatch.setitem(sys.modules, name, SimpleNamespace(__path__=[]))
     for name, members in ELSEWHERE.items():
         monkeypatch.setitem(sys.modules, name, SimpleNamespace(__path__=[], **members))
     path = client_file("verl/experimental/reward_loop/reward_loop.py")
@@ -90,6 +92,13 @@ def test_its_reward_loop_gets_the_scores_of_score(listen, rewards, bos_checkpoin
         found = rewards(url, engine, RESPONSES)
         answer = httpx2.post(f"{url}/score", json={"items": items}, timeout=30).json()
     assert found == [item["score"] for item in answer["items"]]
+
+
+@pytest.mark.parametrize("address", ["{host}/k/sesame", "run:sesame@{host}"])
+def test_its_key_may_stand_in_the_address(listen, rewards, bos_checkpoint, address):
+    with listen(models=[bos_checkpoint], api_keys="sesame") as url:
+        host = url.removeprefix("http://")
+        assert len(rewards(address.format(host=host), "vllm", RESPONSES)) == len(RESPONSES)
 
 
 @pytest.mark.parametrize("engine", ["vllm", "sglang"])

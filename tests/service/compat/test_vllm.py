@@ -220,3 +220,13 @@ async def test_members_that_cut_at_different_sides_need_one_named(
     assert answer.status_code == 400
     assert "truncation_side" in answer.json()["error"]["message"]
     assert named.status_code == 200
+
+
+async def test_an_ensemble_of_one_gives_its_calibrated_reward(serve, tmp_path, tiny_checkpoint):
+    """How a client of a format that gives raw scores gets rewards."""
+    (tmp_path / "rewards.yaml").write_text(f"members: [{tiny_checkpoint}]\n")
+    async with serve(models=[tmp_path / "rewards.yaml"]) as client:
+        answer = await client.post("/classify", json={"input": TEXT})
+        own = await client.post("/score", json={"items": [{"text": TEXT}]})
+    assert [number(answer)] == own.json()["rewards"]
+    assert number(answer) != own.json()["items"][0]["score"]
