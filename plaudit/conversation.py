@@ -34,10 +34,12 @@ class TokenSequence:
 
 @dataclass(frozen=True, slots=True)
 class Around:
-    """What a tokenizer adds to a text by itself: ``<s>`` and nothing, ``[CLS]`` and ``[SEP]``."""
+    """What a tokenizer adds to a text by itself: ``<s>`` and nothing, ``[CLS]`` and ``[SEP]``; and
+    ``end``, the token that it has for the end of a text or a turn, empty if none."""
 
     before: str
     after: str
+    end: str = ""
 
 
 class Encoder:
@@ -94,7 +96,8 @@ class Encoder:
         encoded = self.tokenizer("a", return_special_tokens_mask=True)
         tokens = self.tokenizer.convert_ids_to_tokens(encoded.input_ids)
         own = [i for i, special in enumerate(encoded.special_tokens_mask) if not special]
-        return Around("".join(tokens[: own[0]]), "".join(tokens[own[-1] + 1 :]))
+        before, after = "".join(tokens[: own[0]]), "".join(tokens[own[-1] + 1 :])
+        return Around(before, after, self.tokenizer.eos_token or "")
 
     def check_ids(self, ids: Sequence[int]) -> list[int]:
         """Ids given by the caller, unchanged, if each is in the vocabulary."""

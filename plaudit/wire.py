@@ -37,7 +37,8 @@ class Item(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What to score, in exactly one of four forms.
 
     ``prompt`` and ``response``; ``messages`` ending with the assistant's; ``text``, templated
-    already; or ``token_ids``. The first two get the model's own chat template, the others none.
+    already, beside which ``response`` may say which part of it is judged; or ``token_ids``. The
+    first two get the model's own chat template, the others none.
     """
 
     prompt: Prompt | None = None

@@ -41,9 +41,11 @@ def decode(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
 # Quotes that are not a path such as `$.items[0]`.
 QUOTED = re.compile(r"`([^$`][^`]*)`|'([^']*)'", re.DOTALL)
 FIELD = re.compile(r"[a-z_]{1,20}")
+# As msgspec writes a choice of types.
+TYPES = re.compile(r"(?:(?:str|int|float|bool|null|array|object)(?: \| )?)+")
 
 
 def name_only(quote: re.Match[str]) -> str:
-    """A quote as it stands if it can be a field's name, else nothing of it."""
+    """A quote as it stands if it can be a field's name or names types, else nothing of it."""
     words = quote[1] or quote[2] or ""
-    return quote[0] if FIELD.fullmatch(words) else "(not shown)"
+    return quote[0] if FIELD.fullmatch(words) or TYPES.fullmatch(words) else "(not shown)"

@@ -10,8 +10,8 @@ from service.member import Member
 from service.problems import Failure
 
 NO_LENGTH = (
-    "this model's rewards depend on the length of the response, which text and token_ids do not "
-    "tell: send prompt and response, or messages"
+    "this model's rewards depend on the length of the response, which text alone and token_ids do "
+    "not tell: send prompt and response, messages, or the response beside the text"
 )
 
 
@@ -70,6 +70,11 @@ def ids_of(encoder: Encoder, item: Item) -> list[int]:
         case Item(prompt=None, response=None, messages=None, text=None, token_ids=list(ids)):
             return encoder.check_ids(ids)
         case Item(prompt=None, response=None, messages=None, text=str(text), token_ids=None):
+            return encoder.text(text)
+        case Item(prompt=None, response=str(response), messages=None, text=str(text),
+                  token_ids=None):  # fmt: skip
+            if response not in text:
+                raise ConversationError("malformed", "the response is not in the text")
             return encoder.text(text)
         case Item(prompt=None, response=None, messages=list(messages), text=None, token_ids=None):
             return encoder.messages(turns(messages))

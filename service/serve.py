@@ -101,8 +101,17 @@ def banner(settings: Settings, registry: Registry) -> str:
             f"{', '.join(trunk.members)}"
         )
     lines.append(f"  cache: {cache}; API key: {'required' if settings.keys() else 'none needed'}")
+    lines.append(f"  trainers' own routes: {of_the_trainers(settings, registry)}")
     lines.append(curl(settings, registry, url))
     return "\n".join(lines)
+
+
+def of_the_trainers(settings: Settings, registry: Registry) -> str:
+    """What a route of another server's format scores with where that names no model."""
+    whole = registry.wholes() if settings.compat_model is None else [settings.compat_model]
+    if len(whole) == 1:
+        return whole[0]
+    return f"one of {', '.join(whole)}, by --compat-model; see docs/compat.md"
 
 
 def of_what(info: ModelInfo) -> str:

@@ -19,8 +19,8 @@ PATH = "/get_reward"
 
 
 class GetReward(Struct, frozen=True):
-    """``query`` (N,): prompt and response templated by the trainer, special tokens in them. The
-    other two are the trainer's own and not needed to score."""
+    """``query`` (N,): prompt and response templated by the trainer, special tokens in them;
+    ``prompts`` (N,) or none: how each begins; ``labels`` are not needed to score."""
 
     query: list[str] | str
     prompts: list[object] = []
@@ -43,10 +43,22 @@ def add(app: FastAPI, exchange: Exchange) -> None:
     async def get_reward(request: Request) -> Response:
         """Rewards of templated texts, as OpenRLHF asks for them."""
         body = await exchange.bodies.read(request, decoder)
-        queries = [body.query] if isinstance(body.query, str) else body.query
-        items = [Item(text=query) for query in queries]
-        scored = await exchange.score(request, Asked("openrlhf", items))
+        scored = await exchange.score(request, Asked("openrlhf", items_of(body)))
         return exchange.answer(rewards_of(scored), scored)
+
+
+def items_of(body: GetReward) -> list[Item]:
+    """The texts, each with its response where the prompt tells where that begins."""
+    queries = [body.query] if isinstance(body.query, str) else body.query
+    if len(body.prompts) != len(queries):
+        return [Item(text=query) for query in queries]
+    both = zip(queries, body.prompts, strict=True)
+    return [Item(text=query, response=response_of(query, prompt)) for query, prompt in both]
+
+
+def response_of(query: str, prompt: object) -> str | None:
+    told = isinstance(prompt, str) and prompt and query.startswith(prompt)
+    return query.removeprefix(str(prompt)) if told else None
 
 
 def rewards_of(scored: Scored) -> Rewards:

@@ -51,7 +51,8 @@ def key_of(request: Request) -> str | None:
 def item_of(sample: Sample) -> Item:
     if isinstance(sample.prompt, str):
         # An empty response would leave the prompt, whose score would be taken for its own.
-        return Item(text=sample.prompt + sample.response if sample.response else "")
+        text = sample.prompt + sample.response if sample.response else ""
+        return Item(text=text, response=sample.response)
     return Item(prompt=sample.prompt, response=sample.response)
 
 

@@ -39,7 +39,8 @@ def with_one_bos(
     Failure "malformed" if they are asked to add different things: a text is the same for them all.
     """
     distinct = list(dict.fromkeys(tokenizers))
-    if add and len(distinct) > 1 and any(item.text for item in items):
+    added = {(around.before, around.after) for around in distinct}
+    if add and len(added) > 1 and any(item.text for item in items):
         raise Failure(
             "malformed",
             "the members' tokenizers add different special tokens to a text: send it with them, "
@@ -54,6 +55,7 @@ def fit(item: Item, tokenizers: Sequence[Around], add: bool) -> tuple[Item, int]
     if not item.text:
         return item, 0
     text = item.text
+    item = closed_response(item, tokenizers)
     for around in tokenizers:
         found, bare = unprefixed(text, around.before)
         if add:
@@ -62,6 +64,16 @@ def fit(item: Item, tokenizers: Sequence[Around], add: bool) -> tuple[Item, int]
         if found:
             return (item if found == 1 else replace(item, text=around.before + bare)), found
     return item, 0
+
+
+def closed_response(item: Item, tokenizers: Sequence[Around]) -> Item:
+    """A response has the length of its words, without the token with which a policy closed it."""
+    if item.response is None:
+        return item
+    for around in tokenizers:
+        if around.end and item.response.endswith(around.end):
+            return replace(item, response=item.response.removesuffix(around.end))
+    return item
 
 
 def unprefixed(text: str, prefix: str) -> tuple[int, str]:

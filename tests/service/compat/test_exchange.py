@@ -9,7 +9,10 @@ import pytest
 from plaudit.joint_model import JointModel
 from service.compat.exchange import NUMBER
 from service.compat.on_error import PEERS
-from service.settings import SettingsError
+from service.engines.torch_engine import TorchEngine
+from service.registry import Registry, sources
+from service.serve import banner
+from service.settings import Settings, SettingsError
 
 TEXT = "Eight minutes."
 SENTENCE = {"inputs": [{"name": "sentences", "datatype": "BYTES", "shape": [1], "data": [TEXT]}]}
@@ -79,6 +82,25 @@ async def test_the_revision_is_in_every_answer(serve, ensemble_file):
         listed = (await client.get("/models")).json()["models"]
     (ensemble,) = [one for one in listed if one["kind"] == "ensemble"]
     assert answer.headers["x-plaudit-revision"] == ensemble["revision"]
+
+
+@pytest.mark.parametrize(
+    ("files", "named", "said"),
+    [
+        (["ens"], None, "ens"),
+        (["ens", "m1"], "m1", "m1"),
+        (["m0", "m1"], None, "one of m0, m1, by --compat-model"),
+    ],
+)
+async def test_the_start_says_which_it_is(ensemble_file, members, metrics, files, named, said):
+    paths = {"ens": ensemble_file, **{path.name: path for path in members}}
+    settings = Settings(
+        models=[paths[name] for name in files], compat_model=named, device="cpu", dtype="float32",
+        _cli_parse_args=False,
+    )  # fmt: skip
+    registry = await Registry.open(TorchEngine(settings, metrics), sources(settings), metrics)
+    assert f"  trainers' own routes: {said}" in banner(settings, registry)
+    await registry.engine.close()
 
 
 def test_every_peer_has_a_number():

@@ -97,3 +97,9 @@ async def test_a_body_of_another_shape_is_not_accepted(serve, tiny_checkpoint, b
     assert response.status_code == 422
     assert response.json()["type"] == "malformed"
     assert json.loads(response.content).keys() == {"error", "type"}
+
+
+async def test_what_a_body_should_have_been_is_said(serve, tiny_checkpoint):
+    async with serve(models=[tiny_checkpoint]) as client:
+        response = await client.post("/get_reward", json={"query": 5})
+    assert response.json()["error"] == "Expected `str | array`, got `int` - at `$.query`"

@@ -52,9 +52,9 @@ def test_members_that_add_different_tokens_cannot_share_a_text():
 
 
 def test_a_tokenizer_says_what_it_adds(tokenizer, bos_checkpoint):
-    assert Encoder(tokenizer, len(tokenizer), 100).around == NONE
+    assert Encoder(tokenizer, len(tokenizer), 100).around == Around("", "", "<|im_end|>")
     encoder = Encoder.load(bos_checkpoint, 100)
-    assert encoder.around == Around("<|begin|>", "")
+    assert encoder.around == Around("<|begin|>", "", "<|im_end|>")
     own = encoder.tokenizer("text").input_ids
     assert encoder.text("<|begin|>text") == own
 
