@@ -27,6 +27,7 @@ class Card(Struct, frozen=True):
     created: int
     root: str
     max_model_len: int
+    parent: None = None
     object: str = "model"
     owned_by: str = "plaudit"
 

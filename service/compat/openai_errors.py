@@ -2,7 +2,7 @@
 
 from msgspec import Struct
 
-from service.problems import KINDS, Failure
+from service.problems import DOCS, KINDS, Failure
 
 # Of statuses; any other is the server's fault.
 TYPES = {
@@ -13,6 +13,8 @@ TYPES = {
     413: "BadRequestError",
     503: "ServiceUnavailableError",
 }
+# What bodies may be, which the published schema has only of our own routes.
+PAGE = DOCS.replace("problems.md", "compat.md")
 
 
 class ErrorInfo(Struct, frozen=True):
@@ -37,4 +39,6 @@ def refuse(failure: Failure) -> tuple[int, ErrorBody]:
 
 
 def message_of(failure: Failure) -> str:
-    return f"{failure.detail}; {KINDS[failure.kind].remedy}"
+    """What is wrong, and what mends it."""
+    remedy = f"see {PAGE}" if failure.kind == "malformed" else KINDS[failure.kind].remedy
+    return f"{failure.detail}; {remedy}"

@@ -12,6 +12,7 @@ from service.bodies import decode
 from service.compat import cohere, openai_errors, sglang, tei, vllm
 from service.compat.exchange import Exchange
 from service.compat.vllm_body import Classify
+from service.problems import Failure
 from service.routes import Route
 
 CLASSIFY = "/classify"
@@ -50,7 +51,13 @@ def add(app: FastAPI, exchange: Exchange) -> None:
         return await tei.rank(request, decode(of_tei, body), exchange)
 
 
+def refuse_rerank(failure: Failure) -> tuple[int, tei.Error]:
+    """In TEI's words, with the 400 that the others say and TEI for an empty list."""
+    status, error = tei.refuse(failure)
+    return 400 if status == 422 else status, error
+
+
 ROUTES = (
     Route(CLASSIFY, "scoring", openai_errors.refuse),
-    Route(RERANK, "scoring", tei.refuse),
+    Route(RERANK, "scoring", refuse_rerank),
 )

@@ -10,6 +10,7 @@ class Usage(Struct, frozen=True):
     total_tokens: int
     completion_tokens: int = 0
     prompt_tokens_details: None = None
+    completion_tokens_details: None = None
 
 
 def usage_of(scored: Scored) -> Usage:

@@ -30,7 +30,7 @@ class Basic(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     truncation_side: Side | None = None
     request_id: str | None = None
     user: str | None = None
-    cache_salt: str | None = None
+    cache_salt: Annotated[str, Meta(min_length=1)] | None = None
     use_activation: bool | None = None
     priority: int | None = None
     padding: str | None = None
