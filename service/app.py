@@ -67,7 +67,7 @@ def create_app(settings: Settings, registry: Registry, metrics: Metrics) -> Fast
     add_scoring(app, scorer, bodies, settings, metrics)
     peers.add(app, Exchange(scorer, bodies, settings, metrics))
     add_operations(app, registry, metrics)
-    openapi.describe(app)
+    openapi.describe(app, peers.ROUTES)
     return app
 
 

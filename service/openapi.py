@@ -1,11 +1,14 @@
 """The published schema, from the same structs that decode the requests."""
 
+from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import msgspec
 from fastapi import FastAPI
 
 from plaudit import wire
+from service.routes import Route
 
 BODIES = {
     "/score": (wire.ScoreRequest, wire.ScoreResponse),
@@ -17,38 +20,51 @@ EXAMPLE = {
 }
 
 
-def describe(app: FastAPI) -> None:
+def describe(app: FastAPI, routes: Sequence[Route]) -> None:
     """Give ``app.openapi`` the bodies of the routes that FastAPI does not decode itself."""
     original = app.openapi
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = with_bodies(original())
+            app.openapi_schema = with_bodies(original(), routes)
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def with_bodies(schema: dict[str, Any]) -> dict[str, Any]:
-    types = [kind for pair in BODIES.values() for kind in pair if kind is not None]
-    _, components = msgspec.json.schema_components(
-        [*types, wire.Problem], ref_template="#/components/schemas/{name}"
+def with_bodies(schema: dict[str, Any], routes: Sequence[Route]) -> dict[str, Any]:
+    """The schema with our own bodies and answers, and the bodies that other servers' routes ask."""
+    asks = {route.path: kinds_of(route) for route in routes if route.asks}
+    own = [kind for pair in BODIES.values() for kind in pair if kind is not None]
+    types = list(dict.fromkeys([*own, wire.Problem, *chain(*asks.values())]))
+    found, components = msgspec.json.schema_components(
+        types, ref_template="#/components/schemas/{name}"
     )
+    refs = dict(zip(types, found, strict=True))
     schema.setdefault("components", {}).setdefault("schemas", {}).update(components)
     for path, (request, response) in BODIES.items():
         for operation in schema["paths"][path].values():
             if request is not None:
-                operation["requestBody"] = body(request, example=EXAMPLE)
+                operation["requestBody"] = body(refs[request], example=EXAMPLE)
             operation["responses"] = {
-                "200": {"description": "answered"} | body(response),
+                "200": {"description": "answered"} | body(refs[response]),
                 "default": {"description": "a problem"}
-                | body(wire.Problem, media="application/problem+json"),
+                | body(refs[wire.Problem], media="application/problem+json"),
             }
+    for path, kinds in asks.items():
+        of_any = {"anyOf": [refs[kind] for kind in kinds]}
+        schema["paths"][path]["post"]["requestBody"] = body(
+            of_any if len(kinds) > 1 else refs[kinds[0]]
+        )
     return schema
 
 
-def body(kind: type, media: str = "application/json", example: Any = None) -> dict[str, Any]:
-    content: dict[str, Any] = {"schema": {"$ref": f"#/components/schemas/{kind.__name__}"}}
+def kinds_of(route: Route) -> tuple[type, ...]:
+    return route.asks if isinstance(route.asks, tuple) else (route.asks,)
+
+
+def body(ref: Any, media: str = "application/json", example: Any = None) -> dict[str, Any]:
+    content: dict[str, Any] = {"schema": ref}
     if example is not None:
         content["example"] = example
     return {"content": {media: content}}

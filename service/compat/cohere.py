@@ -118,4 +118,4 @@ def refuse(failure: Failure) -> tuple[int, Error]:
     return status, Error(body.error.message, body.error)
 
 
-PEER = Peer("cohere", tuple(Route(path, "scoring", refuse) for path in PATHS), add)
+PEER = Peer("cohere", tuple(Route(path, "scoring", refuse, Rerank) for path in PATHS), add)

@@ -2,7 +2,7 @@
 
 from msgspec import Struct
 
-from service.problems import DOCS, KINDS, Failure
+from service.problems import KINDS, Failure
 
 # Of statuses; any other is the server's fault.
 TYPES = {
@@ -13,8 +13,6 @@ TYPES = {
     413: "BadRequestError",
     503: "ServiceUnavailableError",
 }
-# What bodies may be, which the published schema has only of our own routes.
-PAGE = DOCS.replace("problems.md", "compat.md")
 
 
 class ErrorInfo(Struct, frozen=True):
@@ -40,5 +38,4 @@ def refuse(failure: Failure) -> tuple[int, ErrorBody]:
 
 def message_of(failure: Failure) -> str:
     """What is wrong, and what mends it."""
-    remedy = f"see {PAGE}" if failure.kind == "malformed" else KINDS[failure.kind].remedy
-    return f"{failure.detail}; {remedy}"
+    return f"{failure.detail}; {KINDS[failure.kind].remedy}"

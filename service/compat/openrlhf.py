@@ -4,6 +4,8 @@ Its client (openrlhf/utils/agent.py, 0.11.2) posts lists of one; versions before
 which may be empty, and before 0.6 only ``query``.
 """
 
+from typing import Any
+
 from fastapi import FastAPI, Request, Response
 from msgspec import UNSET, Struct
 from msgspec.json import Decoder
@@ -23,8 +25,8 @@ class GetReward(Struct, frozen=True):
     ``prompts`` (N,) or none: how each begins; ``labels`` are not needed to score."""
 
     query: list[str] | str
-    prompts: list[object] = []
-    labels: list[object] = []
+    prompts: list[Any] = []
+    labels: list[Any] = []
 
 
 class Rewards(Struct, frozen=True):
@@ -57,8 +59,9 @@ def items_of(body: GetReward) -> list[Item]:
 
 
 def response_of(query: str, prompt: object) -> str | None:
-    told = isinstance(prompt, str) and prompt and query.startswith(prompt)
-    return query.removeprefix(str(prompt)) if told else None
+    if isinstance(prompt, str) and prompt and query.startswith(prompt):
+        return query.removeprefix(prompt)
+    return None
 
 
 def rewards_of(scored: Scored) -> Rewards:
@@ -86,4 +89,4 @@ def refuse(failure: Failure) -> tuple[int, object]:
     return failure.status, {"error": failure.detail, "type": failure.kind}
 
 
-PEER = Peer("openrlhf", (Route(PATH, "scoring", refuse),), add)
+PEER = Peer("openrlhf", (Route(PATH, "scoring", refuse, GetReward),), add)

@@ -174,5 +174,8 @@ def embedding_list(body: Embeddings, scored: Scored) -> EmbeddingList:
     return EmbeddingList(data, scored.model, usage_of(scored))
 
 
-ROUTES = tuple(Route(path, "scoring", openai_errors.refuse) for path in (ENCODE, EMBEDDINGS))
+ROUTES = (
+    Route(ENCODE, "scoring", openai_errors.refuse, Native),
+    Route(EMBEDDINGS, "scoring", openai_errors.refuse, Embeddings),
+)
 PEER = Peer("sglang", ROUTES, add)

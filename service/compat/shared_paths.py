@@ -1,7 +1,7 @@
 """Paths that two servers have, each for bodies of its own: told apart by their fields.
 
 ``/classify`` is vLLM's (``input`` or ``messages``) and SGLang's (``text`` or ``input_ids``);
-``/rerank`` is TEI's (``texts``) and that of vLLM and Infinity (``documents``).
+``/rerank`` is TEI's (``texts``) and vLLM's (``documents``).
 """
 
 from fastapi import FastAPI, Request, Response
@@ -44,7 +44,7 @@ def add(app: FastAPI, exchange: Exchange) -> None:
 
     @app.post(RERANK)
     async def rerank(request: Request) -> Response:
-        """Responses to a prompt, the best first, as TEI, vLLM or Infinity give documents."""
+        """Responses to a prompt, the best first, as TEI or vLLM give documents."""
         body = await bodies.raw(request)
         if decode(fields, body).texts is UNSET:
             return await cohere.rerank(request, decode(of_cohere, body), exchange)
@@ -58,6 +58,6 @@ def refuse_rerank(failure: Failure) -> tuple[int, tei.Error]:
 
 
 ROUTES = (
-    Route(CLASSIFY, "scoring", openai_errors.refuse),
-    Route(RERANK, "scoring", refuse_rerank),
+    Route(CLASSIFY, "scoring", openai_errors.refuse, (Classify, sglang.Native)),
+    Route(RERANK, "scoring", refuse_rerank, (tei.Rank, cohere.Rerank)),
 )

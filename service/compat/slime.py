@@ -5,6 +5,7 @@ answer for its reward: a number, or with ``--reward-key score`` an object that h
 """
 
 import re
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from msgspec import Struct
@@ -26,7 +27,7 @@ class Sample(Struct, frozen=True):
 
     prompt: str | list[Message]
     response: str
-    label: object = None
+    label: Any = None
 
 
 def add(app: FastAPI, exchange: Exchange) -> None:
@@ -72,4 +73,4 @@ def refuse(failure: Failure) -> tuple[int, object]:
     return failure.status, {"error": failure.detail, "type": failure.kind}
 
 
-PEER = Peer("slime", (Route(PATH, "scoring", refuse),), add)
+PEER = Peer("slime", (Route(PATH, "scoring", refuse, Sample),), add)

@@ -143,4 +143,4 @@ def refuse(failure: Failure) -> tuple[int, Error]:
     return failure.status, Error(message, TYPES.get(failure.kind, "Validation"), message)
 
 
-PEER = Peer("tei", (Route(PREDICT, "scoring", refuse),), add)
+PEER = Peer("tei", (Route(PREDICT, "scoring", refuse, Predict),), add)

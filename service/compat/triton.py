@@ -193,7 +193,7 @@ PEER = Peer(
         Route(MODEL, "scoring", refuse),
         Route(MODEL + "/config", "scoring", refuse),
         Route(MODEL + "/ready", "scoring", refuse),
-        Route(MODEL + "/infer", "scoring", refuse),
+        Route(MODEL + "/infer", "scoring", refuse, Infer),
     ),
     add,
 )

@@ -118,4 +118,4 @@ def answer(
     return Answer(name, int(time.time()), scored.model, data, usage_of(scored))
 
 
-PEER = Peer("vllm", (Route(POOLING, "scoring", openai_errors.refuse),), add)
+PEER = Peer("vllm", (Route(POOLING, "scoring", openai_errors.refuse, Pooling),), add)

@@ -150,6 +150,24 @@ def test_a_trusted_network_scores_and_does_no_more(
         assert client.get("/nothing").status_code == 401
 
 
+@pytest.mark.parametrize(
+    ("client", "trusted"),
+    [
+        (("10.1.2.3", 5), True),
+        (("::ffff:10.1.2.3", 5), True),  # by IPv4 to a socket of IPv6
+        (("fd00::7", 5), True),
+        (("11.1.2.3", 5), False),
+        (("fe80::1", 5), False),
+        (("", 0), False),  # of a socket that is no network's
+        (None, False),
+    ],
+)
+def test_the_address_of_the_socket_decides(client, trusted):
+    routes = Routes([*OWN, *peers.ROUTES])
+    entrance = Entrance(Keys([KEY]), networks("10.0.0.0/8,fd00::/8"), routes)
+    assert entrance.trusts({"type": "http", "path": "/score", "client": client}) is trusted
+
+
 @pytest.mark.parametrize("text", ["10.0.0.0/33", "0.0.0.0/0", "::/0", "everybody", "10.0.0.1/8"])
 def test_a_network_that_is_none_or_everybody_is_refused_at_the_start(text):
     with pytest.raises(SettingsError, match="--trusted-networks"):

@@ -8,11 +8,13 @@ answer ``"$reward 0"`` stands for the number that the server's own routes give t
 import base64
 import json
 import math
+import re
 import time
 from pathlib import Path
 from typing import Any
 
 import httpx2
+import jsonschema
 import numpy as np
 import pytest
 
@@ -71,6 +73,24 @@ def filled(template: Any, numbers: dict[str, list[Any]]) -> Any:
     if isinstance(template, str) and template.endswith("*"):
         return Beginning(template[:-1])
     return template
+
+
+async def test_the_published_schema_describes_their_bodies(serve, tiny_checkpoint):
+    async with serve(models=[tiny_checkpoint]) as client:
+        schema = (await client.get("/openapi.json")).json()
+    described = 0
+    for path in GOLDEN:
+        golden = json.loads(path.read_text())
+        route = golden["path"].partition("?")[0]
+        route = re.sub("/models/[^/]+/", "/models/{model}/", route)
+        asked = schema["paths"].get(route, {}).get("post", {}).get("requestBody")
+        if asked is not None:
+            body = asked["content"]["application/json"]["schema"]
+            jsonschema.validate(golden["body"], {**schema, **body})
+            with pytest.raises(jsonschema.ValidationError):
+                jsonschema.validate({"colour": 1}, {**schema, **body})
+            described += 1
+    assert described >= 14
 
 
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
