@@ -111,14 +111,16 @@ class Encoder:
                 )
         return list(ids)
 
-    def fit(self, ids: list[int], truncation: Truncation) -> TokenSequence:
-        """Apply the truncation policy; ``left`` keeps the end, where the response is."""
-        over = len(ids) - self.max_tokens
+    def fit(
+        self, ids: list[int], truncation: Truncation, max_tokens: int | None = None
+    ) -> TokenSequence:
+        """Apply the truncation policy; ``left`` keeps the end, where the response is. The limit is
+        ``max_tokens`` where that is lower than the model's."""
+        limit = self.max_tokens if max_tokens is None else min(max_tokens, self.max_tokens)
+        over = len(ids) - limit
         if over <= 0:
             return TokenSequence(ids)
         if truncation == "error":
-            raise ConversationError(
-                "too-long", f"{len(ids)} tokens, the limit is {self.max_tokens}"
-            )
-        kept = ids[over:] if truncation == "left" else ids[: self.max_tokens]
+            raise ConversationError("too-long", f"{len(ids)} tokens, the limit is {limit}")
+        kept = ids[over:] if truncation == "left" else ids[:limit]
         return TokenSequence(kept, truncated=over)

@@ -57,12 +57,14 @@ class Group(Struct, frozen=True, forbid_unknown_fields=True):
 
 class ScoreRequest(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Body of ``POST /score``: ``items`` or ``groups``; ``weights`` by objective, of a bundle,
-    default to the bundle's own. ``revision`` is what the model must have to be asked at all."""
+    default to the bundle's own. ``max_tokens`` of an item, where the model's limit is higher;
+    ``revision`` is what the model must have to be asked at all."""
 
     model: str | None = None
     items: list[Item] | None = None
     groups: list[Group] | None = None
     truncation: Truncation = "error"
+    max_tokens: Annotated[int, Meta(ge=1)] | None = None
     weights: dict[str, Annotated[float, Meta(ge=0, le=MAX_WEIGHT)]] | None = None
     revision: str | None = None
 
@@ -75,6 +77,7 @@ class EnsembleRequest(Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     items: list[Item] | None = None
     groups: list[Group] | None = None
     truncation: Truncation = "error"
+    max_tokens: Annotated[int, Meta(ge=1)] | None = None
     aggregate: Aggregate | None = None
     coefficient: Annotated[float, Meta(ge=0)] | None = None
     revision: str | None = None

@@ -27,6 +27,15 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
+class Cut:
+    """What becomes of an item that is too long; ``max_tokens`` counts where it is lower than the
+    model's own."""
+
+    truncation: Truncation
+    max_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Encoded:
     """An item ready to score."""
 
@@ -43,12 +52,10 @@ def items_of(items: list[Item] | None, groups: list[Group] | None) -> list[Item]
     raise Failure("malformed", "a request has either items or groups")
 
 
-def encode(
-    member: Member, numerics: str, item: Item, truncation: Truncation
-) -> Encoded | ItemError:
+def encode(member: Member, numerics: str, item: Item, cut: Cut) -> Encoded | ItemError:
     """An item's token ids and their key, or its error."""
     try:
-        fitted = member.encoder.fit(ids_of(member.encoder, item), truncation)
+        fitted = member.encoder.fit(ids_of(member.encoder, item), cut.truncation, cut.max_tokens)
     except ConversationError as error:
         return ItemError(error.kind, str(error))
     characters = response_characters(item)

@@ -1,6 +1,7 @@
 """The published schema, from the same structs that decode the requests."""
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -33,9 +34,9 @@ def describe(app: FastAPI, routes: Sequence[Route]) -> None:
 
 def with_bodies(schema: dict[str, Any], routes: Sequence[Route]) -> dict[str, Any]:
     """The schema with our own bodies and answers, and the bodies that other servers' routes ask."""
-    asks = {route.path: route.asks for route in routes if route.asks is not None}
+    asks = {route.path: kinds_of(route) for route in routes if route.asks}
     own = [kind for pair in BODIES.values() for kind in pair if kind is not None]
-    types = list(dict.fromkeys([*own, wire.Problem, *asks.values()]))
+    types = list(dict.fromkeys([*own, wire.Problem, *chain(*asks.values())]))
     found, components = msgspec.json.schema_components(
         types, ref_template="#/components/schemas/{name}"
     )
@@ -50,9 +51,16 @@ def with_bodies(schema: dict[str, Any], routes: Sequence[Route]) -> dict[str, An
                 "default": {"description": "a problem"}
                 | body(refs[wire.Problem], media="application/problem+json"),
             }
-    for path, kind in asks.items():
-        schema["paths"][path]["post"]["requestBody"] = body(refs[kind])
+    for path, kinds in asks.items():
+        of_any = {"anyOf": [refs[kind] for kind in kinds]}
+        schema["paths"][path]["post"]["requestBody"] = body(
+            of_any if len(kinds) > 1 else refs[kinds[0]]
+        )
     return schema
+
+
+def kinds_of(route: Route) -> tuple[type, ...]:
+    return route.asks if isinstance(route.asks, tuple) else (route.asks,)
 
 
 def body(ref: Any, media: str = "application/json", example: Any = None) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Items asked before: a repeat needs neither template nor tokenizer.
 
-An item is known by a digest of what was sent, under the model's revision and the truncation. Its
+An item is known by a digest of what was sent, under the model's revision and how it is cut. Its
 text is not kept.
 """
 
@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from plaudit.wire import Item, Truncation
-from service.items import Seen
+from plaudit.wire import Item
+from service.items import Cut, Seen
 from service.recent import Recent
 
 
@@ -44,7 +44,8 @@ def digests(items: Sequence[Item]) -> list[bytes]:
     return found
 
 
-def under(revision: str, truncation: Truncation, asked: Sequence[bytes]) -> list[bytes]:
-    """Digests of items for one model and truncation."""
-    place = hashlib.blake2b(f"{revision} {truncation}".encode(), digest_size=16).digest()
+def under(revision: str, cut: Cut, asked: Sequence[bytes]) -> list[bytes]:
+    """Digests of items for one model that cuts them so."""
+    way = f"{revision} {cut.truncation} {cut.max_tokens}"
+    place = hashlib.blake2b(way.encode(), digest_size=16).digest()
     return [place + digest for digest in asked]

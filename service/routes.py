@@ -18,12 +18,12 @@ Refuse = Callable[[Failure], tuple[int, object]]
 class Route:
     """``path`` may have places for names, such as ``/v2/models/{model}/infer``. ``refuse`` and
     a key in the path are for routes of other servers' protocols, and so is ``asks``: the struct
-    of a body, for the published schema."""
+    of a body, or of any of several, for the published schema."""
 
     path: str
     use: Use
     refuse: Refuse | None = None
-    asks: type | None = None
+    asks: type | tuple[type, ...] = ()
 
     @property
     def of_a_peer(self) -> bool:

@@ -23,14 +23,13 @@ from plaudit.wire import (
     ItemResult,
     ScoreRequest,
     ScoreResponse,
-    Truncation,
     Usage,
 )
 from service import ensemble_answer
 from service.admission import Admission, within
 from service.bundle import Bundle
 from service.fair_queue import Caller
-from service.items import Encoded, Seen, count_tokens, encode, items_of
+from service.items import Cut, Encoded, Seen, count_tokens, encode, items_of
 from service.joint_results import calibrate, joint_results, raw_scores
 from service.member import Member
 from service.member_scores import MemberScores, Outcome, Scored
@@ -148,14 +147,12 @@ class Scorer:
         """
         deadline = asyncio.get_running_loop().time() + seconds
         items = self._items(request)
-        truncation, sent = request.truncation, digests(items)
-        asked = [under(member.revision, truncation, sent) for member in members]
+        cut, sent = Cut(request.truncation, request.max_tokens), digests(items)
+        asked = [under(member.revision, cut, sent) for member in members]
         seen = [self._repeats.get(row) for row in asked]
         kept = [await self._member_scores.kept(row) for row in seen]
         missing = [i for i in range(len(items)) if any(row[i] is None for row in kept)]
-        fresh, found = await self._anew(
-            members, [items[i] for i in missing], truncation, caller, deadline
-        )
+        fresh, found = await self._anew(members, [items[i] for i in missing], cut, caller, deadline)
         for row, encoded in zip(asked, fresh, strict=True):
             places = zip(missing, encoded, strict=True)
             self._repeats.put({row[i]: e.seen for i, e in places if isinstance(e, Encoded)})
@@ -163,32 +160,32 @@ class Scorer:
             fill(row, missing, [e.seen if isinstance(e, Encoded) else e for e in encoded])
             for row, encoded in zip(seen, fresh, strict=True)
         ]
-        cut = sum(1 for row in rows for one in row if isinstance(one, Seen) and one.truncated)
-        self._metrics.truncated.labels(truncation).inc(cut)
+        shorter = sum(1 for row in rows for one in row if isinstance(one, Seen) and one.truncated)
+        self._metrics.truncated.labels(cut.truncation).inc(shorter)
         return rows, [fill(row, missing, new) for row, new in zip(kept, found, strict=True)]
 
     async def _anew(
         self,
         members: Sequence[Member],
         items: Sequence[Item],
-        truncation: Truncation,
+        cut: Cut,
         caller: Caller,
         deadline: float,
     ) -> tuple[list[list[Encoded | ItemError]], list[list[Outcome]]]:
         """For each member the items encoded, and their scores or errors."""
         if not items:
             return [[] for _ in members], [[] for _ in members]
-        encoded = [await self._encode(m, items, truncation, deadline) for m in members]
+        encoded = [await self._encode(m, items, cut, deadline) for m in members]
         async with self._admission.admit(sum(map(count_tokens, encoded)), deadline):
             return encoded, await self._member_scores.of(members, encoded, caller)
 
     async def _encode(
-        self, member: Member, items: Sequence[Item], truncation: Truncation, deadline: float
+        self, member: Member, items: Sequence[Item], cut: Cut, deadline: float
     ) -> list[Encoded | ItemError]:
         numerics = self.registry.engine.numerics
 
         def work() -> list[Encoded | ItemError]:
-            return [encode(member, numerics, item, truncation) for item in items]
+            return [encode(member, numerics, item, cut) for item in items]
 
         async with within(deadline, "tokenize", self._metrics):
             with self._metrics.stage("tokenize"):

@@ -5,6 +5,7 @@ Letters: N items of a request, M members of an ensemble.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Literal, TypeVar
 
 import msgspec
@@ -27,6 +28,7 @@ from service.compat.special_tokens import Bos, with_one_bos
 from service.ensemble import Ensemble
 from service.fair_queue import Caller
 from service.hardening import deadline_seconds, priority, unless_gone
+from service.items import Cut
 from service.member import Member
 from service.metrics import Metrics
 from service.problems import Failure
@@ -51,13 +53,14 @@ RETRY_AFTER_SECONDS = 5
 
 @dataclass(frozen=True)
 class Asked:
-    """A peer's request in our words. ``model`` and ``truncation`` are None where it does not say;
-    ``special_tokens``: whether texts get those that the tokenizer adds by itself."""
+    """A peer's request in our words. ``model``, ``truncation`` and ``max_tokens`` are None where it
+    does not say; ``special_tokens``: whether texts get those that the tokenizer adds by itself."""
 
     peer: PeerName
     items: list[Item]
     model: str | None = None
     truncation: Truncation | None = None
+    max_tokens: int | None = None
     special_tokens: bool = False
 
 
@@ -88,6 +91,9 @@ class Scored:
         found = {"x-plaudit-revision": self.response.revision}
         if self.bos.kept or self.bos.stripped:
             found["x-plaudit-bos"] = str(self.bos)
+        cut = sum(1 for item in self.items if item.truncated not in (0, msgspec.UNSET))
+        if cut:
+            found["x-plaudit-truncated"] = str(cut)
         if any(self.filled):
             found["x-plaudit-filled"] = str(self.filled.count(True))
         return found
@@ -98,7 +104,7 @@ class Exchange:
 
     def __init__(self, scorer: Scorer, bodies: Bodies, settings: Settings, metrics: Metrics):
         self._scorer, self.bodies, self._metrics = scorer, bodies, metrics
-        self._model, self._truncation = settings.compat_model, settings.compat_truncation
+        self._model, self.truncation = settings.compat_model, settings.compat_truncation
         self._on_error = on_error.read(settings.compat_on_error)
         self._deadline_seconds, self.max_items = settings.deadline_seconds, settings.max_items
 
@@ -112,11 +118,10 @@ class Exchange:
         seconds = deadline_seconds(request.headers, self._deadline_seconds)
         caller = Caller(priority(request.headers))
         loaded = self.chosen(asked.model)
-        models = [loaded] if isinstance(loaded, Member) else loaded.models
-        tokenizers = [model.encoder.around for model in models]
+        tokenizers = [model.encoder.around for model in models_of(loaded)]
         items, bos = with_one_bos(asked.items, tokenizers, asked.special_tokens)
-        truncation = asked.truncation or self._truncation
-        scores = self._scores(loaded, items, truncation, caller, seconds)
+        cut = Cut(asked.truncation or self.truncation, asked.max_tokens)
+        scores = self._scores(loaded, items, cut, caller, seconds)
         response = await unless_gone(request, scores)
         request.state.log = {
             "items": len(response.items),
@@ -134,11 +139,13 @@ class Exchange:
         return Response(encoded, headers=scored.headers(), media_type="application/json")
 
     def chosen(self, name: str | None) -> Loaded:
-        """The loaded thing of that name; without one ``--compat-model``, or the only thing that is
-        no part of another. Failure "unknown-model"."""
+        """The loaded thing of that name, or of its last part where it is a path or a hub's id;
+        without one ``--compat-model``, or the only thing that is no part of another. Failure
+        "unknown-model"."""
         name = self._model if name is None else name
         if name is not None:
-            return self.registry.named(name)
+            known = self.registry.has(name)
+            return self.registry.named(name if known else PurePosixPath(name).name)
         whole = self.registry.wholes()
         if len(whole) != 1:
             raise Failure(
@@ -152,14 +159,18 @@ class Exchange:
         self,
         loaded: Loaded,
         items: list[Item],
-        truncation: Truncation,
+        cut: Cut,
         caller: Caller,
         seconds: float,
     ) -> ScoreResponse | EnsembleResponse:
         if isinstance(loaded, Ensemble):
-            together = EnsembleRequest(loaded.name, items, truncation=truncation)
+            together = EnsembleRequest(
+                loaded.name, items, truncation=cut.truncation, max_tokens=cut.max_tokens
+            )
             return await self._scorer.ensemble_score(together, caller, seconds)
-        alone = ScoreRequest(loaded.name, items, truncation=truncation)
+        alone = ScoreRequest(
+            loaded.name, items, truncation=cut.truncation, max_tokens=cut.max_tokens
+        )
         return await self._scorer.score(alone, caller, seconds)
 
     def _filled(self, peer: PeerName, items: Sequence[ItemResult]) -> list[float | None]:
@@ -175,6 +186,11 @@ class Exchange:
                 self._metrics.compat_filled.labels(peer, policy.kind, error.type).inc()
         both = zip(numbers, errors, strict=True)
         return [number if error is None else policy.floor for number, error in both]
+
+
+def models_of(loaded: Loaded) -> Sequence[Member]:
+    """All models that score for it."""
+    return [loaded] if isinstance(loaded, Member) else loaded.models
 
 
 def numbers_of(

@@ -4,7 +4,6 @@ Its client (openrlhf/utils/agent.py, 0.11.2) posts lists of one; versions before
 which may be empty, and before 0.6 only ``query``.
 """
 
-import math
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -13,6 +12,7 @@ from msgspec.json import Decoder
 
 from plaudit.wire import EnsembleResponse, Item
 from service.compat.exchange import Asked, Exchange, Scored
+from service.compat.logistic import logistic
 from service.compat.peer import Peer
 from service.problems import Failure
 from service.routes import Route
@@ -67,12 +67,6 @@ def response_of(query: str, prompt: object) -> str | None:
 def rewards_of(scored: Scored) -> Rewards:
     scores = [None if reward is None else logistic(reward) for reward in scored.numbers]
     return Rewards(scored.numbers, scores, extra_logs(scored))
-
-
-def logistic(reward: float) -> float:
-    """1 / (1 + exp(-reward)), without overflow."""
-    small = math.exp(-abs(reward))
-    return (1 if reward >= 0 else small) / (1 + small)
 
 
 def extra_logs(scored: Scored) -> dict[str, list[float]]:

@@ -9,6 +9,9 @@ from service.compat.exchange import Exchange
 from service.compat.on_error import PeerName
 from service.routes import Route
 
+# Of the one number, where a format has a place for it: what checkpoints have in ``id2label``.
+LABEL = "reward"
+
 
 @dataclass(frozen=True)
 class Peer:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plaudit.wire import Item, Message
-from service.items import Seen
+from service.items import Cut, Seen
 from service.repeats import Repeats, digests, under
 
 texts = st.text(max_size=4)
@@ -18,15 +18,15 @@ items = st.builds(
     text=st.none() | texts,
     token_ids=st.none() | st.lists(st.integers(-(2**70), 2**70), max_size=3),
 )
-truncations = st.sampled_from(["error", "left", "right"])
+cuts = st.builds(Cut, st.sampled_from(["error", "left", "right"]), st.none() | st.integers(1, 12))
 
 
-@given(st.lists(st.tuples(st.sampled_from(["r", "r "]), items, truncations), unique_by=repr))
+@given(st.lists(st.tuples(st.sampled_from(["r", "r "]), items, cuts), unique_by=repr))
 def test_all_that_decides_the_token_ids_is_told_apart(asked):
     hashed = digests([item for _, item, _ in asked])
     found = [
-        under(revision, truncation, [digest])[0]
-        for (revision, _, truncation), digest in zip(asked, hashed, strict=True)
+        under(revision, cut, [digest])[0]
+        for (revision, _, cut), digest in zip(asked, hashed, strict=True)
     ]
     assert len(set(found)) == len(asked)
 

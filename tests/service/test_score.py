@@ -173,6 +173,30 @@ async def test_truncation_scores_the_kept_ids_and_says_how_many_went(serve, tiny
     assert item["score"] == pytest.approx(expected[0], abs=1e-5)
 
 
+@pytest.mark.parametrize("route", ["/score", "/ensemble_score"])
+async def test_a_request_may_have_a_lower_limit_of_its_own(serve, ensemble_file, members, route):
+    ids = [3 + i % 200 for i in range(600)]
+    name = {"model": members[0].name} if route == "/score" else {}
+
+    async def ask(client, **more):
+        body = {"items": [{"token_ids": ids}], **name, **more}
+        return (await client.post(route, json=body)).json()
+
+    async with serve(models=[ensemble_file]) as client:
+        refused = await ask(client, max_tokens=100)
+        cut = await ask(client, max_tokens=100, truncation="left")
+        kept = (
+            await client.post(route, json={"items": [{"token_ids": ids[-100:]}], **name})
+        ).json()
+        higher = await ask(client, max_tokens=9999, truncation="left")
+        none = await ask(client, max_tokens=0)
+    assert refused["items"][0]["error"]["detail"] == "600 tokens, the limit is 100"
+    assert cut["rewards"] == kept["rewards"]
+    assert (cut["items"][0]["tokens"], cut["items"][0]["truncated"]) == (100, 500)
+    assert (higher["items"][0]["tokens"], higher["items"][0]["truncated"]) == (512, 88)
+    assert none["status"] == 422
+
+
 async def test_a_repeated_item_is_computed_once_and_then_cached(serve, tiny_checkpoint):
     body = {"items": [ITEMS[0], ITEMS[0]]}
     async with serve(models=[tiny_checkpoint]) as client:

@@ -188,4 +188,5 @@ def test_every_route_of_a_peer_that_scores_needs_a_key():
             "/v2",
             "/v2/health/live",
             "/v2/health/ready",
+            "/health",
         )

@@ -1,17 +1,21 @@
 """Bodies as the peers' clients send them, answered over HTTP with the numbers of /score.
 
 A file of ``golden/`` has the path, the body, the same items in our own words, and the answer. In an
-answer ``"$reward 0"`` stands for the number that the server's own routes give to item 0.
+answer ``"$reward 0"`` stands for the number that the server's own routes give to item 0, and
+``"$best_score 0"`` for the highest; ``"classify-*"`` for whatever begins so.
 """
 
+import base64
 import json
 import math
 import re
+import time
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import jsonschema
+import numpy as np
 import pytest
 
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.json"))
@@ -27,7 +31,33 @@ def own_numbers(url: str, golden: dict[str, Any]) -> dict[str, list[Any]]:
     numbers["logistic"] = [1 / (1 + math.exp(-reward)) for reward in answer["rewards"]]
     for name in ("mean", "variance"):
         numbers[name] = answer.get(name, [])
-    return numbers
+    numbers["total_tokens"] = [sum(numbers["tokens"])]
+    numbers |= {"now": [time.time()], "revision": [answer["revision"]]}
+    return numbers | of_scores(numbers["score"], golden["items"])
+
+
+def of_scores(found: list[float | None], items: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    """What formats make of raw scores; an ensemble has none."""
+    scores = [score for score in found if score is not None]
+    best = sorted(range(len(scores)), key=lambda i: -scores[i])
+    return {
+        "score_logistic": [1 / (1 + math.exp(-score)) for score in scores],
+        "base64": [base64.b64encode(np.float32([score])).decode() for score in scores],
+        "best": best,
+        "best_score": [scores[i] for i in best],
+        "best_logistic": [1 / (1 + math.exp(-scores[i])) for i in best],
+        "best_response": [items[i].get("response") for i in best],
+    }
+
+
+class Beginning(str):
+    """Equal to every string that begins so."""
+
+    __slots__ = ()
+    __hash__ = None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, str) and other.startswith(self)
 
 
 def filled(template: Any, numbers: dict[str, list[Any]]) -> Any:
@@ -38,7 +68,10 @@ def filled(template: Any, numbers: dict[str, list[Any]]) -> Any:
         return [filled(value, numbers) for value in template]
     if isinstance(template, str) and template.startswith("$"):
         name, index = template[1:].split()
-        return pytest.approx(numbers[name][int(index)], rel=1e-6)
+        value = numbers[name][int(index)]
+        return value if isinstance(value, str) else pytest.approx(value, rel=1e-6)
+    if isinstance(template, str) and template.endswith("*"):
+        return Beginning(template[:-1])
     return template
 
 
