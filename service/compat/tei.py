@@ -10,11 +10,12 @@ from msgspec import Struct
 from msgspec.json import Decoder
 
 from plaudit.wire import Item, Truncation
-from service.compat.exchange import Asked, Exchange
+from service.compat.exchange import Asked, Exchange, Scored
 from service.compat.logistic import logistic
 from service.compat.openai_errors import message_of
 from service.compat.peer import LABEL, Peer
 from service.compat.ranking import ranked
+from service.compat.usage import usage_of
 from service.problems import Failure
 from service.routes import Route
 
@@ -82,7 +83,14 @@ async def rank(request: Request, body: Rank, exchange: Exchange) -> Response:
         Ranked(i, number_of(body, score), body.texts[i] if body.return_text else None)
         for i, score in ranked(scored.numbers)
     ]
-    return exchange.answer(found, scored)
+    return answer(found, scored, exchange)
+
+
+def answer(body: object, scored: Scored, exchange: Exchange) -> Response:
+    """With the tokens in a header, where TEI has them."""
+    response = exchange.answer(body, scored)
+    response.headers["x-compute-tokens"] = str(usage_of(scored).prompt_tokens)
+    return response
 
 
 def add(app: FastAPI, exchange: Exchange) -> None:
@@ -97,7 +105,7 @@ def add(app: FastAPI, exchange: Exchange) -> None:
         asked = Asked("tei", items, truncation=truncation, special_tokens=True)
         scored = await exchange.score(request, asked)
         found = [[Prediction(number_of(body, score))] for score in scored.numbers]
-        return exchange.answer(found[0] if one else found, scored)
+        return answer(found[0] if one else found, scored, exchange)
 
 
 def items_in(inputs: str | list[str | list[str]]) -> tuple[bool, list[Item]]:

@@ -28,6 +28,7 @@ async def test_truncation_is_as_asked(serve, tiny_checkpoint, direction, side):
         answer = await client.post("/predict", json=body)
         expected = await score(client, {"text": LONG}, truncation=side)
     assert answer.json()[0]["score"] == expected
+    assert answer.headers["x-compute-tokens"] == "512"
     assert answer.headers["x-plaudit-truncated"] == "1"
 
 
