@@ -24,7 +24,7 @@ def serving(model: Path, log: Path, *arguments: str) -> Iterator[str]:
         port = free.getsockname()[1]
     command = [
         *(sys.executable, "-m", "plaudit.cli", "serve", str(model), "--port", str(port)),
-        *("--log-level", "warning", *arguments),
+        *("--log-level", "warning", "--deadline-seconds", "600", *arguments),
     ]
     with log.open("ab") as file:
         process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
