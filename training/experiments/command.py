@@ -15,12 +15,14 @@ from training.experiments import (
     meta,
     objectives,
     overoptimise,
+    raft,
+    rrhf,
     strength,
     warm,
 )
 from training.experiments.result import Result
 
-EXPERIMENTS: dict[str, Callable[[Path, bool], Result]] = {
+ALONE: dict[str, Callable[[Path, bool], Result]] = {
     "contrastive": contrastive.run,
     "kcenter": kcenter.run,
     "kwise": kwise.run,
@@ -32,6 +34,16 @@ EXPERIMENTS: dict[str, Callable[[Path, bool], Result]] = {
     "strength": strength.run,
     "warm": warm.run,
 }
+# They share judges, which are made once under ``--out``.
+JUDGED: dict[str, Callable[[Path, bool, Path], Result]] = {"raft": raft.run, "rrhf": rrhf.run}
+EXPERIMENTS = ALONE.keys() | JUDGED.keys()
+
+
+def run(name: str, data: Path, quick: bool, out: Path) -> Result:
+    if name in ALONE:
+        return ALONE[name](data, quick)
+    out.mkdir(parents=True, exist_ok=True)
+    return JUDGED[name](data, quick, out)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -42,7 +54,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--quick", action="store_true", help="minutes; shows the direction only")
     options = parser.parse_args(argv)
     started = time.monotonic()
-    found = EXPERIMENTS[options.name](options.data, options.quick)
+    found = run(options.name, options.data, options.quick, options.out)
     found.write(options.out, options.name)
     print("\n".join(found.tables))
     seconds = time.monotonic() - started
