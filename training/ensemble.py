@@ -19,7 +19,7 @@ from training import lineage, linear_probe, outcome, run_directory, settings, wo
 from training.plan_progress import PlanBar
 from training.settings import HEAD_FILE, EnsemblePlan, SettingsError
 from training.shared_files import alone
-from training.train import describe, train
+from training.train import train
 
 # Between two looks at which members are complete.
 WAIT_SECONDS = 2.0
@@ -44,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(
         prog="plaudit ensemble",
         description=__doc__,
-        epilog="\n".join(describe(EnsemblePlan)),
+        epilog="\n".join(settings.describe(EnsemblePlan)),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     found.add_argument("plan", type=Path, help="YAML file: the settings of train, and members")

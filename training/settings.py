@@ -1,6 +1,7 @@
 """Settings of training: one YAML file, ``key=value`` overrides, unknown keys refused."""
 
 import difflib
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
@@ -184,16 +185,22 @@ class EnsemblePlan(TrainSettings):
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def load(kind: type[Model], path: Path, overrides: Sequence[str] = ()) -> Model:
-    """Read a YAML file into settings, then apply ``key=value`` overrides (dots go deeper)."""
+def load(kind: type[Model], path: Path | None, overrides: Sequence[str] = ()) -> Model:
+    """Read a YAML file into settings, then apply ``key=value`` overrides (dots go deeper). Without
+    a file the overrides are all."""
+    values = {} if path is None else _mapping(path)
+    for override in overrides:
+        _apply(values, override)
+    return parse(kind, values, "settings" if path is None else str(path))
+
+
+def _mapping(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise SettingsError(f"{path}: no such settings file")
     values = _yaml(path.read_text(), str(path))
     if not isinstance(values, dict):
         raise SettingsError(f"{path}: not a mapping of settings")
-    for override in overrides:
-        _apply(values, override)
-    return parse(kind, values, str(path))
+    return values
 
 
 def _apply(values: dict[str, Any], override: str) -> None:
@@ -246,3 +253,28 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [model for part in get_args(annotation) for model in _models_in(part)]
+
+
+def describe(kind: type[BaseModel]) -> list[str]:
+    """The settings of ``kind``, one line each, for ``--help``."""
+    lines = ["settings:"]
+    for name, field in kind.model_fields.items():
+        default = "required" if field.is_required() else f"default {field.default}"
+        lines.append(f"  {name:24} {field.description or ''} ({default})")
+    return lines
+
+
+def of_command(kind: type[Model], name: str, about: str | None, argv: Sequence[str]) -> Model:
+    """Of a command whose arguments are a file of settings, ``key=value`` overrides, or both."""
+    parser = ArgumentParser(
+        prog=name,
+        description=about,
+        epilog="\n".join(describe(kind)),
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "settings", nargs="+", metavar="FILE|key=value", help="YAML file of settings, overrides"
+    )
+    given = parser.parse_args(argv).settings
+    first = None if "=" in given[0] else Path(given[0])
+    return load(kind, first, given if first is None else given[1:])

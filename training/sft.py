@@ -9,24 +9,24 @@ import json
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import torch
 from datasets import Dataset
 from pydantic import Field
-from transformers import AutoModelForCausalLM, PreTrainedModel, TrainerCallback, set_seed
+from transformers import PreTrainedModel, TrainerCallback, set_seed
 from trl import SFTConfig, SFTTrainer
 
 from plaudit.checkpoint import Base, sha256
 from plaudit.conversation import Encoder
 from plaudit.whole_file import write_whole
-from training import backbone, lineage, settings
+from training import backbone, fine_tuning, lineage, settings
 from training.data.encoding import EncodedPair
 from training.data.sources import Loaded
+from training.fine_tuning import FineTuning
 from training.lineage import Lineage
 from training.settings import DataSettings, SettingsError, TrainSettings
-from training.train import describe, last_state, refuse_shards
-from training.trainer import use_bf16
+from training.train import last_state, refuse_shards
 from training.training_data import read, train_region
 
 # Settings that leave the weights of a step as they are.
@@ -38,7 +38,7 @@ RUN_FILE = "run.txt"
 Step = Annotated[int, Field(ge=1)]
 
 
-class SftSettings(DataSettings):
+class SftSettings(DataSettings, FineTuning):
     """Everything that ``plaudit sft`` can be told."""
 
     model: str = Field(description="directory or hub id of the causal language model")
@@ -48,22 +48,6 @@ class SftSettings(DataSettings):
     )
     chat_template: Path | None = Field(None, description="Jinja file used instead of the model's")
     max_tokens: int = Field(512, ge=8, description="longer conversations are left out")
-    train_layers: int | None = Field(None, ge=1, description="top blocks to train; null: all")
-    gradient_checkpointing: bool = Field(False, description="trade compute for memory")
-    epochs: float = Field(1.0, gt=0)
-    lr: float = Field(2e-5, gt=0)
-    batch_responses: int = Field(16, ge=1, description="responses in one forward")
-    accumulation: int = Field(1, ge=1, description="forwards in one optimiser step")
-    warmup: float = Field(0.05, ge=0, lt=1, description="share of steps that warm up")
-    scheduler: Literal["linear", "cosine", "constant"] = "cosine"
-    weight_decay: float = Field(0.0, ge=0)
-    max_grad_norm: float = Field(1.0, gt=0)
-    seed: int = Field(0, description="data order")
-    precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 autocast")
-    save_dtype: Literal["bfloat16", "float32"] = Field("bfloat16", description="of checkpoints")
-    save_steps: int = Field(100, ge=1, description="steps between resumable states")
-    logging_steps: int = Field(10, ge=1)
-    log_to: list[Literal["tensorboard", "wandb"]] = Field(["tensorboard"])
 
     def as_training(self) -> TrainSettings:
         """What training of a reward model would be told of the same names."""
@@ -81,7 +65,7 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="plaudit sft",
         description=__doc__,
-        epilog="\n".join(describe(SftSettings)),
+        epilog="\n".join(settings.describe(SftSettings)),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("settings", type=Path, help="YAML file of settings")
@@ -99,7 +83,7 @@ def sft(config: SftSettings, resume: bool = False) -> None:
         raise SettingsError(f"{config.out} holds a run; add --resume or choose out=DIR")
     like = config.as_training()
     tokenizer = backbone.load_tokenizer(like)
-    model = load(config, tokenizer.pad_token_id)
+    model = fine_tuning.load(config, config.model, tokenizer.pad_token_id)
     loaded = read(config)
     pairs = train_pairs(like, loaded, Encoder(tokenizer, model.config.vocab_size, like.max_tokens))
     base = Base(id=config.model, digest=backbone.digest_of_base(config.model))
@@ -115,14 +99,6 @@ def sft(config: SftSettings, resume: bool = False) -> None:
     )
     refuse_shards(trainer)
     trainer.train(resume_from_checkpoint=last)
-
-
-def load(config: SftSettings, pad_token_id: int) -> PreTrainedModel:
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-        config.model, dtype=torch.float32, pad_token_id=pad_token_id, trust_remote_code=False
-    )
-    backbone.select_trainable(model, config.train_layers)
-    return model
 
 
 def train_pairs(
@@ -151,27 +127,9 @@ def conversations(pairs: Sequence[EncodedPair]) -> Dataset:
 
 def arguments(config: SftSettings) -> SFTConfig:
     return SFTConfig(
-        output_dir=str(config.out / "trainer"),
+        **fine_tuning.arguments(config, config.out / "trainer", config.out.name),
         completion_only_loss=True,
         max_length=None,  # what is longer was left out
-        num_train_epochs=config.epochs,
-        learning_rate=config.lr,
-        per_device_train_batch_size=config.batch_responses,
-        gradient_accumulation_steps=config.accumulation,
-        gradient_checkpointing=config.gradient_checkpointing,
-        warmup_steps=config.warmup,  # below 1, so a share
-        lr_scheduler_type=config.scheduler,
-        weight_decay=config.weight_decay,
-        max_grad_norm=config.max_grad_norm,
-        seed=config.seed,
-        bf16=use_bf16(config.as_training()),
-        use_cpu=not torch.cuda.is_available(),
-        dataloader_pin_memory=torch.cuda.is_available(),
-        save_steps=config.save_steps,
-        save_total_limit=1,
-        logging_steps=config.logging_steps,
-        report_to=list(config.log_to),
-        run_name=config.out.name,
     )
 
 

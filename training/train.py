@@ -33,7 +33,7 @@ from training.length_bias.odin import LengthHead
 from training.length_bias.product_of_experts import LengthExpert
 from training.method_settings import LinearProbe, Lora
 from training.seal import seal
-from training.settings import HEAD_FILE, DataSettings, SettingsError, TrainSettings
+from training.settings import HEAD_FILE, SettingsError, TrainSettings
 from training.trainer import PairTrainer, Progress, Scorer, arguments, use_bf16
 from training.training_data import Data
 
@@ -42,7 +42,7 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="plaudit train",
         description=__doc__,
-        epilog="\n".join(describe(TrainSettings)),
+        epilog="\n".join(settings.describe(TrainSettings)),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("settings", type=Path, help="YAML file of settings")
@@ -51,15 +51,6 @@ def main(argv: Sequence[str]) -> int:
     options = parser.parse_args(argv)
     train(settings.load(TrainSettings, options.settings, options.overrides), options.resume)
     return 0
-
-
-def describe(kind: type[DataSettings]) -> list[str]:
-    """The settings of ``kind``, one line each, for ``--help``."""
-    lines = ["settings:"]
-    for name, field in kind.model_fields.items():
-        default = "required" if field.is_required() else f"default {field.default}"
-        lines.append(f"  {name:24} {field.description or ''} ({default})")
-    return lines
 
 
 def train(

@@ -36,7 +36,7 @@ from training.frozen_trunk import FrozenTrunk
 from training.length_bias.odin import LengthHead
 from training.length_bias.product_of_experts import LengthExpert
 from training.meta import Shifted, difference, moved
-from training.precision import has_bf16
+from training.precision import trains_in_bf16
 from training.settings import TrainSettings
 
 
@@ -237,10 +237,7 @@ class Progress(ProgressCallback):
 
 
 def use_bf16(settings: TrainSettings) -> bool:
-    """bf16 autocast where it is asked for, or where the hardware multiplies in bf16."""
-    if settings.precision != "auto":
-        return settings.precision == "bf16"
-    return has_bf16()
+    return trains_in_bf16(settings.precision)
 
 
 def arguments(settings: TrainSettings) -> TrainingArguments:

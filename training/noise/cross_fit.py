@@ -26,7 +26,6 @@ from training.noise.in_sample import refuse_base, refuse_member
 from training.noise.strength import FOLD, MEAN, STD, Strength
 from training.precision import measuring_dtype
 from training.settings import DataSettings, EnsemblePlan, SettingsError, TrainSettings
-from training.train import describe
 from training.training_data import read, train_region
 
 FILE = "strength.jsonl"
@@ -73,7 +72,7 @@ def parser() -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(
         prog="plaudit strength",
         description=__doc__,
-        epilog="\n".join(describe(StrengthPlan)),
+        epilog="\n".join(settings.describe(StrengthPlan)),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     found.add_argument(

@@ -1,0 +1,80 @@
+"""Supervised fine-tuning of a policy on chosen responses, by TRL, from where it was broken off."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from transformers import PreTrainedModel, set_seed
+from trl import SFTConfig, SFTTrainer
+
+from plaudit.reward_model import DTYPES
+from training import backbone, fine_tuning
+from training.fine_tuning import FineTuning
+from training.policy.candidates import Candidates
+from training.policy.chat import Chat
+from training.precision import trains_in_bf16
+from training.train import last_state, refuse_shards
+
+
+def tune(model: str, rows: Sequence[Candidates], config: FineTuning, out: Path) -> None:
+    """Tune ``model`` on every response of ``rows`` and write it to ``out``, whole or not at all.
+
+    ``out`` is kept where it is there already. States to go on from stand beside it until then.
+    """
+    if out.is_dir():
+        return
+    chat = Chat.load(model)
+    policy = load(model, chat, config)
+    states = out.with_name(f"{out.name}-states")
+    set_seed(config.seed)
+    trainer = SFTTrainer(
+        policy,
+        args=SFTConfig(
+            **fine_tuning.arguments(config, states, out.name),
+            completion_only_loss=True,
+            max_length=None,  # prompts and responses have limits of their own
+        ),
+        train_dataset=Dataset.from_list(examples(rows, chat)),
+        processing_class=chat.tokenizer,
+    )
+    refuse_shards(trainer)
+    trainer.train(resume_from_checkpoint=last_state(states))
+    save(policy, chat, config, out)
+    shutil.rmtree(states)
+
+
+def load(model: str, chat: Chat, config: FineTuning) -> PreTrainedModel:
+    """Ready to train, what is frozen in bf16 where the training computes in it."""
+    policy = fine_tuning.load(config, model, chat.tokenizer.pad_token_id)
+    if config.train_layers is not None and trains_in_bf16(config.precision):
+        backbone.hold_frozen_in_bf16(policy)
+    return policy
+
+
+def examples(rows: Sequence[Candidates], chat: Chat) -> list[dict[str, Any]]:
+    """Token ids as the policy samples them, and which of them are the response.
+
+    A response that was cut does not end there: it keeps no end token, lest the policy learns to
+    stop in mid-sentence.
+    """
+    found = []
+    for one in rows:
+        prompt = chat.prompt(one.prompt)
+        finished = one.finished or (True,) * len(one.responses)
+        for response, ended in zip(one.responses, finished, strict=True):
+            ids = chat.response(one.prompt, response)
+            own = ids if ended else [token for token in ids if token not in chat.ends]
+            mask = [0] * len(prompt) + [1] * len(own)
+            found.append({"input_ids": [*prompt, *own], "completion_mask": mask})
+    return found
+
+
+def save(policy: PreTrainedModel, chat: Chat, config: FineTuning, out: Path) -> None:
+    """The directory of a policy with its tokenizer, under its name once it is whole."""
+    pending = out.with_name(f".{out.name}.pending")
+    shutil.rmtree(pending, ignore_errors=True)
+    policy.to(DTYPES[config.save_dtype]).save_pretrained(pending)
+    chat.tokenizer.save_pretrained(pending)
+    pending.rename(out)
