@@ -1,8 +1,10 @@
-"""``plaudit grpo``: a policy tuned on the rewards of a running service, by GRPO of TRL."""
+"""``plaudit grpo``: a policy tuned on the rewards of a running service, by GRPO of TRL.
 
-import argparse
+A killed run goes on where it stopped: give it the same settings again.
+"""
+
+import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
@@ -10,15 +12,17 @@ from pydantic import Field, model_validator
 from trl import GRPOConfig
 
 from plaudit.checkpoint import file_digest
+from plaudit.client import RewardClient
 from training import settings
 from training.data.splits import Name, Split
 from training.policy import prompts, tuning
 from training.policy.chat import Chat
 from training.policy.group_trainer import GroupTrainer
 from training.policy.prompts import Prompt, PromptFile
-from training.policy.rewards import Service
+from training.policy.rewards import Service, check
 from training.policy.rewards_ahead import RewardFunction
 from training.policy.tuning import Curves, Tuning
+from training.score.served import KEY, named
 
 SHOWN = {
     "reward": "reward",
@@ -54,41 +58,50 @@ class GrpoSettings(Tuning):
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="plaudit grpo",
-        description=__doc__,
-        epilog="\n".join(settings.describe(GrpoSettings)),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("settings", type=Path, help="YAML file of settings")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="override a setting")
-    parser.add_argument("--resume", action="store_true", help="go on from the last saved state")
-    options = parser.parse_args(argv)
-    grpo(settings.load(GrpoSettings, options.settings, options.overrides), options.resume)
+    grpo(settings.of_command(GrpoSettings, "plaudit grpo", __doc__, argv))
     return 0
 
 
-def grpo(config: GrpoSettings, resume: bool = False) -> None:
-    """Tune, and save ``OUT``."""
+def grpo(config: GrpoSettings) -> None:
+    """Tune, and write ``OUT/policy``."""
     chat = Chat.load(config.model)
     asked = to_answer(config, chat)
-    data = {str(config.prompts.path): file_digest(config.prompts.path)}
-    last = tuning.begin(config, data, resume)
-    trainer = GroupTrainer(
+    tuning.begin(config, {"prompts": file_digest(config.prompts.path)})
+    tuning.run(config, trainer_of(config, chat, asked), chat)
+
+
+def trainer_of(config: GrpoSettings, chat: Chat, asked: Sequence[Prompt]) -> GroupTrainer:
+    """TRL's trainer before its first step."""
+    return GroupTrainer(
         reward_function(config.service),
         config.parts,
-        model=tuning.load_policy(config, chat.tokenizer),
-        args=GRPOConfig(**arguments(config, chat)),
+        model=tuning.load(config, chat),
+        args=GRPOConfig(**arguments(config)),
         train_dataset=dataset(asked),
         processing_class=chat.tokenizer,
         peft_config=tuning.adapters(config),
         callbacks=[Curves(config.out, SHOWN)],
     )
-    tuning.train(config, trainer, chat, data, last)
 
 
 def reward_function(service: Service) -> RewardFunction:
-    raise NotImplementedError
+    """Of the model or ensemble that the service has under that name, None for a failed item."""
+    client = RewardClient(
+        service.url, os.environ.get(KEY), timeout_seconds=service.timeout_seconds
+    )
+    info = named(service.url, service.model)
+    check(service, info)
+
+    def rewards(prompts: Sequence[Any], completions: Sequence[Any]) -> list[float | None]:
+        items = [(prompt, said[-1]["content"]) for prompt, said in zip(prompts, completions, strict=True)]
+        if info.kind == "ensemble":
+            return client.ensemble_score(
+                items, ensemble=info.name, aggregate=service.aggregate,
+                coefficient=service.coefficient, truncation=service.truncation,
+            ).rewards
+        return client.score(items, model=info.name, truncation=service.truncation).rewards
+
+    return rewards
 
 
 def to_answer(config: GrpoSettings, chat: Chat) -> list[Prompt]:
@@ -100,7 +113,7 @@ def dataset(asked: Sequence[Prompt]) -> Dataset:
     return Dataset.from_list([{"prompt": [dict(turn) for turn in one.turns]} for one in asked])
 
 
-def arguments(config: GrpoSettings, chat: Chat) -> dict[str, Any]:
+def arguments(config: GrpoSettings) -> dict[str, Any]:
     """What TRL's GRPOConfig is told."""
     return {
         **tuning.arguments(config),
@@ -110,6 +123,5 @@ def arguments(config: GrpoSettings, chat: Chat) -> dict[str, Any]:
         "beta": config.beta,
         "epsilon": config.clip,
         "num_iterations": config.updates,
-        "chat_template_kwargs": {},
         "disable_dropout": True,
     }

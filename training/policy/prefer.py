@@ -1,8 +1,9 @@
-"""``plaudit prefer``: a policy tuned on pairs, by DPO, IPO, KTO, ORPO or SimPO of TRL."""
+"""``plaudit prefer``: a policy tuned on pairs, by DPO, IPO, KTO, ORPO or SimPO of TRL.
 
-import argparse
+A killed run goes on where it stopped: give it the same settings again.
+"""
+
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from pydantic import Field, model_validator
@@ -20,7 +21,6 @@ from training.policy.preference_losses import GAMMA, RECIPES, Loss
 from training.policy.preference_rows import rows_of
 from training.policy.tuning import Curves, Tuning
 from training.settings import DataSettings, SettingsError
-from training.train import describe
 from training.training_data import read
 
 # Of the log, and their titles.
@@ -45,45 +45,35 @@ class PreferSettings(DataSettings, Tuning):
     gamma: float = Field(GAMMA, ge=0, description="of simpo: what the chosen one is to lead by")
     max_tokens: int = Field(512, ge=8, description="pairs with a longer conversation are left out")
     validation_pairs: int | None = Field(200, ge=1, description="pairs per source that measure")
-    epochs: float = Field(1.0, gt=0)
-    batch_pairs: int = Field(8, ge=1, description="pairs in one forward; of kto, responses")
     eval_steps: int = Field(20, ge=1, description="steps between measurements on held-out pairs")
 
     @model_validator(mode="after")
-    def _has_neighbours(self) -> "PreferSettings":
-        if self.loss == "kto" and self.batch_pairs < 2:
-            raise ValueError("kto holds a batch's responses against its other prompts: at least 2")
+    def _has_pairs(self) -> "PreferSettings":
+        if self.batch_responses % 2:
+            raise ValueError(
+                "a forward is of whole pairs, and of kto of as many of both kinds: give "
+                "batch_responses an even number"
+            )
         return self
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="plaudit prefer",
-        description=__doc__,
-        epilog="\n".join(describe(PreferSettings)),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("settings", type=Path, help="YAML file of settings")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="override a setting")
-    parser.add_argument("--resume", action="store_true", help="go on from the last saved state")
-    options = parser.parse_args(argv)
-    prefer(settings.load(PreferSettings, options.settings, options.overrides), options.resume)
+    prefer(settings.of_command(PreferSettings, "plaudit prefer", __doc__, argv))
     return 0
 
 
-def prefer(config: PreferSettings, resume: bool = False) -> None:
-    """Tune on the train side's pairs, measure on the validation side's, save ``OUT``."""
+def prefer(config: PreferSettings) -> None:
+    """Tune on the train side's pairs, measure on the validation side's, write ``OUT/policy``."""
     loaded = read(config)
-    data = {one.source.name: one.digest for one in loaded}
-    last = tuning.begin(config, data, resume)
+    tuning.begin(config, {one.source.name: one.digest for one in loaded})
     chat = Chat.load(config.model)
-    tuning.train(config, trainer_of(config, chat, loaded), chat, data, last)
+    tuning.run(config, trainer_of(config, chat, loaded), chat)
 
 
 def trainer_of(config: PreferSettings, chat: Chat, loaded: Sequence[Loaded]) -> Trainer:
     """TRL's trainer before its first step."""
     recipe = RECIPES[config.loss]
-    model = tuning.load_policy(config, chat.tokenizer)
+    model = tuning.load(config, chat)
     encoder = Encoder(chat.tokenizer, model.config.vocab_size, config.max_tokens)
     kept, held_out = sides(config, loaded, encoder)
     trainer: Trainer = recipe.trainer(
@@ -128,19 +118,16 @@ def within(pairs: Sequence[Pair], encoder: Encoder, name: str) -> list[Pair]:
 def arguments(config: PreferSettings) -> Any:
     """The configuration of the trainer that has the loss."""
     recipe = RECIPES[config.loss]
-    told = dict(recipe.told)
+    rows = config.batch_responses // (1 if recipe.rows == "singles" else 2)
+    told = tuning.arguments(config) | recipe.told
     if recipe.rows == "texts":
         # A margin for the end token; nothing is cut, what is longer was left out.
         told["max_length"] = 2 * config.max_tokens
     if config.loss == "simpo":
         told["simpo_gamma"] = config.gamma
     return recipe.config(
-        **tuning.arguments(config),
-        **told,
+        **told | {"per_device_train_batch_size": rows, "per_device_eval_batch_size": rows},
         beta=recipe.beta if config.beta is None else config.beta,
-        num_train_epochs=config.epochs,
-        per_device_train_batch_size=config.batch_pairs,
-        per_device_eval_batch_size=config.batch_pairs,
         eval_strategy="steps",
         eval_steps=config.eval_steps,
     )
