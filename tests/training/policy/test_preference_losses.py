@@ -124,7 +124,7 @@ def mean_log_probability(case: Case, prompt: Turns, response: str) -> Tensor:
 def simpo(case: Case) -> Tensor:
     costs = []
     for pair in case.pairs:
-        w, l = (mean_log_probability(case, pair.asked, t) for t in (pair.chosen, pair.rejected))
+        better, worse = (mean_log_probability(case, pair.asked, t) for t in (pair.chosen, pair.rejected))
         costs.append(-logsigmoid(2.5 * (w - l) - 1.4))
     return torch.stack(costs).mean()
 
@@ -132,7 +132,7 @@ def simpo(case: Case) -> Tensor:
 def orpo(case: Case) -> Tensor:
     costs, tokens = [], []
     for pair in case.pairs:
-        w, l = (mean_log_probability(case, pair.asked, t) for t in (pair.chosen, pair.rejected))
+        better, worse = (mean_log_probability(case, pair.asked, t) for t in (pair.chosen, pair.rejected))
         odds = [p - torch.log(1 - torch.exp(p)) for p in (w, l)]
         costs.append(-0.1 * logsigmoid(odds[0] - odds[1]))
         tokens.append(log_probabilities(case.policy, case.ended(pair.asked, pair.chosen)[0]))
