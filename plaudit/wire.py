@@ -56,18 +56,19 @@ class Group(Struct, frozen=True, forbid_unknown_fields=True):
 
 class ScoreRequest(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Body of ``POST /score``: ``items`` or ``groups``; ``weights`` by objective, of a bundle,
-    default to the bundle's own."""
+    default to the bundle's own. ``revision`` is what the model must have to be asked at all."""
 
     model: str | None = None
     items: list[Item] | None = None
     groups: list[Group] | None = None
     truncation: Truncation = "error"
     weights: dict[str, Annotated[float, Meta(ge=0, le=MAX_WEIGHT)]] | None = None
+    revision: str | None = None
 
 
 class EnsembleRequest(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Body of ``POST /ensemble_score``; ``aggregate`` and ``coefficient`` default to the
-    ensemble's own."""
+    ensemble's own. ``revision`` is what the ensemble must have to be asked at all."""
 
     ensemble: str | None = None
     items: list[Item] | None = None
@@ -75,6 +76,7 @@ class EnsembleRequest(Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     truncation: Truncation = "error"
     aggregate: Aggregate | None = None
     coefficient: Annotated[float, Meta(ge=0)] | None = None
+    revision: str | None = None
 
 
 class ItemError(Struct, frozen=True):
@@ -177,8 +179,9 @@ class ModelList(Struct, frozen=True):
     models: list[ModelInfo]
 
 
-class Problem(Struct, frozen=True):
-    """RFC 9457 problem+json. ``remedy`` says what mends it."""
+class Problem(Struct, frozen=True, omit_defaults=True):
+    """RFC 9457 problem+json. ``remedy`` says what mends it. ``revision`` is that of the loaded
+    model, where the request was for another."""
 
     type: str
     title: str
@@ -187,3 +190,4 @@ class Problem(Struct, frozen=True):
     remedy: str
     retryable: bool
     instance: str
+    revision: str | None = None

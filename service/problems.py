@@ -25,6 +25,11 @@ KINDS = {
     "unknown-model": Kind(404, "No such model is loaded", "GET /models lists the names"),
     "not-found": Kind(404, "No such route", "see /docs for the routes"),
     "method-not-allowed": Kind(405, "The route has other methods", "see /docs for the methods"),
+    "revision-changed": Kind(
+        409,
+        "The model has another revision",
+        "GET /models lists the revisions; send the new one, or none",
+    ),
     "too-large": Kind(413, "The request is too large", "split it, or raise the server's limit"),
     "overloaded": Kind(
         503, "The queue stayed full", "retry after the time in Retry-After", retryable=True
@@ -40,22 +45,29 @@ KINDS = {
 
 
 class Failure(Exception):
-    """Ends a request; ``kind`` is a key of KINDS."""
+    """Ends a request; ``kind`` is a key of KINDS. ``revision``: that of what is loaded."""
 
-    def __init__(self, kind: str, detail: str, retry_after_seconds: int | None = None):
+    def __init__(
+        self,
+        kind: str,
+        detail: str,
+        retry_after_seconds: int | None = None,
+        revision: str | None = None,
+    ):
         super().__init__(detail)
         self.kind = kind
         self.detail = detail
         self.retry_after_seconds = retry_after_seconds
+        self.revision = revision
 
     @property
     def status(self) -> int:
         return KINDS[self.kind].status
 
 
-def quote(value: str) -> str:
+def quote(value: str, longest: int = 64) -> str:
     """A short caller-supplied *name* as it may stand in an error: printable and bounded."""
-    return re.sub(r"[^\x20-\x7e]", "?", value[:64])
+    return re.sub(r"[^\x20-\x7e]", "?", value[:longest])
 
 
 def problem(failure: Failure, instance: str) -> Problem:
@@ -68,4 +80,5 @@ def problem(failure: Failure, instance: str) -> Problem:
         remedy=kind.remedy,
         retryable=kind.retryable,
         instance=instance,
+        revision=failure.revision,
     )

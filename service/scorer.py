@@ -36,7 +36,7 @@ from service.member import Member
 from service.member_scores import MemberScores, Outcome, Scored
 from service.metrics import Metrics
 from service.places import Places
-from service.problems import Failure
+from service.problems import Failure, quote
 from service.registry import Registry
 from service.repeats import Repeats, digests, under
 
@@ -68,6 +68,7 @@ class Scorer:
         member = self.registry.model(request.model)
         if isinstance(member, Bundle):
             return await self._bundle_score(member, request, caller, seconds)
+        refuse_another(member.name, member.revision, request.revision)
         if request.weights is not None:
             raise Failure("malformed", f"weights are of a bundle; {member.name} is one model")
         seen, outcomes = await self._outcomes([member], request, caller, seconds)
@@ -89,6 +90,7 @@ class Scorer:
         """An item that one member cannot score has no reward: a partial sum would be another."""
         if request.weights is not None:
             bundle = bundle.weighed(request.weights)
+        refuse_another(bundle.name, bundle.revision, request.revision)
         members = [*bundle.members.values()]
         seen, outcomes = await self._outcomes(members, request, caller, seconds)
         raw = raw_scores(outcomes)
@@ -111,6 +113,7 @@ class Scorer:
     ) -> EnsembleResponse:
         """Answer ``POST /ensemble_score``. An item that too few members can score has no reward."""
         own = self.registry.ensemble(request.ensemble)
+        refuse_another(own.name, own.revision, request.revision)
         ensemble = own.asked(request.aggregate, request.coefficient)
         seen, outcomes = await self._outcomes(ensemble.models, request, caller, seconds)
         answer = ensemble_answer.answer(ensemble, seen, outcomes, usage(seen, outcomes))
@@ -190,6 +193,13 @@ class Scorer:
         async with within(deadline, "tokenize", self._metrics):
             with self._metrics.stage("tokenize"):
                 return await asyncio.get_running_loop().run_in_executor(self._tokenizer, work)
+
+
+def refuse_another(name: str, revision: str, wanted: str | None) -> None:
+    """Failure "revision-changed" unless the caller wants this revision, or any."""
+    if wanted is not None and wanted != revision:
+        said = f"{name} is {revision}, and {quote(wanted, 80)} was asked for"
+        raise Failure("revision-changed", said, revision=revision)
 
 
 def fill(known: Sequence[T | None], missing: Sequence[int], found: Sequence[U]) -> list[T | U]:

@@ -13,6 +13,8 @@ from pydantic_settings import SettingsError as UnreadableSource
 from redis.asyncio.connection import parse_url
 
 PREFIX = "PLAUDIT_"
+# Those of a rollout worker's environment, which no setting of the server begins with.
+CLIENT_PREFIX = "PLAUDIT_CLIENT_"
 Dtype = Literal["auto", "float32", "bfloat16"]
 
 
@@ -131,7 +133,8 @@ def _explain(error: object) -> str:
 def check_environment(environ: Mapping[str, str]) -> None:
     known = {PREFIX + name.upper() for name in Settings.model_fields}
     for name in sorted(environ):
-        if name.startswith(PREFIX) and name not in known:
+        of_server = name.startswith(PREFIX) and not name.startswith(CLIENT_PREFIX)
+        if of_server and name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]}?" if near else "see plaudit serve --help"
             raise SettingsError(f"unknown environment variable {name}; {hint}")

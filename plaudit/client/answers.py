@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import msgspec
 
-from plaudit.client.errors import ProblemError, UnexpectedAnswer
+from plaudit.client.errors import ProblemError, RevisionChanged, UnexpectedAnswer
 from plaudit.client.retry import RETRIED_STATUSES, asked_pause
 from plaudit.wire import Problem
 
@@ -16,12 +16,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Answer:
-    """``headers`` has lower-case names or ignores case."""
+    """``headers`` has lower-case names or ignores case. ``pinned`` is the revision that the request
+    was for, or None."""
 
     url: str
     status: int
     headers: Mapping[str, str]
     body: bytes
+    request_id: str
+    pinned: str | None = None
 
     def origin(self) -> str:
         """Who seems to have answered, without quoting a body that may hold a prompt."""
@@ -34,19 +37,26 @@ def decode(answer: Answer, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(answer.body, type=kind)
     except msgspec.DecodeError as error:
-        raise UnexpectedAnswer(
+        unexpected = UnexpectedAnswer(
             f"{answer.origin()}, not a {kind.__name__} ({error}). Check base_url and both versions."
-        ) from error
+        )
+        unexpected.request_id = answer.request_id
+        raise unexpected from error
 
 
 def raise_for_status(answer: Answer, date: float) -> None:
-    """Raises ProblemError unless the status is 200; ``date`` is now, in seconds since 1970."""
+    """Raises ProblemError, or RevisionChanged, unless the status is 200.
+
+    ``date`` is now, in seconds since 1970.
+    """
     if answer.status == 200:
         return
     try:
         problem = msgspec.json.decode(answer.body, type=Problem)
     except msgspec.DecodeError:
         problem = foreign_problem(answer)
+    if answer.status == 409 and problem.revision is not None:
+        raise RevisionChanged([problem.revision], answer.pinned)
     raise ProblemError(problem, answer.status, asked_pause(answer.headers, date))
 
 
@@ -59,7 +69,7 @@ def foreign_problem(answer: Answer) -> Problem:
         detail=f"{answer.origin()}, not with a problem of Plaudit",
         remedy="check base_url and the proxies between",
         retryable=answer.status in RETRIED_STATUSES,
-        instance="",
+        instance=answer.request_id,
     )
 
 

@@ -8,7 +8,19 @@ NAMED_ITEMS = 3
 
 
 class PlauditError(Exception):
-    """Parent of everything the client raises on purpose."""
+    """Parent of everything the client raises on purpose.
+
+    ``request_id`` is the ``X-Request-Id`` of the request that failed, as in the service's log; None
+    where no single one did.
+    """
+
+    request_id: str | None = None
+
+    def text(self) -> str:
+        return super().__str__()
+
+    def __str__(self) -> str:
+        return self.text() + (f" [request {self.request_id}]" if self.request_id else "")
 
 
 class ProblemError(PlauditError):
@@ -25,7 +37,7 @@ class ProblemError(PlauditError):
         self.status = status
         self.retry_after_seconds = retry_after_seconds
 
-    def __str__(self) -> str:
+    def text(self) -> str:
         said = self.problem
         return f"{self.status} {said.title}: {said.detail} ({said.remedy})"
 
@@ -38,7 +50,7 @@ class Unreachable(PlauditError):
         self.detail = detail
         self.retryable = retryable
 
-    def __str__(self) -> str:
+    def text(self) -> str:
         return self.detail
 
 
@@ -51,15 +63,25 @@ class UnexpectedAnswer(PlauditError):
 
 
 class RevisionChanged(PlauditError):
-    """The batches of one call were scored by different models. Their rewards do not compare."""
+    """Other ``revisions`` answer than the rewards are to be of; those of two do not compare.
 
-    def __init__(self, revisions: Sequence[str]) -> None:
-        super().__init__(revisions)
+    Either the batches of one call were scored by different ones, or ``pinned`` was asked for and
+    the service has another.
+    """
+
+    def __init__(self, revisions: Sequence[str], pinned: str | None = None) -> None:
+        super().__init__(revisions, pinned)
         self.revisions = revisions
+        self.pinned = pinned
 
-    def __str__(self) -> str:
+    def text(self) -> str:
         seen = ", ".join(self.revisions)
-        return f"the model changed during the call ({seen}). Score the whole list again."
+        if self.pinned is None:
+            return f"the model changed during the call ({seen}). Score the whole list again."
+        return (
+            f"{self.pinned} was asked for, and the service has {seen}. Rewards of the two do not "
+            "compare: pin the new revision, or serve the old one again."
+        )
 
 
 class ItemsFailed(PlauditError):
@@ -70,7 +92,7 @@ class ItemsFailed(PlauditError):
         self.errors = errors
         self.of = of
 
-    def __str__(self) -> str:
+    def text(self) -> str:
         named = list(self.errors.items())[:NAMED_ITEMS]
         reasons = "; ".join(f"item {n}: {error.type}, {error.detail}" for n, error in named)
         more = len(self.errors) - len(named)

@@ -2,60 +2,78 @@
 
 import logging
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import httpx2
 import msgspec
 
 from plaudit.client.answers import Answer, raise_for_status
-from plaudit.client.batches import Batch, fill
+from plaudit.client.batches import Budget
 from plaudit.client.errors import DeadlineExceeded, Unreachable
 from plaudit.client.retry import DEADLINE_HEADER, Clock, Deadline, Retry
+from plaudit.client.tracing import ExtraHeaders, trace_headers
 from plaudit.wire import EnsembleRequest, ScoreRequest
 
 CONNECT_SECONDS = 5.0
 # Below the 5 s after which uvicorn closes an idle connection, lest a request meets the closing.
 KEEP_SECONDS = 4.0
+# Of each request its own: they are not the caller's to set.
+OWN_HEADERS = {
+    "accept",
+    "authorization",
+    "content-type",
+    "user-agent",
+    "x-request-id",
+    DEADLINE_HEADER.lower(),
+}
 
 
 @dataclass(frozen=True)
 class Call:
-    """One HTTP request, before its deadline and key."""
+    """One HTTP request, before its deadline and key; ``replicas`` are its URLs to try in turn."""
 
     method: str
     path: str
-    body: msgspec.Struct | None = None
-
-
-MODELS = Call("GET", "/models")
-READY = Call("GET", "/readyz")
+    replicas: tuple[str, ...]
+    request_id: str
+    body: ScoreRequest | EnsembleRequest | None = None
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Options:
     """What a client was made with. Raises ValueError for what no call could work with."""
 
-    base_url: str
+    base_urls: tuple[str, ...]
     api_key: str | None = field(repr=False)
     model: str | None
+    revision: str | None
     timeout_seconds: float
-    batch_items: int
+    budget: Budget
     concurrency: int
+    headers: ExtraHeaders | None
     retry: Retry
     clock: Clock
 
     def __post_init__(self) -> None:
-        url = httpx2.URL(self.base_url)
-        if url.scheme not in ("http", "https") or not url.host:
-            raise ValueError("base_url starts with http:// or https:// and a host")
+        self._check_urls()
         key = self.api_key
         if key is not None and not (key.isascii() and key.isprintable() and " " not in key):
             raise ValueError("api_key holds white space or other characters no key has: strip it")
-        if self.timeout_seconds <= 0 or self.batch_items < 1 or self.concurrency < 1:
-            raise ValueError("timeout_seconds, batch_items and concurrency must be above zero")
+        if self.timeout_seconds <= 0 or self.concurrency < 1:
+            raise ValueError("timeout_seconds and concurrency must be above zero")
+        if self.budget.items < 1 or self.budget.tokens < 1:
+            raise ValueError("batch_items and batch_tokens must be above zero")
         if self.retry.max_retries < 0:
             raise ValueError("max_retries must not be negative")
+
+    def _check_urls(self) -> None:
+        for base_url in self.base_urls:
+            url = httpx2.URL(base_url)
+            if url.scheme not in ("http", "https") or not url.host:
+                raise ValueError("base_url starts with http:// or https:// and a host")
+        if not self.base_urls or len(set(self.base_urls)) < len(self.base_urls):
+            raise ValueError("base_url is one URL, or a list of different ones")
 
     def deadline(self, timeout_seconds: float) -> Deadline:
         return Deadline(timeout_seconds, self.clock.now() + timeout_seconds, self.clock.now)
@@ -71,19 +89,19 @@ class Options:
             max_keepalive_connections=self.concurrency, keepalive_expiry=KEEP_SECONDS
         )
 
-    def score_calls(self, template: ScoreRequest, batches: Sequence[Batch]) -> list[Call]:
-        if template.model is None:
-            template = msgspec.structs.replace(template, model=self.model)
-        return [Call("POST", "/score", body) for body in fill(template, batches)]
+    def caller_headers(self) -> dict[str, str]:
+        """The trace of the caller, and what its ``headers`` gives. Raises ValueError."""
+        own = {} if self.headers is None else dict(self.headers())
+        if taken := sorted(OWN_HEADERS & {name.lower() for name in own}):
+            raise ValueError(f"headers gives {taken}, which the client sets itself: leave them out")
+        return trace_headers() | own
 
-    def ensemble_calls(self, template: EnsembleRequest, batches: Sequence[Batch]) -> list[Call]:
-        return [Call("POST", "/ensemble_score", body) for body in fill(template, batches)]
-
-    def http_request(self, call: Call, left: float) -> httpx2.Request:
+    def http_request(self, call: Call, base_url: str, left: float) -> httpx2.Request:
         """``left``: seconds until the deadline, which the service is told and sockets keep to."""
-        headers = {
+        headers = call.headers | {
             "Accept": "application/json",
             "User-Agent": "plaudit",
+            "X-Request-Id": call.request_id,
             DEADLINE_HEADER: str(max(1, int(left * 1000))),
         }
         if self.api_key is not None:
@@ -95,15 +113,22 @@ class Options:
         timeout = httpx2.Timeout(left, connect=min(left, CONNECT_SECONDS))
         return httpx2.Request(
             call.method,
-            self.base_url.rstrip("/") + call.path,
+            base_url.rstrip("/") + call.path,
             headers=headers,
             content=content,
             extensions={"timeout": timeout.as_dict()},
         )
 
-    def answer(self, response: httpx2.Response, body: bytes) -> Answer:
-        """Raises ProblemError unless the response is a 200."""
-        answer = Answer(_shown(response.url), response.status_code, response.headers, body)
+    def answer(self, call: Call, response: httpx2.Response, body: bytes) -> Answer:
+        """Raises ProblemError, or RevisionChanged, unless the response is a 200."""
+        answer = Answer(
+            _shown(response.url),
+            response.status_code,
+            response.headers,
+            body,
+            call.request_id,
+            pinned=None if call.body is None else call.body.revision,
+        )
         raise_for_status(answer, self.clock.date())
         return answer
 

@@ -12,7 +12,7 @@ from email.utils import parsedate_to_datetime
 
 from plaudit.client.errors import DeadlineExceeded, ProblemError, Unreachable
 
-RETRIED_STATUSES = frozenset({408, 429, 502, 503, 504})
+RETRIED_STATUSES = frozenset({408, 425, 429, 502, 503, 504})
 DEADLINE_HEADER = "X-Request-Deadline-Ms"
 
 logger = logging.getLogger("plaudit")

@@ -6,6 +6,7 @@ Letters: N items of a call, M members of an ensemble.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from operator import itemgetter
 from typing import TypeVar
 
 from msgspec import UNSET, UnsetType
@@ -73,26 +74,26 @@ class EnsembleScores(_Rewards):
 def read_scores(answers: Sequence[Answer], batches: Sequence[Batch]) -> Scores:
     """Raises RevisionChanged and UnexpectedAnswer."""
     decoded = [decode(answer, ScoreResponse) for answer in answers]
-    return merge_scores(decoded, [batch.size for batch in batches])
+    return merge_scores(decoded, [batch.places for batch in batches])
 
 
 def read_ensemble(answers: Sequence[Answer], batches: Sequence[Batch]) -> EnsembleScores:
     """Raises RevisionChanged and UnexpectedAnswer."""
     decoded = [decode(answer, EnsembleResponse) for answer in answers]
-    return merge_ensemble(decoded, [batch.size for batch in batches])
+    return merge_ensemble(decoded, [batch.places for batch in batches])
 
 
-def merge_scores(answers: Sequence[ScoreResponse], sizes: Sequence[int]) -> Scores:
-    """Join at least one answer; ``sizes`` are the items asked for in each.
+def merge_scores(answers: Sequence[ScoreResponse], places: Sequence[Sequence[int]]) -> Scores:
+    """Join at least one answer; ``places`` are those, in the call, of the items asked for in each.
 
     Raises RevisionChanged, and UnexpectedAnswer where an answer does not fit its request.
     """
-    for answer, size in zip(answers, sizes, strict=True):
-        _check(size, answer.rewards, answer.items)
+    for answer, asked in zip(answers, places, strict=True):
+        _check(len(asked), answer.rewards, answer.items)
     _check_same_model([(answer.model, answer.revision) for answer in answers])
     return Scores(
-        rewards=_joined(answer.rewards for answer in answers),
-        items=_joined(answer.items for answer in answers),
+        rewards=_joined(places, (answer.rewards for answer in answers)),
+        items=_joined(places, (answer.items for answer in answers)),
         revision=answers[0].revision,
         usage=_total(answer.usage for answer in answers),
         model=answers[0].model,
@@ -100,42 +101,44 @@ def merge_scores(answers: Sequence[ScoreResponse], sizes: Sequence[int]) -> Scor
     )
 
 
-def merge_ensemble(answers: Sequence[EnsembleResponse], sizes: Sequence[int]) -> EnsembleScores:
+def merge_ensemble(
+    answers: Sequence[EnsembleResponse], places: Sequence[Sequence[int]]
+) -> EnsembleScores:
     """As ``merge_scores``."""
-    for answer, size in zip(answers, sizes, strict=True):
-        _check(size, answer.rewards, answer.items)
-        _check_lengths(size, answer.mean, answer.variance, answer.member_scores)
+    for answer, asked in zip(answers, places, strict=True):
+        _check(len(asked), answer.rewards, answer.items)
+        _check_lengths(len(asked), answer.mean, answer.variance, answer.member_scores)
     _check_same_model([(answer.ensemble, answer.revision) for answer in answers])
     first = answers[0]
     return EnsembleScores(
-        rewards=_joined(answer.rewards for answer in answers),
-        items=_joined(answer.items for answer in answers),
+        rewards=_joined(places, (answer.rewards for answer in answers)),
+        items=_joined(places, (answer.items for answer in answers)),
         revision=first.revision,
         usage=_total(answer.usage for answer in answers),
         ensemble=first.ensemble,
         aggregate=first.aggregate,
         coefficient=first.coefficient,
         degraded=any(answer.degraded for answer in answers),
-        mean=_joined(answer.mean for answer in answers),
-        variance=_joined(answer.variance for answer in answers),
+        mean=_joined(places, (answer.mean for answer in answers)),
+        variance=_joined(places, (answer.variance for answer in answers)),
         members=first.members,
-        member_scores=_joined(answer.member_scores for answer in answers),
-        centre=_centre([answer.centre for answer in answers], sizes),
+        member_scores=_joined(places, (answer.member_scores for answer in answers)),
+        centre=_centre([answer.centre for answer in answers], places),
     )
 
 
-def _centre(parts: Sequence[Centre | UnsetType], sizes: Sequence[int]) -> Centre | None:
+def _centre(parts: Sequence[Centre | UnsetType], places: Sequence[Sequence[int]]) -> Centre | None:
     """Joined; equal revisions of the ensemble have equal centres, or none."""
     found = [part for part in parts if part is not UNSET]
     if not found:
         return None
-    for part, size in zip(found, sizes, strict=True):
-        _check_lengths(size, part.scores, part.rewards)
+    for part, asked in zip(found, places, strict=True):
+        _check_lengths(len(asked), part.scores, part.rewards)
     return Centre(
         name=found[0].name,
         revision=found[0].revision,
-        scores=_joined(part.scores for part in found),
-        rewards=_joined(part.rewards for part in found),
+        scores=_joined(places, (part.scores for part in found)),
+        rewards=_joined(places, (part.rewards for part in found)),
     )
 
 
@@ -158,8 +161,10 @@ def _check_same_model(named: Sequence[tuple[str, str]]) -> None:
         raise RevisionChanged([f"{name} {revision}" for name, revision in seen])
 
 
-def _joined(columns: Iterable[list[T]]) -> list[T]:
-    return list(chain.from_iterable(columns))
+def _joined(places: Iterable[Sequence[int]], columns: Iterable[list[T]]) -> list[T]:
+    """The values of all columns, each at its place."""
+    placed = zip(chain.from_iterable(places), chain.from_iterable(columns), strict=True)
+    return [value for _, value in sorted(placed, key=itemgetter(0))]
 
 
 def _total(usages: Iterable[Usage]) -> Usage:
