@@ -18,7 +18,7 @@ class GroupTrainer(GRPOTrainer):
 
     def __init__(self, reward: RewardFunction, parts: int, **arguments: Any):
         self._ahead, self._parts = RewardsAhead(reward), parts
-        super().__init__(reward_funcs=named("reward", self._ahead.collect), **arguments)
+        super().__init__(reward_funcs=self._ahead, **arguments)
 
     def _generate(self, prompts: list[Any]) -> Any:
         """TRL's columns of a batch: lists of one entry a response, or None."""
@@ -33,16 +33,6 @@ class GroupTrainer(GRPOTrainer):
         # TRL computes the loss alone by autocast, and all the rest in the weights' own precision.
         with self.accelerator.autocast():
             return super()._generate_and_score_completions(inputs)
-
-
-def named(name: str, function: RewardFunction) -> RewardFunction:
-    """TRL logs rewards under the function's name."""
-
-    def reward(*args: Any, **columns: Any) -> list[float | None]:
-        return function(*args, **columns)
-
-    reward.__name__ = name
-    return reward
 
 
 def cut(prompts: Sequence[Any], copies: int, parts: int) -> Iterator[list[Any]]:

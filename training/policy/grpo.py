@@ -12,7 +12,9 @@ from pydantic import Field, model_validator
 from trl import GRPOConfig
 
 from plaudit.checkpoint import file_digest
-from plaudit.client import RewardClient
+from plaudit.integrations.source import client_of
+from plaudit.integrations.trl import Reward
+from plaudit.wire import ModelInfo
 from training import settings
 from training.data.splits import Name, Split
 from training.policy import prompts, tuning
@@ -20,7 +22,7 @@ from training.policy.chat import Chat
 from training.policy.group_trainer import GroupTrainer
 from training.policy.prompts import Prompt, PromptFile
 from training.policy.rewards import Service, check
-from training.policy.rewards_ahead import RewardFunction
+from training.policy.rewards_ahead import WAIT_SHARE, RewardFunction
 from training.policy.tuning import Curves, Tuning
 from training.score.served import KEY, named
 
@@ -28,7 +30,7 @@ SHOWN = {
     "reward": "reward",
     "kl": "KL to the first policy",
     "completions/mean_length": "tokens of a response",
-    "reward_wait/share": "share of a step spent waiting",
+    WAIT_SHARE: "share of a step spent waiting",
 }
 
 
@@ -63,17 +65,26 @@ def main(argv: Sequence[str]) -> int:
 
 
 def grpo(config: GrpoSettings) -> None:
-    """Tune, and write ``OUT/policy``."""
+    """Tune, and write ``OUT/policy``. The run is pinned to the revision that it began with."""
     chat = Chat.load(config.model)
     asked = to_answer(config, chat)
-    tuning.begin(config, {"prompts": file_digest(config.prompts.path)})
-    tuning.run(config, trainer_of(config, chat, asked), chat)
+    judge = named(config.service.url, config.service.model)
+    check(config.service, judge)
+    digest = file_digest(config.prompts.path)
+    tuning.begin(config, {"prompts": digest, "judge": judge.revision})
+    reward = reward_of(config.service, judge)
+    try:
+        tuning.run(config, trainer_of(config, chat, asked, reward), chat)
+    finally:
+        client_of(reward.source).close()
 
 
-def trainer_of(config: GrpoSettings, chat: Chat, asked: Sequence[Prompt]) -> GroupTrainer:
+def trainer_of(
+    config: GrpoSettings, chat: Chat, asked: Sequence[Prompt], reward: RewardFunction
+) -> GroupTrainer:
     """TRL's trainer before its first step."""
     return GroupTrainer(
-        reward_function(config.service),
+        reward,
         config.parts,
         model=tuning.load(config, chat),
         args=GRPOConfig(**arguments(config)),
@@ -84,24 +95,25 @@ def trainer_of(config: GrpoSettings, chat: Chat, asked: Sequence[Prompt]) -> Gro
     )
 
 
-def reward_function(service: Service) -> RewardFunction:
-    """Of the model or ensemble that the service has under that name, None for a failed item."""
-    client = RewardClient(
-        service.url, os.environ.get(KEY), timeout_seconds=service.timeout_seconds
+def reward_of(service: Service, judge: ModelInfo) -> Reward:
+    """Of one revision of the judge; another one that answers in its place ends the run."""
+    asked: dict[str, Any] = (
+        {
+            "ensemble": judge.name,
+            "aggregate": service.aggregate,
+            "coefficient": service.coefficient,
+        }
+        if judge.kind == "ensemble"
+        else {"model": judge.name}
     )
-    info = named(service.url, service.model)
-    check(service, info)
-
-    def rewards(prompts: Sequence[Any], completions: Sequence[Any]) -> list[float | None]:
-        items = [(prompt, said[-1]["content"]) for prompt, said in zip(prompts, completions, strict=True)]
-        if info.kind == "ensemble":
-            return client.ensemble_score(
-                items, ensemble=info.name, aggregate=service.aggregate,
-                coefficient=service.coefficient, truncation=service.truncation,
-            ).rewards
-        return client.score(items, model=info.name, truncation=service.truncation).rewards
-
-    return rewards
+    return Reward(
+        service.url,
+        api_key=os.environ.get(KEY),
+        revision=judge.revision,
+        truncation=service.truncation,
+        timeout_seconds=service.timeout_seconds,
+        **asked,
+    )
 
 
 def to_answer(config: GrpoSettings, chat: Chat) -> list[Prompt]:
