@@ -2,8 +2,8 @@
 variables ``PLAUDIT_CLIENT_…``, for trainers that pass none on.
 
 The server refuses to start with a ``PLAUDIT_`` variable that is none of its settings, lest a
-mistyped one, PLAUDIT_API_KEY for PLAUDIT_API_KEYS, leaves it open. So the adapters' have a prefix of
-their own, which it passes over.
+mistyped one, PLAUDIT_API_KEY for PLAUDIT_API_KEYS, leaves it open. So the adapters' have a prefix
+of their own, which it passes over.
 """
 
 import difflib

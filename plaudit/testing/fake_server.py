@@ -8,14 +8,15 @@ It keeps to the wire format of the service, and fails when told to. Nothing of i
 """
 
 import hashlib
+import socket
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Self
+from typing import Any, Self
 
 import msgspec
 
@@ -130,6 +131,7 @@ class FakeServer:
         self._open.set()
         self._http.shutdown()
         self._http.server_close()
+        self._http.hang_up()
         self._thread.join()
 
     def answer(self, method: str, received: Received) -> msgspec.Struct | dict[str, str]:
@@ -204,6 +206,22 @@ class _Listener(ThreadingHTTPServer):
     def __init__(self, address: tuple[str, int], fake: FakeServer) -> None:
         super().__init__(address, _Handler)
         self.fake = fake
+        self._connections: set[socket.socket] = set()
+
+    def get_request(self) -> tuple[socket.socket, tuple[str, int]]:
+        connection, address = super().get_request()
+        self._connections.add(connection)
+        return connection, address
+
+    def close_request(self, request: Any) -> None:
+        self._connections.discard(request)
+        super().close_request(request)
+
+    def hang_up(self) -> None:
+        """On callers that keep their connections, as the end of a process would."""
+        for connection in [*self._connections]:
+            with suppress(OSError):  # that of a caller who is faster
+                connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A caller that gave up: no news to a test."""

@@ -10,13 +10,14 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from time_by_hand import Time
 
 from plaudit import (
     AsyncRewardClient,
@@ -32,7 +33,7 @@ from plaudit import (
     UnexpectedAnswer,
     Unreachable,
 )
-from plaudit.client.batches import split_groups, split_items
+from plaudit.client.batches import Budget, split_groups, split_items
 from plaudit.client.retry import Clock
 from plaudit.client.scores import merge_scores
 from plaudit.wire import ItemError, ItemResult, ScoreResponse, Usage
@@ -178,31 +179,6 @@ def server() -> Iterator[Scripted]:
         yield server
         server.shutdown()
         thread.join()
-
-
-@dataclass
-class Time:
-    """Waits by moving its own hands."""
-
-    seconds: float = 0.0
-    pauses: list[float] = field(default_factory=list)
-
-    def clock(self) -> Clock:
-        async def sleep(seconds: float) -> None:
-            self.wait(seconds)
-
-        return Clock(
-            now=lambda: self.seconds,
-            date=lambda: 0.0,
-            wait=lambda stop, seconds: self.wait(seconds) or stop.is_set(),
-            sleep=sleep,
-            uniform=lambda: 0.0,
-        )
-
-    def wait(self, seconds: float) -> bool:
-        self.pauses.append(seconds)
-        self.seconds += seconds
-        return False
 
 
 @pytest.fixture
@@ -563,18 +539,23 @@ assert not heavy, heavy
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
-items = st.lists(st.tuples(st.just("p"), st.integers().map(str)), max_size=40)
+def two_ways(shared: object) -> tuple[str, ...]:
+    """By the prompt's length, as a hash would."""
+    return ("a", "b") if len(repr(shared)) % 2 else ("b", "a")
+
+
+items = st.lists(st.tuples(st.text(max_size=3), st.integers().map(str)), max_size=40)
 groups = st.lists(st.tuples(st.text(max_size=2), st.lists(st.text(max_size=2), max_size=9)))
 
 
-@given(items, st.integers(1, 9))
+@given(items, st.integers(1, 9), st.integers(1, 99))
 def test_split_and_merged_every_item_comes_once_in_order(
-    given_items: list[tuple[str, str]], batch_items: int
+    given_items: list[tuple[str, str]], batch_items: int, batch_tokens: int
 ) -> None:
-    batches = split_items(given_items, batch_items)
+    batches = split_items(given_items, Budget(batch_items, batch_tokens), two_ways)
     assert all(0 < batch.size <= batch_items for batch in batches) or not given_items
     answers = [echo([item.response for item in batch.items or []]) for batch in batches]
-    merged = merge_scores(answers, [batch.size for batch in batches])
+    merged = merge_scores(answers, [batch.places for batch in batches])
     assert merged.rewards == [float(text) for _, text in given_items]
 
 
@@ -583,13 +564,15 @@ def echo(texts: list[str | None]) -> ScoreResponse:
     return ScoreResponse("m", "r", rewards, [ItemResult() for _ in texts], Usage(0, 0, 0))
 
 
-@given(groups, st.integers(1, 5))
+@given(groups, st.integers(1, 5), st.integers(1, 40))
 def test_split_groups_keep_each_response_with_its_prompt(
-    given_groups: list[tuple[str, list[str]]], batch_items: int
+    given_groups: list[tuple[str, list[str]]], batch_items: int, batch_tokens: int
 ) -> None:
-    batches = split_groups(given_groups, batch_items)
+    batches = split_groups(given_groups, Budget(batch_items, batch_tokens), two_ways)
     assert all(batch.size <= batch_items for batch in batches)
     sent = [group for batch in batches for group in batch.groups or []]
     flat = [(group.prompt, text) for group in sent for text in group.responses]
-    assert flat == [(prompt, text) for prompt, texts in given_groups for text in texts]
-    assert sum(batch.size for batch in batches) == len(flat)
+    places = [place for batch in batches for place in batch.places]
+    asked = [(prompt, text) for prompt, texts in given_groups for text in texts]
+    assert sorted(places) == list(range(len(asked)))
+    assert flat == [asked[place] for place in places]
