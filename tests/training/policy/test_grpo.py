@@ -36,16 +36,16 @@ from training.settings import SettingsError
 
 
 @pytest.fixture(scope="module")
-def judge(members) -> Iterator[ServedProcess]:
+def served(members) -> Iterator[ServedProcess]:
     """An ensemble of three tiny reward models."""
-    served = ServedProcess(members, "--ensemble")
-    served.wait()
-    yield served
-    served.kill()
+    process = ServedProcess(members, "--ensemble")
+    process.wait()
+    yield process
+    process.kill()
 
 
 @pytest.fixture(scope="module")
-def plan(policy, questions, judge) -> Callable[..., GrpoSettings]:
+def plan(policy, questions, served) -> Callable[..., GrpoSettings]:
     """``plan(out)``: settings of four steps on two prompts each."""
 
     def settings(out: Path, **changes: object) -> GrpoSettings:
@@ -54,7 +54,7 @@ def plan(policy, questions, judge) -> Callable[..., GrpoSettings]:
             "out": out,
             "prompts": PromptFile(path=questions, max_prompts=8),
             "side": None,
-            "service": Service(url=judge.url, model="ensemble", aggregate="uwo", coefficient=0.1),
+            "service": Service(url=served.url, model="ensemble", aggregate="uwo", coefficient=0.1),
             "responses": 4,
             "batch_responses": 4,
             "accumulation": 2,
@@ -91,12 +91,12 @@ class AtFirst(logging.Handler):
 class Kill(TrainerCallback):
     """Kills the service at the end of a step."""
 
-    def __init__(self, judge: ServedProcess, after_step: int):
-        self._judge, self._after = judge, after_step
+    def __init__(self, served: ServedProcess, after_step: int):
+        self._served, self._after = served, after_step
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.global_step == self._after:
-            self._judge.kill()
+            self._served.kill()
 
 
 def ready(config: GrpoSettings) -> Any:
@@ -105,13 +105,13 @@ def ready(config: GrpoSettings) -> Any:
     return chat, to_answer(config, chat), reward_of(config.service, judge)
 
 
-def test_a_killed_service_costs_waiting_and_not_the_run(plan, judge, tmp_path):
+def test_a_killed_service_costs_waiting_and_not_the_run(plan, served, tmp_path):
     config = plan(tmp_path / "run")
     retries = logging.getLogger("plaudit")
     # It comes back once the client has met its absence.
-    comeback = AtFirst(judge.start)
+    comeback = AtFirst(served.start)
     retries.addHandler(comeback)
-    killed = Kill(judge, after_step=2)
+    killed = Kill(served, after_step=2)
     try:
         chat, asked, reward = ready(config)
         trainer = trainer_of(config, chat, asked, reward)
@@ -120,7 +120,7 @@ def test_a_killed_service_costs_waiting_and_not_the_run(plan, judge, tmp_path):
     finally:
         retries.removeHandler(comeback)
         client_of(reward.source).close()
-    judge.wait()
+    served.wait()
     assert comeback.count > 0
     found = [one for one in trainer.state.log_history if "reward" in one]
     assert [one["step"] for one in found] == [1, 2, 3, 4]
@@ -142,7 +142,7 @@ def test_a_run_ends_with_a_policy_and_its_curves(plan, tmp_path):
         grpo(config)
 
 
-def test_the_reward_is_the_ensembles_with_its_penalty(plan, tmp_path, judge):
+def test_the_reward_is_the_ensembles_with_its_penalty(plan, tmp_path, served):
     config = plan(tmp_path)
     _, _, reward = ready(config)
     turns = [{"role": "user", "content": "Question 1?"}]
@@ -150,7 +150,7 @@ def test_the_reward_is_the_ensembles_with_its_penalty(plan, tmp_path, judge):
     said = [[{"role": "assistant", "content": text}] for text in texts]
     noted: dict[str, float] = {}
     found = reward([turns] * 3, said, log_metric=noted.__setitem__)
-    with RewardClient(judge.url) as client:
+    with RewardClient(served.url) as client:
         answer = client.ensemble_score([(turns, text) for text in texts], aggregate="mean")
     penalised = [m - 0.1 * v for m, v in zip(answer.mean[:2], answer.variance[:2], strict=True)]
     assert found == [pytest.approx(penalised[0]), pytest.approx(penalised[1]), None]
