@@ -1,10 +1,12 @@
 """A tiny policy with a generation prompt of its own, prompts, and a tiny judge that is served."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from served_process import ServedProcess
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 CHATML = (
@@ -12,6 +14,16 @@ CHATML = (
     "{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+
+
+@pytest.fixture(scope="session")
+def served(members: list[Path]) -> Iterator[ServedProcess]:
+    """A real service of an ensemble of three tiny reward models. A test that kills it brings it
+    back."""
+    process = ServedProcess(members, "--ensemble")
+    process.wait()
+    yield process
+    process.kill()
 
 
 @pytest.fixture(scope="session")

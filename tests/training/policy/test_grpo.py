@@ -4,7 +4,7 @@ import json
 import logging
 import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,15 +33,6 @@ from training.policy.rewards import Service
 from training.policy.rewards_ahead import WAIT_SHARE
 from training.score.served import named
 from training.settings import SettingsError
-
-
-@pytest.fixture(scope="module")
-def served(members) -> Iterator[ServedProcess]:
-    """An ensemble of three tiny reward models."""
-    process = ServedProcess(members, "--ensemble")
-    process.wait()
-    yield process
-    process.kill()
 
 
 @pytest.fixture(scope="module")
