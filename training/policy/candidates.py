@@ -97,6 +97,30 @@ def key_of(turns: Sequence[Message]) -> Key:
     return tuple((turn["role"], turn["content"]) for turn in turns)
 
 
+def joined(rows: Iterable[Candidates]) -> list[Candidates]:
+    """Rows of one prompt together, as one, of distinct responses; what is not known of all of them
+    is not known of one. Rewards are left out: they may be of several scorers."""
+    by_prompt: dict[Key, list[Candidates]] = {}
+    for one in rows:
+        by_prompt.setdefault(one.key, []).append(one)
+    return [_as_one(several) for several in by_prompt.values()]
+
+
+def _as_one(several: Sequence[Candidates]) -> Candidates:
+    def together(name: str) -> tuple[Any, ...] | None:
+        parts = [getattr(one, name) for one in several]
+        return None if None in parts else tuple(value for part in parts for value in part)
+
+    whole = Candidates(
+        several[0].prompt,
+        tuple(response for one in several for response in one.responses),
+        sources=together("sources"),
+        finished=together("finished"),
+    )
+    first = {text: place for place, text in reversed([*enumerate(whole.responses)])}
+    return whole.keep(sorted(first.values()))
+
+
 def row_of(one: Candidates) -> Row:
     row: Row = {"prompt": list(one.prompt), "responses": list(one.responses)}
     for name in ("sources", "finished", "rewards"):

@@ -42,7 +42,7 @@ def tune(model: str, rows: Sequence[Candidates], config: FineTuning, out: Path) 
     refuse_shards(trainer)
     trainer.train(resume_from_checkpoint=last_state(states))
     save(policy, chat, config, out)
-    shutil.rmtree(states)
+    shutil.rmtree(states, ignore_errors=True)
 
 
 def load(model: str, chat: Chat, config: FineTuning) -> PreTrainedModel:

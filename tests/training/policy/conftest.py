@@ -9,6 +9,8 @@ import torch
 from served_process import ServedProcess
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from training.experiments.serving import serving
+
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
     "{{ message['content'] }}<|im_end|>\n{% endfor %}"
@@ -60,3 +62,17 @@ def questions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
+
+
+@pytest.fixture(scope="session")
+def judge(members: list[Path]) -> Path:
+    """A reward model of random weights. Read only."""
+    return members[0]
+
+
+@pytest.fixture(scope="session")
+def service_url(judge: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real service of the judge in a process of its own."""
+    log = tmp_path_factory.mktemp("service") / "log.txt"
+    with serving(judge, log, "--dtype", "float32") as url:
+        yield url
