@@ -275,6 +275,9 @@ def of_command(kind: type[Model], name: str, about: str | None, argv: Sequence[s
     parser.add_argument(
         "settings", nargs="+", metavar="FILE|key=value", help="YAML file of settings, overrides"
     )
-    given = parser.parse_args(argv).settings
-    first = None if "=" in given[0] else Path(given[0])
-    return load(kind, first, given if first is None else given[1:])
+    return load(kind, *file_and_overrides(parser.parse_args(argv).settings))
+
+
+def file_and_overrides(given: Sequence[str]) -> tuple[Path | None, Sequence[str]]:
+    """What stands first is a file if it sets no key."""
+    return (None, given) if "=" in given[0] else (Path(given[0]), given[1:])

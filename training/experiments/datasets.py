@@ -1,10 +1,11 @@
 """The data of the experiments: files of ``--data``, each as a source with its digest checked."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from training.data.jsonlines import DataError
+from training.data.jsonlines import DataError, write_rows
 from training.data.shapes import Pair, Shape
 from training.data.sources import Loaded, Source, load, rows_of_file
 from training.data.splits import unit_digest
@@ -30,6 +31,25 @@ def load_file(data: Path, name: str, shape: Shape) -> Loaded:
     file = f"{name}.jsonl.gz"
     digests = {entry["file"]: entry["sha256"] for entry in json.loads(manifest.read_text())}
     return load(Source(name=name, path=data / file, shape=shape, sha256=digests[file]))
+
+
+def write_short(pairs: Sequence[Pair], max_tokens: int, out: Path) -> None:
+    """A data file of the pairs that may be short enough, so that not every training encodes all of
+    them: a token has at most some eight characters."""
+    write_rows(
+        out,
+        (
+            {"prompt": list(pair.prompt), "chosen": pair.chosen, "rejected": pair.rejected}
+            for pair in pairs
+            if characters(pair) <= 8 * max_tokens
+        ),
+    )
+
+
+def characters(pair: Pair) -> int:
+    """Of the prompt with the longer response."""
+    longest = max(len(pair.chosen), len(pair.rejected))
+    return longest + sum(len(turn["content"]) for turn in pair.prompt)
 
 
 @dataclass(frozen=True)

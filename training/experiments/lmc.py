@@ -5,7 +5,6 @@ are its top block, trained by ``plaudit train`` on short pairs of RMB: of one ba
 base of its own, in which the top block, or every block, is drawn anew.
 """
 
-import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from training.data.encoding import EncodedPair, encode
 from training.data.sources import Source, load
 from training.data.splits import Split, sample_prompts
 from training.drawing import svg
-from training.experiments.datasets import rmb_pairs
+from training.experiments.datasets import rmb_pairs, write_short
 from training.experiments.result import Result, interval, table
 from training.settings import SettingsError, TrainSettings
 from training.train import train
@@ -82,7 +81,7 @@ def run(data: Path, quick: bool) -> Result:
     with tempfile.TemporaryDirectory() as directory:
         root = Path(directory)
         base = lowest_blocks(size, root / "base")
-        short = short_pairs(size, data, root / "pairs.jsonl")
+        write_short(rmb_pairs(data), size.max_tokens, short := root / "pairs.jsonl")
         held_out = pairs(size, short, base)
         found = {
             name: group(members(size, short, base, count, root), held_out, size)
@@ -126,18 +125,6 @@ def drawn_anew(base: Path, count: int, out: Path, seed: int) -> Path:
 def save(model: PreTrainedModel, out: Path) -> None:
     model.save_pretrained(out)
     AutoTokenizer.from_pretrained(BASE).save_pretrained(out)
-
-
-def short_pairs(size: Size, data: Path, out: Path) -> Path:
-    """A data file of the pairs of RMB that may be short enough, so that not every training encodes
-    all of them: a token has at most some eight characters."""
-    with out.open("w") as file:
-        for pair in rmb_pairs(data):
-            longest = max(len(pair.chosen), len(pair.rejected))
-            if longest + sum(len(turn["content"]) for turn in pair.prompt) <= 8 * size.max_tokens:
-                row = {"prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected}
-                file.write(json.dumps(row) + "\n")
-    return out
 
 
 def trained(size: Size, data: Path, base: Path, out: Path, seed: int) -> Path:
