@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
 from plaudit.packing import padded_batches
-from plaudit.reward_model import DTYPES
+from plaudit.reward_model import DTYPES, pick_device
 from training.policy.chat import Chat
 from training.precision import measuring_dtype
 
@@ -75,8 +75,7 @@ class TransformersSampler:
         policy: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
             model, dtype=DTYPES[settings.torch_dtype], trust_remote_code=False
         )
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        return cls(policy.to(device), chat, settings)
+        return cls(policy.to(pick_device("auto")), chat, settings)
 
     def batches(self, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
         """By length, so that K rows of a batch's longest prompt with their responses are within the

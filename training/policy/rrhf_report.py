@@ -1,0 +1,31 @@
+"""What RRHF came to: how often the policy's own likelihood orders held-out pairs as rewards do."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from training.policy.candidates import Candidates
+from training.policy.own_accuracy import Likelihoods, Ordered, ordered
+from training.policy.raft_report import estimate
+
+
+def write(out: Path, rows: Sequence[Candidates], policies: Mapping[str, Likelihoods]) -> None:
+    """``rrhf.json`` and ``.md``; prints the table."""
+    found = ordered(rows, policies)
+    (out / "rrhf.json").write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1))
+    (out / "rrhf.md").write_text(text := table(found))
+    print(text, end="")
+
+
+def table(found: Mapping[str, Ordered]) -> str:
+    first = next(iter(found.values()))
+    lines = [
+        f"| {first.pairs} pairs, {first.prompts} prompts | accuracy | less {next(iter(found))} |",
+        "| --- | --- | --- |",
+    ]
+    lines += [
+        f"| {name} | {estimate(one.accuracy)} | {estimate(one.less_first)} |"
+        for name, one in found.items()
+    ]
+    return "\n".join(lines) + "\n"
