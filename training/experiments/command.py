@@ -8,6 +8,8 @@ from pathlib import Path
 
 from training.experiments import (
     contrastive,
+    dpo,
+    grpo,
     kcenter,
     kwise,
     length,
@@ -32,17 +34,25 @@ EXPERIMENTS: dict[str, Callable[[Path, bool], Result]] = {
     "strength": strength.run,
     "warm": warm.run,
 }
+# Of policies: their judges are made under ``--out``, once for all.
+OF_POLICIES: dict[str, Callable[[Path, Path, bool], Result]] = {
+    "dpo": dpo.run,
+    "grpo": grpo.run,
+}
 
 
 def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="plaudit experiment", description=__doc__)
-    parser.add_argument("name", choices=sorted(EXPERIMENTS))
+    parser.add_argument("name", choices=sorted(EXPERIMENTS | OF_POLICIES))
     parser.add_argument("--data", type=Path, required=True, help="directory of preference data")
     parser.add_argument("--out", type=Path, default=Path("runs/experiments"))
     parser.add_argument("--quick", action="store_true", help="minutes; shows the direction only")
     options = parser.parse_args(argv)
     started = time.monotonic()
-    found = EXPERIMENTS[options.name](options.data, options.quick)
+    if options.name in OF_POLICIES:
+        found = OF_POLICIES[options.name](options.data, options.out, options.quick)
+    else:
+        found = EXPERIMENTS[options.name](options.data, options.quick)
     found.write(options.out, options.name)
     print("\n".join(found.tables))
     seconds = time.monotonic() - started

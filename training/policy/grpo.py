@@ -97,22 +97,16 @@ def trainer_of(
 
 def reward_of(service: Service, judge: ModelInfo) -> Reward:
     """Of one revision of the judge; another one that answers in its place ends the run."""
-    asked: dict[str, Any] = (
-        {
-            "ensemble": judge.name,
-            "aggregate": service.aggregate,
-            "coefficient": service.coefficient,
-        }
-        if judge.kind == "ensemble"
-        else {"model": judge.name}
-    )
+    asked: dict[str, Any] = {"model": judge.name}
+    if judge.kind == "ensemble":
+        penalty = {"aggregate": service.aggregate, "coefficient": service.coefficient}
+        asked = {"ensemble": judge.name, **penalty}
     return Reward(
         service.url,
-        api_key=os.environ.get(KEY),
+        **asked | {"api_key": os.environ.get(KEY)},
         revision=judge.revision,
         truncation=service.truncation,
         timeout_seconds=service.timeout_seconds,
-        **asked,
     )
 
 

@@ -119,7 +119,7 @@ def arguments(config: PreferSettings) -> Any:
     """The configuration of the trainer that has the loss."""
     recipe = RECIPES[config.loss]
     rows = config.batch_responses // (1 if recipe.rows == "singles" else 2)
-    told = tuning.arguments(config) | recipe.told
+    told = {**tuning.arguments(config), **recipe.told}
     if recipe.rows == "texts":
         # A margin for the end token; nothing is cut, what is longer was left out.
         told["max_length"] = 2 * config.max_tokens

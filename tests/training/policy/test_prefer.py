@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM
 
 from training.data.sources import Source
 from training.data.splits import Split
-from training.policy.prefer import PreferSettings, main, prefer
+from training.policy.prefer import PreferSettings, prefer
 
 SPLIT = Split(validation=0.3, test=0.1)
 

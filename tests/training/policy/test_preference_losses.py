@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from plaudit.conversation import Encoder
 from training.data import sources
+from training.data.shapes import Pair
 from training.data.sources import Source
 from training.data.splits import Split
 from training.policy.chat import Chat
@@ -84,11 +85,12 @@ def log_probabilities(model: PreTrainedModel, ids: list[int]) -> Tensor:
 
 
 def dpo(case: Case) -> Tensor:
-    return torch.stack([-logsigmoid(0.1 * (w - l)) for (w, _), (l, _) in of_pairs(case)]).mean()
+    costs = [-logsigmoid(0.1 * (up - down)) for (up, _), (down, _) in of_pairs(case)]
+    return torch.stack(costs).mean()
 
 
 def ipo(case: Case) -> Tensor:
-    costs = [(w / n - l / m - 1 / (2 * 0.1)) ** 2 for (w, n), (l, m) in of_pairs(case)]
+    costs = [(up / n - down / m - 1 / (2 * 0.1)) ** 2 for (up, n), (down, m) in of_pairs(case)]
     return torch.stack(costs).mean()
 
 
@@ -121,19 +123,23 @@ def mean_log_probability(case: Case, prompt: Turns, response: str) -> Tensor:
     return log_probabilities(case.policy, ids)[start - 1 :].mean()
 
 
+def mean_log_probabilities(case: Case, pair: Pair) -> list[Tensor]:
+    return [mean_log_probability(case, pair.asked, text) for text in (pair.chosen, pair.rejected)]
+
+
 def simpo(case: Case) -> Tensor:
     costs = []
     for pair in case.pairs:
-        better, worse = (mean_log_probability(case, pair.asked, t) for t in (pair.chosen, pair.rejected))
-        costs.append(-logsigmoid(2.5 * (w - l) - 1.4))
+        up, down = mean_log_probabilities(case, pair)
+        costs.append(-logsigmoid(2.5 * (up - down) - 1.4))
     return torch.stack(costs).mean()
 
 
 def orpo(case: Case) -> Tensor:
     costs, tokens = [], []
     for pair in case.pairs:
-        better, worse = (mean_log_probability(case, pair.asked, t) for t in (pair.chosen, pair.rejected))
-        odds = [p - torch.log(1 - torch.exp(p)) for p in (w, l)]
+        up, down = mean_log_probabilities(case, pair)
+        odds = [p - torch.log(1 - torch.exp(p)) for p in (up, down)]
         costs.append(-0.1 * logsigmoid(odds[0] - odds[1]))
         tokens.append(log_probabilities(case.policy, case.ended(pair.asked, pair.chosen)[0]))
     return -torch.cat(tokens).mean() + torch.stack(costs).mean()
@@ -176,9 +182,9 @@ def test_ipo_is_least_at_half_of_one_over_beta(policy, easy_pairs, tmp_path):
     # The reference is moved, in the batch that TRL reads, to where the formula is zero.
     for place, ids in enumerate(case.batch["input_ids"][:PAIRS]):
         text = case.tokenizer.decode(ids)
-        [(w, n), (l, _)] = next(found for said, found in by_text.items() if said in text)
-        case.batch["ref_chosen_logps"][place] += (w - n * 2.0).item()
-        case.batch["ref_rejected_logps"][place] += l.item()
+        [(up, n), (down, _)] = next(found for said, found in by_text.items() if said in text)
+        case.batch["ref_chosen_logps"][place] += (up - n * 2.0).item()
+        case.batch["ref_rejected_logps"][place] += down.item()
     found = case.by_trl()
     assert found.item() == pytest.approx(0, abs=1e-8)
     assert all(one.abs().max() < 1e-3 for one in case.gradient(found))
