@@ -22,7 +22,7 @@ from training.experiments import (
 )
 from training.experiments.result import Result
 
-EXPERIMENTS: dict[str, Callable[[Path, bool], Result]] = {
+ALONE: dict[str, Callable[[Path, bool], Result]] = {
     "contrastive": contrastive.run,
     "kcenter": kcenter.run,
     "kwise": kwise.run,
@@ -34,25 +34,27 @@ EXPERIMENTS: dict[str, Callable[[Path, bool], Result]] = {
     "strength": strength.run,
     "warm": warm.run,
 }
-# Of policies: their judges are made under ``--out``, once for all.
-OF_POLICIES: dict[str, Callable[[Path, Path, bool], Result]] = {
-    "dpo": dpo.run,
-    "grpo": grpo.run,
-}
+# They share judges, which are made once under ``--out``.
+JUDGED: dict[str, Callable[[Path, bool, Path], Result]] = {"dpo": dpo.run, "grpo": grpo.run}
+EXPERIMENTS = ALONE.keys() | JUDGED.keys()
+
+
+def run(name: str, data: Path, quick: bool, out: Path) -> Result:
+    if name in ALONE:
+        return ALONE[name](data, quick)
+    out.mkdir(parents=True, exist_ok=True)
+    return JUDGED[name](data, quick, out)
 
 
 def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="plaudit experiment", description=__doc__)
-    parser.add_argument("name", choices=sorted(EXPERIMENTS | OF_POLICIES))
+    parser.add_argument("name", choices=sorted(EXPERIMENTS))
     parser.add_argument("--data", type=Path, required=True, help="directory of preference data")
     parser.add_argument("--out", type=Path, default=Path("runs/experiments"))
     parser.add_argument("--quick", action="store_true", help="minutes; shows the direction only")
     options = parser.parse_args(argv)
     started = time.monotonic()
-    if options.name in OF_POLICIES:
-        found = OF_POLICIES[options.name](options.data, options.out, options.quick)
-    else:
-        found = EXPERIMENTS[options.name](options.data, options.quick)
+    found = run(options.name, options.data, options.quick, options.out)
     found.write(options.out, options.name)
     print("\n".join(found.tables))
     seconds = time.monotonic() - started

@@ -50,7 +50,7 @@ FULL = Size(300, 120, 6, 48, 3, 8, 5e-5)
 QUICK = Size(24, 16, 4, 12, 8, 4, 3e-4)
 
 
-def run(data: Path, out: Path, quick: bool) -> Result:
+def run(data: Path, quick: bool, out: Path) -> Result:
     """Some hundred pairs; ``quick``: two dozen of a few words, on which the tuned policy is asked
     for its preferences too."""
     size = QUICK if quick else FULL

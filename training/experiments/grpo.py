@@ -60,11 +60,11 @@ class Size:
     held_out: int
 
 
-FULL = Size(60, 4, 6, 8, 32, 8, 2e-4, 100)
+FULL = Size(60, 4, 6, 8, 32, 8, 4e-4, 100)
 QUICK = Size(2, 12, 2, 8, 8, 4, 1e-3, 4)
 
 
-def run(data: Path, out: Path, quick: bool) -> Result:
+def run(data: Path, quick: bool, out: Path) -> Result:
     """Forty steps that meet each prompt four times; ``quick``: twelve on the same two."""
     size = QUICK if quick else FULL
     found = judges.make(data, out, quick)
