@@ -1,0 +1,59 @@
+"""The critic of PPO: how much reward it expects after each token, and what came beyond that.
+
+Letters: B responses, T tokens of the longest.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import mse_loss
+from transformers import AutoModelForTokenClassification, PreTrainedModel
+
+
+def advantages(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float) -> Tensor:
+    """Generalised advantage estimates (B, T) (arXiv:1506.02438): sums over the rest of a response
+    of ``(gamma · lam)^k · (r + gamma · V_next - V)``.
+
+    ``rewards`` (B,) are given at a response's last token, after which the value is 0; ``values``
+    (B, T) are those before each token; ``mask`` (B, T) is 1 on a response's own tokens, at its left.
+    """
+    last = mask.sum(dim=1, keepdim=True).long() - 1
+    found = torch.zeros_like(values)
+    ahead = torch.zeros_like(rewards)
+    following = torch.zeros_like(rewards)
+    for place in reversed(range(values.shape[1])):
+        own = mask[:, place].bool()
+        reward = torch.where(last[:, 0] == place, rewards, 0.0)
+        error = reward + gamma * following - values[:, place]
+        ahead = torch.where(own, error + gamma * lam * ahead, 0.0)
+        following = torch.where(own, values[:, place], 0.0)
+        found[:, place] = ahead
+    return found
+
+
+def whitened(values: Tensor, mask: Tensor) -> Tensor:
+    """With mean 0 and deviation 1 over the tokens of ``mask``, and 0 elsewhere."""
+    chosen = values[mask.bool()]
+    if len(chosen) < 2:
+        return torch.zeros_like(values)
+    return (values - chosen.mean()) / (chosen.std() + 1e-8) * mask
+
+
+class Critic:
+    """A copy of a model with one output a token, and its optimiser."""
+
+    def __init__(self, model: PreTrainedModel, lr: float):
+        self._model = model
+        self._optimiser = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.0)
+
+    @classmethod
+    def load(cls, model: str, lr: float, pad_token_id: int, device: torch.device) -> "Critic":
+        """In fp32; its head begins at zero, so that the first advantages are the rewards'."""
+        found: PreTrainedModel = AutoModelForTokenClassification.from_pretrained(
+            model,
+            num_labels=1,
+            dtype=torch.float32,
+            pad_token_id=pad_token_id,
+            trust_remote_code=False,
+        )
+        torch.nn.init.zeros_(found.get_output_embeddings_or_score().weight)
+        return cls(found.to(device), lr)
