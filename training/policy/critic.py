@@ -39,15 +39,16 @@ def whitened(values: Tensor, mask: Tensor) -> Tensor:
 
 
 class Critic:
-    """A copy of a model with one output a token, and its optimiser."""
+    """A model with one output a token, and its optimiser."""
 
     def __init__(self, model: PreTrainedModel, lr: float):
-        self._model = model
-        self._optimiser = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.0)
+        # Without dropout: its values are targets too.
+        self.model = model.eval()
+        self.optimiser = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.0)
 
     @classmethod
     def load(cls, model: str, lr: float, pad_token_id: int, device: torch.device) -> "Critic":
-        """In fp32; its head begins at zero, so that the first advantages are the rewards'."""
+        """In fp32; it begins by expecting nothing."""
         found: PreTrainedModel = AutoModelForTokenClassification.from_pretrained(
             model,
             num_labels=1,
@@ -55,5 +56,25 @@ class Critic:
             pad_token_id=pad_token_id,
             trust_remote_code=False,
         )
-        torch.nn.init.zeros_(found.get_output_embeddings_or_score().weight)
+        for parameter in found.get_submodule("score").parameters():
+            torch.nn.init.zeros_(parameter)
         return cls(found.to(device), lr)
+
+    def values(self, ids: Tensor, seen: Tensor, tokens: int) -> Tensor:
+        """(B, T), fp32: what is expected before each of the last ``tokens`` of ``ids`` (B, S);
+        ``seen`` (B, S) is 1 on what is no padding."""
+        made = self.model(input_ids=ids, attention_mask=seen, use_cache=False).logits
+        found: Tensor = made[:, -tokens - 1 : -1, 0].float()
+        return found
+
+    def fit(self, found: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
+        """The cost (1,) of values (B, T), the mean over the tokens of ``mask``; its gradient is
+        left in the weights."""
+        cost = mse_loss(found[mask.bool()], returns[mask.bool()])
+        cost.backward()  # type: ignore[no-untyped-call]
+        return cost.detach()
+
+    def step(self) -> None:
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimiser.step()
+        self.optimiser.zero_grad()

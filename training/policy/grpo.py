@@ -4,8 +4,8 @@ A killed run goes on where it stopped: give it the same settings again.
 """
 
 import os
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from datasets import Dataset
 from pydantic import Field, model_validator
@@ -59,13 +59,23 @@ class GrpoSettings(Tuning):
         return self
 
 
+Settings = TypeVar("Settings", bound=GrpoSettings)
+Make = Callable[[Settings, Chat, Sequence[Prompt], RewardFunction], GroupTrainer]
+
+
 def main(argv: Sequence[str]) -> int:
     grpo(settings.of_command(GrpoSettings, "plaudit grpo", __doc__, argv))
     return 0
 
 
 def grpo(config: GrpoSettings) -> None:
-    """Tune, and write ``OUT/policy``. The run is pinned to the revision that it began with."""
+    """Tune, and write ``OUT/policy``."""
+    on_rewards(config, trainer_of)
+
+
+def on_rewards(config: Settings, make: Make[Settings]) -> None:
+    """Tune by the trainer that ``make`` makes. The run is pinned to the revision of the judge that
+    it began with."""
     chat = Chat.load(config.model)
     asked = to_answer(config, chat)
     judge = named(config.service.url, config.service.model)
@@ -74,7 +84,7 @@ def grpo(config: GrpoSettings) -> None:
     tuning.begin(config, {"prompts": digest, "judge": judge.revision})
     reward = reward_of(config.service, judge)
     try:
-        tuning.run(config, trainer_of(config, chat, asked, reward), chat)
+        tuning.run(config, make(config, chat, asked, reward), chat)
     finally:
         client_of(reward.source).close()
 
