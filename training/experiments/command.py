@@ -17,6 +17,8 @@ from training.experiments import (
     meta,
     objectives,
     overoptimise,
+    raft,
+    rrhf,
     strength,
     warm,
 )
@@ -35,7 +37,12 @@ ALONE: dict[str, Callable[[Path, bool], Result]] = {
     "warm": warm.run,
 }
 # They share judges, which are made once under ``--out``.
-JUDGED: dict[str, Callable[[Path, bool, Path], Result]] = {"dpo": dpo.run, "grpo": grpo.run}
+JUDGED: dict[str, Callable[[Path, bool, Path], Result]] = {
+    "dpo": dpo.run,
+    "grpo": grpo.run,
+    "raft": raft.run,
+    "rrhf": rrhf.run,
+}
 EXPERIMENTS = ALONE.keys() | JUDGED.keys()
 
 

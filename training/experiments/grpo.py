@@ -21,11 +21,11 @@ from training.experiments.own_answers import (
     SPLIT,
     answers,
     held_out,
-    judged,
     prompt_file,
 )
 from training.experiments.result import Result, cell, interval, table
 from training.experiments.serving import serving
+from training.experiments.unseen import judged
 from training.policy import curves, tuning
 from training.policy.grpo import GrpoSettings, grpo
 from training.policy.held_out import Answers, compare
@@ -127,7 +127,7 @@ def measure(
     policies = {FIRST: BASE, TUNED: config.out / tuning.POLICY}
     made = answers(policies, asked, how, directory / "answers")
     return {
-        name: compare({policy: judged(rows, judge) for policy, rows in made.items()})
+        name: compare({policy: judged(judge, rows) for policy, rows in made.items()})
         for name, judge in vars(found).items()
     }
 

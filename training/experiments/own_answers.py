@@ -1,8 +1,6 @@
-"""What the experiments on policies share: prompts, a policy's answers, and what a judge makes of
-them."""
+"""What the experiments on DPO and GRPO share: RMB's prompts, and policies' answers to them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from training.data.jsonlines import write_rows
@@ -13,8 +11,6 @@ from training.policy.candidates import Candidates
 from training.policy.chat import Chat
 from training.policy.prompts import Prompt, PromptFile
 from training.policy.sampling import Sampling
-from training.precision import measuring_dtype
-from training.score import checkpoints
 
 # The judges' validation side is the policies' held-out side: nothing is trained on it.
 SPLIT = Split(validation=0.1, test=0)
@@ -47,11 +43,3 @@ def answers(
         name: samples.make(out / f"{name}.jsonl", asked, str(policy), sampling, name)
         for name, policy in policies.items()
     }
-
-
-def judged(rows: Sequence[Candidates], judge: Path) -> list[Candidates]:
-    """With the rewards of a checkpoint in this process."""
-    asked = [(list(one.prompt), text) for one in rows for text in one.responses]
-    _, outcomes = checkpoints.score(judge, asked, "left", measuring_dtype())
-    rewards = iter([one.reward for one in outcomes])
-    return [replace(one, rewards=tuple(next(rewards) for _ in one.responses)) for one in rows]

@@ -23,7 +23,7 @@ def serving(model: Path, log: Path, *arguments: str, port: int | None = None) ->
     port = free_port() if port is None else port
     command = [
         *(sys.executable, "-m", "plaudit.cli", "serve", str(model), "--port", str(port)),
-        *("--log-level", "warning", *arguments),
+        *("--log-level", "warning", "--deadline-seconds", "600", *arguments),
     ]
     with log.open("ab") as file:
         process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)

@@ -21,7 +21,7 @@ CRITIC = "critic.pt"
 class PpoTrainer(GroupTrainer):
     """A response's reward stands at its last token; a response without one teaches nothing."""
 
-    def __init__(  # noqa: PLR0913 - two discounts beside what the parent takes
+    def __init__(
         self,
         reward: RewardFunction,
         parts: int,

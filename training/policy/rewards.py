@@ -16,6 +16,9 @@ from plaudit.wire import Aggregate, ModelInfo, Truncation
 from training.policy.candidates import Candidates
 from training.score.served import KEY, ServiceError, choose
 
+# Few at a time, so that a slow service answers each within its own deadline.
+IN_REQUEST, AT_A_TIME = 64, 2
+
 
 class Service(BaseModel):
     """Who scores. The key of a service that asks for one is read from ``PLAUDIT_API_KEY``."""
@@ -65,7 +68,13 @@ def score(service: Service, rows: Sequence[Candidates], expected: str | None = N
         with RewardClient(service.url, key, max_retries=0) as client:
             info = choose(client.models(), service.model)
         check(service, info)
-        with RewardClient(service.url, key, timeout_seconds=service.timeout_seconds) as client:
+        with RewardClient(
+            service.url,
+            key,
+            timeout_seconds=service.timeout_seconds,
+            batch_items=IN_REQUEST,
+            concurrency=AT_A_TIME,
+        ) as client:
             parts = [ask(client, service, info, part) for part in cut(rows, service)]
     except PlauditError as error:
         raise ServiceError(f"{service.url}: {error}") from error
