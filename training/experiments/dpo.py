@@ -16,6 +16,7 @@ import numpy as np
 from training.data import sources
 from training.data.shapes import Pair
 from training.data.sources import Source
+from training.data.splits import Name
 from training.evaluate.accuracy import Array, Estimate, accuracies
 from training.experiments import judges
 from training.experiments.judges import Judges
@@ -31,6 +32,8 @@ from training.policy.sampling import Sampling
 from training.precision import measuring_dtype
 
 PROMPT_TOKENS = 48
+# Who has labelled pairs, and of which side.
+TRAIN, PROXY, GOLD = "proxy-train", "proxy-held-out", "gold-held-out"
 
 
 @dataclass(frozen=True)
@@ -46,26 +49,23 @@ class Size:
     lr: float
 
 
-FULL = Size(300, 120, 6, 48, 3, 8, 5e-5)
-QUICK = Size(24, 16, 4, 12, 8, 4, 3e-4)
+FULL = Size(300, 150, 4, 40, 3, 8, 1e-4)
+QUICK = Size(24, 16, 4, 12, 6, 4, 3e-4)
 
 
 def run(data: Path, quick: bool, out: Path) -> Result:
-    """Some hundred pairs; ``quick``: two dozen of a few words, on which the tuned policy is asked
-    for its preferences too."""
+    """Some hundred pairs; ``quick``: two dozen of a few words."""
     size = QUICK if quick else FULL
     found = judges.make(data, out, quick)
     directory = out / ("dpo-quick" if quick else "dpo")
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
-    pairs = {
-        name: labelled(size, judge, name, data, directory) for name, judge in vars(found).items()
-    }
-    config = tune(size, pairs["proxy"], directory)
+    pairs = labelled(size, found, data, directory)
+    config = tune(size, pairs, directory)
     measured = measure(config, pairs)
     history = json.loads((config.out / "curves.json").read_text())
     return Result(
-        tables=[_table(measured, found)],
+        tables=[_table(measured, pairs)],
         figure=curves.draw(history, SHOWN),
         figures={
             "size": vars(size),
@@ -78,35 +78,41 @@ def run(data: Path, quick: bool, out: Path) -> Result:
     )
 
 
-def labelled(size: Size, judge: Path, name: str, data: Path, directory: Path) -> Path:
-    """The first policy's own answers, in pairs by a real service of the judge."""
+def labelled(size: Size, found: Judges, data: Path, directory: Path) -> dict[str, Path]:
+    """By judge and side, the first policy's own answers in pairs, by a real service."""
     asked = both_sides(size, prompt_file(data, directory))
     how = Sampling(responses=size.responses, max_new_tokens=size.new_tokens)
-    answers({"answers": BASE}, asked, how, directory)
-    pairs = directory / f"{name}.jsonl"
-    with serving(judge, directory / "service.log", "--dtype", measuring_dtype()) as url:
-        file = str(directory / "answers.jsonl")
-        label.main([file, "--url", url, "--out", str(pairs), "--truncation", "left"])
-    return pairs
+    for side, some in asked.items():
+        answers({side: BASE}, some, how, directory)
+    wanted = {found.proxy: [TRAIN, PROXY], found.gold: [GOLD]}
+    for judge, names in wanted.items():
+        with serving(judge, directory / "service.log", "--dtype", measuring_dtype()) as url:
+            for name in names:
+                side = "train" if name == TRAIN else HELD_OUT
+                out = ["--url", url, "--out", str(directory / f"{name}.jsonl")]
+                label.main([str(directory / f"{side}.jsonl"), *out, "--truncation", "left"])
+    return {name: directory / f"{name}.jsonl" for names in wanted.values() for name in names}
 
 
-def both_sides(size: Size, path: Path) -> list[Prompt]:
+def both_sides(size: Size, path: Path) -> dict[Name, list[Prompt]]:
     chat = Chat.load(str(BASE))
     every = prompts.load(path)
+    counts: dict[Name, int] = {"train": size.prompts, HELD_OUT: size.held_out}
+    return {
+        side: prompts.choose(
+            prompts.on_side(every, SPLIT, side),
+            PromptFile(path=path, max_tokens=PROMPT_TOKENS, max_prompts=count),
+            lambda one: len(chat.prompt(one.turns)),
+        )
+        for side, count in counts.items()
+    }
 
-    def of(side: str, count: int) -> list[Prompt]:
-        file = PromptFile(path=path, max_tokens=PROMPT_TOKENS, max_prompts=count)
-        mine = [one for one in every if SPLIT.side(one) == side]
-        return prompts.choose(mine, file, lambda one: len(chat.prompt(one.turns)))
 
-    return of("train", size.prompts) + of(HELD_OUT, size.held_out)
-
-
-def tune(size: Size, pairs: Path, directory: Path) -> PreferSettings:
+def tune(size: Size, pairs: Mapping[str, Path], directory: Path) -> PreferSettings:
     config = PreferSettings(
         model=str(BASE),
         out=directory / "run",
-        sources=[Source(name="proxy", path=pairs)],
+        sources=[Source(name=name, path=pairs[name]) for name in (TRAIN, PROXY)],
         split=SPLIT,
         loss="dpo",
         epochs=size.epochs,
@@ -124,13 +130,8 @@ def tune(size: Size, pairs: Path, directory: Path) -> PreferSettings:
 def measure(config: PreferSettings, pairs: Mapping[str, Path]) -> dict[str, Estimate]:
     """By label, how often the tuned policy has raised the chosen response above the rejected one,
     against the first policy. That prefers nothing: one half."""
-    found = {
-        f"{name}, {side}": [one for one in read(path) if SPLIT.side(one) == side]
-        for name, path in pairs.items()
-        for side in ("train", HELD_OUT)
-    }
     policies = [str(BASE), str(config.out / tuning.POLICY)]
-    return {name: accuracy(policies, chosen) for name, chosen in found.items() if chosen}
+    return {name: accuracy(policies, read(path)) for name, path in pairs.items()}
 
 
 def accuracy(policies: Sequence[str], pairs: Sequence[Pair]) -> Estimate:
@@ -159,17 +160,13 @@ def read(path: Path) -> list[Pair]:
 
 
 def claims(measured: Mapping[str, Estimate], quick: bool) -> dict[str, bool]:
-    shown = ["proxy, train"] if quick else ["proxy, train", f"proxy, {HELD_OUT}"]
+    shown = [TRAIN] if quick else [TRAIN, PROXY]
     return {
         f"the accuracy on pairs of {name} rises above one half": measured[name].low > 0.5
         for name in shown
     }
 
 
-def _table(measured: Mapping[str, Estimate], found: Judges) -> str:
-    right = found.accuracies()
-    rows = [
-        [name, f"{right[name.split(',')[0]]:.3f}", "0.500", cell(one)]
-        for name, one in measured.items()
-    ]
-    return table(["pairs labelled by, side", "judge right on RMB", "before", "after DPO"], rows)
+def _table(measured: Mapping[str, Estimate], pairs: Mapping[str, Path]) -> str:
+    rows = [[name, f"{len(read(pairs[name]))}", "0.500", cell(measured[name])] for name in measured]
+    return table(["labelled by, side", "pairs", "before", "after DPO"], rows)

@@ -14,7 +14,8 @@ def advantages(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam:
     of ``(gamma · lam)^k · (r + gamma · V_next - V)``.
 
     ``rewards`` (B,) are given at a response's last token, after which the value is 0; ``values``
-    (B, T) are those before each token; ``mask`` (B, T) is 1 on a response's own tokens, at its left.
+    (B, T) are those before each token; ``mask`` (B, T) is 1 on a response's own tokens, the first
+    ones of its row.
     """
     last = mask.sum(dim=1, keepdim=True).long() - 1
     found = torch.zeros_like(values)
