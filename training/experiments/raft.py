@@ -68,9 +68,9 @@ def run(data: Path, quick: bool, out: Path) -> Result:
     unseen.write_prompts(answered, prompts)
     with serving(made.proxy, out / "raft-serve.txt") as url:
         raft(plan_of(size, prompts, directory, url))
-    policies = by_round(size, directory, made)
     enough = [one for one in answered if len(one.responses) == max(size.draws)]
-    offline = kept_of_given(enough[: size.given], made, size.draws)
+    policies, given = judged(size, directory, made, enough[: size.given])
+    offline = kept_of_given(given, size.draws)
     return result(policies, offline, made.accuracies(), quick)
 
 
@@ -96,30 +96,33 @@ def plan_of(size: Size, prompts: Path, out: Path, url: str) -> RaftPlan:
     )
 
 
-def by_round(size: Size, out: Path, made: Judges) -> dict[str, dict[str, Answers]]:
-    """By judge, how the policies answer the held-out prompts after each round."""
+def judged(
+    size: Size, out: Path, made: Judges, given: Sequence[Candidates]
+) -> tuple[dict[str, dict[str, Answers]], dict[str, list[Candidates]]]:
+    """By judge, how the policies answer the held-out prompts after each round; and given answers
+    with their rewards."""
     files = {
         str(number): candidates.read(out / "held-out" / f"policy-{number}.jsonl")
         for number in range(size.rounds + 1)
     }
-    gold = {number: unseen.judged(made.gold, rows) for number, rows in files.items()}
-    return {
+    gold = unseen.judged_files(made.gold, {**files, "given": list(given)})
+    both = {PROXY: unseen.judged(made.proxy, given), GOLD: gold.pop("given")}
+    policies = {
         PROXY: held_out.compare(files),
         GOLD: held_out.compare(gold),
         CONTROLLED: held_out.compare(versus.without_length(gold)),
     }
+    return policies, both
 
 
 def kept_of_given(
-    rows: Sequence[Candidates], made: Judges, draws: Sequence[int]
+    judged: Mapping[str, Sequence[Candidates]], draws: Sequence[int]
 ) -> dict[str, list[Estimate]]:
     """By judge, the mean reward of what the proxy keeps of K answers drawn from those given."""
-    proxy, gold = (
-        [rewards(one) for one in unseen.judged(path, rows)] for path in (made.proxy, made.gold)
-    )
+    proxy, gold = ([rewards(one) for one in judged[judge]] for judge in (PROXY, GOLD))
     n = np.array(draws)
     chances = [picked(one, np.full(len(one), 1 / len(one)), n) for one in proxy]
-    prompts = [one.first_turn for one in rows]
+    prompts = [one.first_turn for one in judged[PROXY]]
     return {
         name: accuracies(np.stack([p @ r for p, r in zip(chances, values, strict=True)]), prompts)
         for name, values in ((PROXY, proxy), (GOLD, gold))

@@ -43,14 +43,14 @@ class Size:
     lr: float
 
 
-FULL = Size(240, 5, 10, 2, 1e-4)
+FULL = Size(300, 5, 10, 3, 2e-4)
 QUICK = Size(40, 3, 4, 2, 3e-4)
 
 Found = dict[str, dict[str, Ordered]]
 
 
 def run(data: Path, quick: bool, out: Path) -> Result:
-    """Some 140 prompts with 5 answers each, measured on 100 others; ``quick``: 24 and 16 with 3."""
+    """Some 180 prompts with 5 answers each, measured on 120 others; ``quick``: 24 and 16 with 3."""
     size = QUICK if quick else FULL
     made = judges.make(data, out, quick)
     directory = out.resolve() / ("rrhf-quick" if quick else "rrhf")

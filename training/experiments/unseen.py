@@ -1,7 +1,8 @@
 """Short instructions that no judge has been trained on, and answers of several models to them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 from training.data.jsonlines import write_rows
@@ -52,3 +53,11 @@ def judged(judge: Path, rows: Sequence[Candidates]) -> list[Candidates]:
         replace(one, rewards=tuple(next(rewards) for _ in one.responses), revision=scorer.revision)
         for one in rows
     ]
+
+
+def judged_files(
+    judge: Path, files: Mapping[str, Sequence[Candidates]]
+) -> dict[str, list[Candidates]]:
+    """As ``judged``, of several files by one loading."""
+    rows = iter(judged(judge, [one for file in files.values() for one in file]))
+    return {name: list(islice(rows, len(file))) for name, file in files.items()}

@@ -29,20 +29,30 @@ def tune(model: str, rows: Sequence[Candidates], config: FineTuning, out: Path) 
     policy = load(model, chat, config)
     states = out.with_name(f"{out.name}-states")
     set_seed(config.seed)
-    trainer = SFTTrainer(
+    trainer = trainer_of(policy, rows, chat, config, states)
+    refuse_shards(trainer)
+    trainer.train(resume_from_checkpoint=last_state(states))
+    save(policy, chat, config, out)
+    shutil.rmtree(states, ignore_errors=True)
+
+
+def trainer_of(
+    policy: PreTrainedModel,
+    rows: Sequence[Candidates],
+    chat: Chat,
+    config: FineTuning,
+    states: Path,
+) -> SFTTrainer:
+    return SFTTrainer(
         policy,
         args=SFTConfig(
-            **fine_tuning.arguments(config, states, out.name),
+            **fine_tuning.arguments(config, states, states.name),
             completion_only_loss=True,
             max_length=None,  # prompts and responses have limits of their own
         ),
         train_dataset=Dataset.from_list(examples(rows, chat)),
         processing_class=chat.tokenizer,
     )
-    refuse_shards(trainer)
-    trainer.train(resume_from_checkpoint=last_state(states))
-    save(policy, chat, config, out)
-    shutil.rmtree(states, ignore_errors=True)
 
 
 def load(model: str, chat: Chat, config: FineTuning) -> PreTrainedModel:

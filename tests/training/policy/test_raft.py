@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
+from trl import SFTTrainer
 
 from training.data.jsonlines import DataError
 from training.data.splits import Split
@@ -114,13 +115,15 @@ class Killed(BaseException):
     """Stands for a signal that ends the process."""
 
 
+# Where a run is killed, and at which call.
 STAGES = {
-    "sample": (samples, "make"),
-    "score": (rewards, "score"),
-    "select": (selection, "best_of_each"),
-    "tune": (tune, "tune"),
-    "save": (tune, "save"),
-    "report": (raft_report, "write"),
+    "sample": (samples, "make", 2),
+    "score": (rewards, "score", 2),
+    "select": (selection, "best_of_each", 2),
+    "tune": (tune, "tune", 2),
+    "a step behind a saved state": (SFTTrainer, "training_step", 4),
+    "save": (tune, "save", 2),
+    "report": (raft_report, "write", 1),
 }
 
 
@@ -129,12 +132,12 @@ def test_a_run_that_was_killed_in_a_stage_comes_to_the_same_files(
     plan, whole, stage, tmp_path, monkeypatch
 ):
     broken = plan(tmp_path / "broken")
-    module, name = STAGES[stage]
+    module, name, last = STAGES[stage]
     real, calls = getattr(module, name), []
 
     def once_more(*arguments, **named):
         calls.append(name)
-        if len(calls) == 2 or stage == "report":
+        if len(calls) == last:
             raise Killed
         return real(*arguments, **named)
 
@@ -213,6 +216,17 @@ def test_a_response_that_was_cut_teaches_no_end(policy):
     assert ended["input_ids"] == [*cut["input_ids"], chat.tokenizer.eos_token_id]
     shown = [i for i, own in zip(ended["input_ids"], ended["completion_mask"], strict=True) if own]
     assert chat.tokenizer.decode(shown) == "So<|im_end|>"
+
+
+def test_the_loss_is_of_the_responses_alone(policy, tmp_path):
+    chat = Chat.load(str(policy))
+    config = RaftTuning(batch_responses=2, log_to=[], precision="fp32")
+    turns = ({"role": "user", "content": "Hi"},)
+    rows = [Candidates(turns, ("So", "Because it is"), finished=(True, False))]
+    trainer = tune.trainer_of(tune.load(str(policy), chat, config), rows, chat, config, tmp_path)
+    (batch,) = trainer.get_train_dataloader()
+    learnt = {chat.tokenizer.decode(labels[labels != -100]) for labels in batch["labels"]}
+    assert learnt == {"So<|im_end|>", "Because it is"}
 
 
 def test_the_defaults_of_a_round_are_those_of_lmflow():
