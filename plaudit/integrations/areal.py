@@ -5,8 +5,8 @@
 
 AReaL (1.0.4, ``api/reward_api.py``) runs the function in a pool of processes with the texts and ids
 of prompt and completion and the dataset's columns. After 15 s it gives up, tries three times more,
-and then takes **0** without a word; what raises is tried as often and then ends the episode. So a
-call here is given up before, by an exception.
+and then takes **0**, with no more than a line in the log; what raises is tried as often, and then
+the trajectory is rejected. So a call here is given up before, by an exception.
 """
 
 from collections.abc import Sequence

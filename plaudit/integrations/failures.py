@@ -9,7 +9,7 @@ from msgspec import UNSET
 
 from plaudit.client.scores import EnsembleScores, Scores
 
-Trainer = Literal["trl", "verl", "slime", "areal", "nemo_rl"]
+Trainer = Literal["trl", "swift", "verl", "slime", "areal", "nemo_rl"]
 OnFailure = Literal["raise", "none"] | float
 
 logger = logging.getLogger("plaudit")
@@ -26,11 +26,13 @@ class Notion:
 NOTIONS: dict[Trainer, Notion] = {
     # None becomes NaN, which is left out of the group's mean and has advantage zero.
     "trl": Notion("none", none=True),
+    # None becomes NaN here too, but then a sum that passes over NaN makes 0.0 of it.
+    "swift": Notion("raise", none=False),
     # A score goes into a tensor: None ends the run, and NaN spoils its whole group.
     "verl": Notion("raise", none=False),
     # None where slime.drop_failed then drops the group; elsewhere it would end the run unexplained.
     "slime": Notion("raise", none=True),
-    # What raises is tried three times more, then the trajectory's task fails.
+    # What raises is tried three times more, then the trajectory is rejected.
     "areal": Notion("raise", none=False),
     # Rewards are one tensor, from which baselines are computed.
     "nemo_rl": Notion("raise", none=False),

@@ -6,6 +6,7 @@ mistyped one, PLAUDIT_API_KEY for PLAUDIT_API_KEYS, leaves it open. So the adapt
 of their own, which it passes over.
 """
 
+import atexit
 import difflib
 import os
 import sys
@@ -126,11 +127,13 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 # Retries end with the time, not with a count: a restart costs waiting, and not the run.
 PATIENCE = sys.maxsize
+ASYNC_CLIENTS: dict[Source, AsyncRewardClient] = {}
 
 
 @cache
 def client_of(source: Source) -> RewardClient:
-    return RewardClient(
+    """One for all calls of a process with these options, closed at its end."""
+    client = RewardClient(
         source.url,
         source.api_key,
         model=source.model,
@@ -138,18 +141,29 @@ def client_of(source: Source) -> RewardClient:
         timeout_seconds=source.timeout_seconds,
         max_retries=PATIENCE,
     )
+    atexit.register(client.close)
+    return client
 
 
-@cache
 def async_client_of(source: Source) -> AsyncRewardClient:
-    return AsyncRewardClient(
-        source.url,
-        source.api_key,
-        model=source.model,
-        revision=source.revision,
-        timeout_seconds=source.timeout_seconds,
-        max_retries=PATIENCE,
-    )
+    """As ``client_of``; its connections are those of the running loop."""
+    if source not in ASYNC_CLIENTS:
+        ASYNC_CLIENTS[source] = AsyncRewardClient(
+            source.url,
+            source.api_key,
+            model=source.model,
+            revision=source.revision,
+            timeout_seconds=source.timeout_seconds,
+            max_retries=PATIENCE,
+        )
+    return ASYNC_CLIENTS[source]
+
+
+async def close_async() -> None:
+    """Close the connections of the running loop, which else end with the process. For those who end
+    a loop and go on."""
+    for client in ASYNC_CLIENTS.values():
+        await client.close()
 
 
 def ask(source: Source, items: Sequence[ItemLike]) -> Scores | EnsembleScores:

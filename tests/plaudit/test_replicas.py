@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from time_by_hand import Time
 
@@ -151,6 +151,7 @@ urls = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(urls, st.lists(st.text(max_size=5), max_size=30), st.data())
 def test_who_goes_takes_only_its_own_share(
     urls: list[str], shared: list[str], data: st.DataObject
