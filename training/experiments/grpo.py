@@ -60,7 +60,7 @@ class Size:
     held_out: int
 
 
-FULL = Size(60, 4, 6, 8, 32, 8, 4e-4, 100)
+FULL = Size(50, 4, 5, 8, 32, 8, 4e-4, 100)
 QUICK = Size(2, 12, 2, 8, 8, 4, 1e-3, 4)
 
 
