@@ -117,8 +117,7 @@ def test_a_killed_service_costs_waiting_and_not_the_run(plan, served, tmp_path):
     assert [one["step"] for one in found] == [1, 2, 3, 4]
     assert all(math.isfinite(one["reward"]) for one in found)
     assert all(one["plaudit/failed_share"] == 0 for one in found)
-    shares = {one["step"]: one[WAIT_SHARE] for one in found}
-    assert shares[3] == max(shares.values())
+    assert found[2][WAIT_SHARE] > 0
 
 
 def test_a_run_ends_with_a_policy_and_its_curves(plan, tmp_path):
