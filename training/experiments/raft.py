@@ -54,12 +54,12 @@ class Size:
     draws: tuple[int, ...]
 
 
-FULL = Size(4, 64, 8, 64, HeldOut(prompts=96, responses=2), 3, 1e-4, None, 48, (1, 2, 4, 8, 16))
+FULL = Size(4, 80, 8, 48, HeldOut(prompts=150, responses=2), 3, 3e-4, 10, 48, (1, 2, 4, 8, 16))
 QUICK = Size(2, 8, 4, 16, HeldOut(prompts=16, responses=2), 4, 1e-3, 8, 10, (1, 2, 4, 8))
 
 
 def run(data: Path, quick: bool, out: Path) -> Result:
-    """Four rounds of 64 prompts with 8 answers each; ``quick``: two of 8 with 4."""
+    """Four rounds of 80 prompts with 8 answers each; ``quick``: two of 8 with 4."""
     size = QUICK if quick else FULL
     made = judges.make(data, out, quick)
     directory = out.resolve() / ("raft-quick" if quick else "raft")

@@ -18,7 +18,7 @@ from training.policy.candidates import Candidates
 from training.policy.chat import Chat
 from training.policy.prompts import PromptFile
 from training.policy.rewards import Service
-from training.policy.sampling import Sampling
+from training.policy.sampling import FewSamples
 from training.shared_files import alone
 
 
@@ -35,7 +35,7 @@ class CompareSettings(BaseModel):
     split: Split = Field(Split(), description="which prompts stand on which side")
     side: Name | None = Field("test", description="ask the prompts of this side; null: all")
     samples: list[int] = Field([1, 4], min_length=1, description="of how many the best is taken")
-    sampling: Sampling = Field(Sampling(responses=4), description="how policies answer")
+    sampling: FewSamples = Field(FewSamples(), description="how policies answer")
     names: tuple[str, str] = Field(("first", "second"), description="in the table and the drawing")
 
     @model_validator(mode="after")
@@ -61,7 +61,9 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("first", help="a policy, or its answers in a .jsonl file")
     parser.add_argument("second", help="what it is compared with")
-    parser.add_argument("settings", nargs="+", metavar="FILE|key=value")
+    parser.add_argument(
+        "settings", nargs="+", metavar="FILE|key=value", help="YAML file of settings, overrides"
+    )
     given = parser.parse_args(argv)
     policies = [f"first={given.first}", f"second={given.second}"]
     file, overrides = settings.file_and_overrides(given.settings)

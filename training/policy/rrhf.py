@@ -38,7 +38,7 @@ from training.policy.likelihood import Answer
 from training.policy.own_accuracy import Likelihoods
 from training.policy.prompts import PromptFile
 from training.policy.rewards import Service
-from training.policy.sampling import Sampling
+from training.policy.sampling import FewSamples
 from training.shared_files import alone
 from training.train import last_state, refuse_shards
 
@@ -64,11 +64,11 @@ class RrhfPlan(BaseModel):
     service: Service = Field(description="who ranks, {url, model, …}")
     candidates: list[Path] = Field([], description="files of responses, of any sources")
     prompts: PromptFile | None = Field(None, description="sample responses to these too, {path, …}")
-    sampling: Sampling = Field(Sampling(responses=4), description="how the policy answers")
+    sampling: FewSamples = Field(FewSamples(), description="how the policy answers")
     split: Split = Field(Split(), description="tune on train, measure on test")
     max_tokens: int = Field(512, ge=8, description="longer prompts with responses are left out")
     rank_weight: float = Field(1.0, ge=0, description="of the ranking; the likelihood's is 1")
-    tuning: RrhfTuning = RrhfTuning()
+    tuning: RrhfTuning = Field(RrhfTuning(), description="how the weights are changed")
 
     @model_validator(mode="after")
     def _has_candidates(self) -> "RrhfPlan":

@@ -43,6 +43,12 @@ class Sampling(BaseModel):
         return measuring_dtype() if self.dtype == "auto" else self.dtype
 
 
+class FewSamples(Sampling):
+    """Where a handful will do."""
+
+    responses: int = Field(4, ge=1, description="to each prompt")
+
+
 class Response(NamedTuple):
     """``finished``: it came to its own end, and was not cut at the limit."""
 
