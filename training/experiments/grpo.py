@@ -75,9 +75,10 @@ def run(data: Path, quick: bool, out: Path) -> Result:
     history = json.loads((config.out / "curves.json").read_text())
     steps = [one for one in history if "reward" in one]
     measured = measure(size, found, config, directory)
-    gain = rise([one["reward"] for one in steps], size.prompts // size.prompts_per_step)
+    per_epoch = size.prompts // size.prompts_per_step
+    gain = rise([one["reward"] for one in steps], per_epoch)
     return Result(
-        tables=[_steps(steps), _held_out(measured)],
+        tables=[_steps(steps, per_epoch), _held_out(measured)],
         figure=curves.draw(history, DRAWN),
         figures={
             "size": vars(size),
@@ -165,16 +166,17 @@ def _summary(found: Mapping[str, Answers]) -> dict[str, Any]:
     }
 
 
-def _steps(steps: Sequence[Mapping[str, float]]) -> str:
-    third = len(steps) // 3
-    parts = {
-        f"1 to {third}": steps[:third],
-        f"{third + 1} to {len(steps) - third}": steps[third:-third],
-        f"{len(steps) - third + 1} to {len(steps)}": steps[-third:],
-    }
+def _steps(steps: Sequence[Mapping[str, float]], per_epoch: int) -> str:
+    """Means over each visit of the prompts."""
     rows = [
-        [name, *(f"{np.mean([one[what] for one in part]):.3f}" for what in DRAWN)]
-        for name, part in parts.items()
+        [
+            f"{start + 1} to {start + per_epoch}",
+            *(
+                f"{np.mean([one[what] for one in steps[start : start + per_epoch]]):.3f}"
+                for what in DRAWN
+            ),
+        ]
+        for start in range(0, len(steps), per_epoch)
     ]
     return table(["steps", *DRAWN.values()], rows)
 
