@@ -3,7 +3,10 @@
 Letters: B responses, T tokens of the longest.
 """
 
+from pathlib import Path
+
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn.functional import mse_loss
 from transformers import AutoModelForTokenClassification, PreTrainedModel
@@ -79,3 +82,23 @@ class Critic:
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimiser.step()
         self.optimiser.zero_grad()
+
+    def save(self, path: Path) -> None:
+        """Weights, and what the optimiser remembers of each."""
+        held = {f"weight.{name}": value for name, value in self.model.state_dict().items()}
+        remembered = self.optimiser.state_dict()["state"]
+        for place, moments in remembered.items():
+            held |= {f"optimiser.{place}.{name}": value for name, value in moments.items()}
+        save_file({name: value.contiguous() for name, value in held.items()}, path)
+
+    def restore(self, path: Path) -> None:
+        held = load_file(path)
+        weights = {n.removeprefix("weight."): v for n, v in held.items() if n.startswith("weight.")}
+        self.model.load_state_dict(weights)
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in held.items():
+            if name.startswith("optimiser."):
+                _, place, moment = name.split(".")
+                state.setdefault(int(place), {})[moment] = value
+        groups = self.optimiser.state_dict()["param_groups"]
+        self.optimiser.load_state_dict({"state": state, "param_groups": groups})

@@ -15,7 +15,7 @@ from training.policy.group_trainer import GroupTrainer
 from training.policy.rewards_ahead import RewardFunction
 
 # The critic beside the policy in a resumable state.
-CRITIC = "critic.pt"
+CRITIC = "critic.safetensors"
 
 
 class PpoTrainer(GroupTrainer):
@@ -84,13 +84,9 @@ class PpoTrainer(GroupTrainer):
         """The critic first: the state counts as whole once the parent has written its own."""
         directory = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
         directory.mkdir(parents=True, exist_ok=True)
-        state = [self._critic.model.state_dict(), self._critic.optimiser.state_dict()]
-        torch.save(state, directory / CRITIC)
+        self._critic.save(directory / CRITIC)
         super()._save_checkpoint(model, trial)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
-        path = Path(resume_from_checkpoint) / CRITIC
-        weights, optimiser = torch.load(path, weights_only=True)
-        self._critic.model.load_state_dict(weights)
-        self._critic.optimiser.load_state_dict(optimiser)
+        self._critic.restore(Path(resume_from_checkpoint) / CRITIC)
