@@ -60,12 +60,12 @@ class Size:
     held_out: int
 
 
-FULL = Size(50, 4, 5, 8, 32, 8, 4e-4, 100)
+FULL = Size(32, 10, 8, 8, 16, 8, 3e-4, 100)
 QUICK = Size(2, 12, 2, 8, 8, 4, 1e-3, 4)
 
 
 def run(data: Path, quick: bool, out: Path) -> Result:
-    """Forty steps that meet each prompt four times; ``quick``: twelve on the same two."""
+    """Forty steps that meet each prompt ten times; ``quick``: twelve on the same two."""
     size = QUICK if quick else FULL
     found = judges.make(data, out, quick)
     directory = out / ("grpo-quick" if quick else "grpo")
