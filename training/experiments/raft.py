@@ -54,7 +54,7 @@ class Size:
     draws: tuple[int, ...]
 
 
-FULL = Size(4, 80, 8, 48, HeldOut(prompts=150, responses=2), 3, 3e-4, 10, 48, (1, 2, 4, 8, 16))
+FULL = Size(4, 80, 8, 48, HeldOut(prompts=150, responses=2), 2, 7e-4, 8, 48, (1, 2, 4, 8, 16))
 QUICK = Size(2, 8, 4, 16, HeldOut(prompts=16, responses=2), 4, 1e-3, 8, 10, (1, 2, 4, 8))
 
 
