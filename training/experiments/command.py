@@ -8,6 +8,8 @@ from pathlib import Path
 
 from training.experiments import (
     contrastive,
+    dpo,
+    grpo,
     kcenter,
     kwise,
     length,
@@ -35,7 +37,12 @@ ALONE: dict[str, Callable[[Path, bool], Result]] = {
     "warm": warm.run,
 }
 # They share judges, which are made once under ``--out``.
-JUDGED: dict[str, Callable[[Path, bool, Path], Result]] = {"raft": raft.run, "rrhf": rrhf.run}
+JUDGED: dict[str, Callable[[Path, bool, Path], Result]] = {
+    "dpo": dpo.run,
+    "grpo": grpo.run,
+    "raft": raft.run,
+    "rrhf": rrhf.run,
+}
 EXPERIMENTS = ALONE.keys() | JUDGED.keys()
 
 

@@ -17,11 +17,10 @@ LOOKS = 300
 
 
 @contextmanager
-def serving(model: Path, log: Path, *arguments: str) -> Iterator[str]:
-    """The URL of a server that is ready; it ends with the block. What it says goes to ``log``."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+def serving(model: Path, log: Path, *arguments: str, port: int | None = None) -> Iterator[str]:
+    """The URL of a server that is ready; it ends with the block. What it says goes to ``log``.
+    Without a ``port`` it gets a free one."""
+    port = free_port() if port is None else port
     command = [
         *(sys.executable, "-m", "plaudit.cli", "serve", str(model), "--port", str(port)),
         *("--log-level", "warning", "--deadline-seconds", "600", *arguments),
@@ -35,6 +34,13 @@ def serving(model: Path, log: Path, *arguments: str) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        found: int = free.getsockname()[1]
+    return found
 
 
 def wait_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> None:

@@ -29,10 +29,8 @@ def score(
 ) -> tuple[Scorer, list[Outcome]]:
     """In the order of ``asked``; ``model`` may be left out where the service has one."""
     key = os.environ.get(KEY)
+    info = named(url, model)
     try:
-        # A service that is not there now is a wrong URL; one that goes away later restarts.
-        with RewardClient(url, key, max_retries=0) as client:
-            info = choose(client.models(), model)
         parts = []
         with RewardClient(url, key, timeout_seconds=TIMEOUT_SECONDS) as client:
             for start in range(0, len(asked), PART):
@@ -46,6 +44,16 @@ def score(
     combines = info.kind in ("ensemble", "objectives")
     scorer = Scorer(info.name, revisions.pop(), "reward" if combines else "score")
     return scorer, [outcome for part in parts for outcome in outcomes(part)]
+
+
+def named(url: str, model: str | None) -> ModelInfo:
+    """What the service says of the model; ServiceError where it cannot be asked."""
+    try:
+        # A service that is not there now is a wrong URL; one that goes away later restarts.
+        with RewardClient(url, os.environ.get(KEY), max_retries=0) as client:
+            return choose(client.models(), model)
+    except PlauditError as error:
+        raise ServiceError(f"{url}: {error}") from error
 
 
 def choose(models: Sequence[ModelInfo], name: str | None) -> ModelInfo:

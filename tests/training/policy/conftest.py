@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from served_process import ServedProcess
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from training.experiments.serving import serving
@@ -15,6 +16,16 @@ CHATML = (
     "{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+
+
+@pytest.fixture(scope="session")
+def served(members: list[Path]) -> Iterator[ServedProcess]:
+    """A real service of an ensemble of three tiny reward models. A test that kills it brings it
+    back."""
+    process = ServedProcess(members, "--ensemble")
+    process.wait()
+    yield process
+    process.kill()
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,43 @@
+"""``plaudit serve`` as a process of its own, which can be killed and brought back on its port."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from plaudit.client import RewardClient
+
+# Generous: a busy machine loads torch slowly.
+READY_SECONDS = 300.0
+
+
+class ServedProcess:
+    def __init__(self, models: Sequence[Path], *flags: str):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self._port = free.getsockname()[1]
+        self._command = [
+            *(sys.executable, "-m", "plaudit.cli", "serve", *map(str, models)),
+            *("--port", str(self._port), "--device", "cpu", "--dtype", "float32", *flags),
+        ]
+        self.url = f"http://127.0.0.1:{self._port}"
+        self.start()
+
+    def start(self) -> None:
+        """Begin to load; ``wait`` returns once it answers."""
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        self._process = subprocess.Popen(
+            self._command, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        )
+
+    def wait(self) -> str:
+        with RewardClient(self.url) as client:
+            client.wait_ready(READY_SECONDS)
+        return self.url
+
+    def kill(self) -> None:
+        """SIGKILL: nothing is finished, nothing is said."""
+        self._process.kill()
+        self._process.wait()

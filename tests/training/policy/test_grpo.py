@@ -1,0 +1,210 @@
+"""GRPO with a served reward, through a kill of the service."""
+
+import json
+import logging
+import math
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from served_process import ServedProcess
+from short_runs import interrupted_after_first_state, same
+from transformers import AutoModelForCausalLM, TrainerCallback
+from trl import GRPOConfig
+
+from plaudit.client import RewardClient
+from plaudit.integrations.source import client_of
+from training.policy import tuning
+from training.policy.chat import Chat
+from training.policy.group_trainer import GroupTrainer, cut
+from training.policy.grpo import (
+    GrpoSettings,
+    arguments,
+    dataset,
+    grpo,
+    reward_of,
+    to_answer,
+    trainer_of,
+)
+from training.policy.prompts import PromptFile
+from training.policy.rewards import Service
+from training.policy.rewards_ahead import WAIT_SHARE
+from training.score.served import named
+from training.settings import SettingsError
+
+
+@pytest.fixture(scope="module")
+def plan(policy, questions, served) -> Callable[..., GrpoSettings]:
+    """``plan(out)``: settings of four steps on two prompts each."""
+
+    def settings(out: Path, **changes: object) -> GrpoSettings:
+        values: dict[str, object] = {
+            "model": str(policy),
+            "out": out,
+            "prompts": PromptFile(path=questions, max_prompts=8),
+            "side": None,
+            "service": Service(url=served.url, model="ensemble", aggregate="uwo", coefficient=0.1),
+            "responses": 4,
+            "batch_responses": 4,
+            "accumulation": 2,
+            "max_new_tokens": 8,
+            "lr": 1e-3,
+            "precision": "fp32",
+            "save_dtype": "float32",
+            "log_to": [],
+        }
+        return GrpoSettings(**(values | changes))
+
+    return settings
+
+
+def steps_of(out: Path) -> list[dict[str, float]]:
+    history = json.loads((out / "curves.json").read_text())
+    return [one for one in history if "reward" in one]
+
+
+class AtFirst(logging.Handler):
+    """Does something at the first record, and counts them."""
+
+    def __init__(self, act: Callable[[], None]):
+        super().__init__()
+        self.count = 0
+        self._act = act
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.count += 1
+        if self.count == 1:
+            self._act()
+
+
+class Kill(TrainerCallback):
+    """Kills the service at the end of a step."""
+
+    def __init__(self, served: ServedProcess, after_step: int):
+        self._served, self._after = served, after_step
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == self._after:
+            self._served.kill()
+
+
+def ready(config: GrpoSettings) -> Any:
+    chat = Chat.load(config.model)
+    judge = named(config.service.url, config.service.model)
+    return chat, to_answer(config, chat), reward_of(config.service, judge)
+
+
+def test_a_killed_service_costs_waiting_and_not_the_run(plan, served, tmp_path):
+    config = plan(tmp_path / "run")
+    retries = logging.getLogger("plaudit")
+    # It comes back once the client has met its absence.
+    comeback = AtFirst(served.start)
+    retries.addHandler(comeback)
+    killed = Kill(served, after_step=2)
+    try:
+        chat, asked, reward = ready(config)
+        trainer = trainer_of(config, chat, asked, reward)
+        trainer.add_callback(killed)
+        trainer.train()
+    finally:
+        retries.removeHandler(comeback)
+        client_of(reward.source).close()
+    served.wait()
+    assert comeback.count > 0
+    found = [one for one in trainer.state.log_history if "reward" in one]
+    assert [one["step"] for one in found] == [1, 2, 3, 4]
+    assert all(math.isfinite(one["reward"]) for one in found)
+    assert all(one["plaudit/failed_share"] == 0 for one in found)
+    assert found[2][WAIT_SHARE] > 0
+
+
+def test_a_run_ends_with_a_policy_and_its_curves(plan, tmp_path):
+    config = plan(tmp_path / "run")
+    grpo(config)
+    found = steps_of(config.out)
+    assert [one["step"] for one in found] == [1, 2, 3, 4]
+    assert all(0 <= one[WAIT_SHARE] <= 1 for one in found)
+    assert (config.out / "curves.svg").read_text().startswith("<?xml")
+    AutoModelForCausalLM.from_pretrained(config.out / "policy")
+    with pytest.raises(SettingsError, match="is there already; choose another out=DIR"):
+        grpo(config)
+
+
+def test_the_reward_is_the_ensembles_with_its_penalty(plan, tmp_path, served):
+    config = plan(tmp_path)
+    _, _, reward = ready(config)
+    turns = [{"role": "user", "content": "Question 1?"}]
+    texts = ["Because it is so.", "No!!", ""]
+    said = [[{"role": "assistant", "content": text}] for text in texts]
+    noted: dict[str, float] = {}
+    found = reward([turns] * 3, said, log_metric=noted.__setitem__)
+    with RewardClient(served.url) as client:
+        answer = client.ensemble_score([(turns, text) for text in texts], aggregate="mean")
+    penalised = [m - 0.1 * v for m, v in zip(answer.mean[:2], answer.variance[:2], strict=True)]
+    assert found == [pytest.approx(penalised[0]), pytest.approx(penalised[1]), None]
+    assert noted["plaudit/failed_share"] == pytest.approx(1 / 3)
+    client_of(reward.source).close()
+
+
+def test_a_run_that_was_broken_off_goes_on_to_the_same_policy(plan, tmp_path):
+    whole = plan(tmp_path / "whole", save_steps=2)
+    grpo(whole)
+    broken = plan(tmp_path / "broken", save_steps=2)
+    with interrupted_after_first_state(broken.out):
+        grpo(broken)
+    grpo(broken)
+    assert same(whole.out / "policy", broken.out / "policy")
+
+
+def test_a_directory_of_another_run_is_refused(plan, tmp_path):
+    config = plan(tmp_path / "run", save_steps=1)
+    with interrupted_after_first_state(config.out):
+        grpo(config)
+    with pytest.raises(SettingsError, match="is of another run"):
+        grpo(plan(config.out, lr=2e-3))
+
+
+def test_rewards_are_fetched_while_the_next_part_is_generated(plan, tmp_path):
+    """The reward of the first part is not given before the second is being generated: one after
+    the other, this would never end."""
+    config = plan(tmp_path / "run", epochs=0.25)
+    chat = Chat.load(config.model)
+    generating = threading.Event()
+
+    class Watched(GroupTrainer):
+        parts = 0
+
+        def _generate_single_turn(self, *arguments: Any, **named: Any) -> Any:
+            self.parts += 1
+            if self.parts == 2:
+                generating.set()
+            return super()._generate_single_turn(*arguments, **named)
+
+    def reward(prompts, completions, log_metric):
+        assert generating.wait(120)
+        return [float(len(one[0]["content"])) for one in completions]
+
+    trainer = Watched(
+        reward,
+        2,
+        model=tuning.load(config, chat),
+        args=GRPOConfig(**arguments(config)),
+        train_dataset=dataset(to_answer(config, chat)),
+        processing_class=chat.tokenizer,
+    )
+    trainer.train()
+    assert trainer.parts == 2 * trainer.state.global_step == 2
+
+
+def test_parts_keep_the_copies_of_a_prompt_together():
+    prompts = [f"p{n // 4}" for n in range(20)]
+    parts = list(cut(prompts, copies=4, parts=2))
+    assert parts == [prompts[:12], prompts[12:]]
+    assert list(cut(prompts, copies=4, parts=9)) == [prompts[n : n + 4] for n in range(0, 20, 4)]
+
+
+def test_whole_groups_are_asked_for(plan, tmp_path):
+    with pytest.raises(ValueError, match="whole groups of 3"):
+        plan(tmp_path, responses=3)

@@ -1,0 +1,142 @@
+"""Two rounds of fresh responses, a judge that has seen them, and a policy that learns from it."""
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import yaml
+
+from plaudit import checkpoint
+from plaudit.client import RewardClient
+from plaudit.client.errors import RevisionChanged, Unreachable
+from training.data import sources
+from training.data.sources import Source
+from training.experiments.serving import free_port
+from training.policy import candidates, tuning
+from training.policy import iterate as rounds_module
+from training.policy.iterate import IteratePlan, iterate
+from training.settings import TrainSettings
+
+# Seconds, of a slow and busy machine.
+PATIENCE = 600
+ASKED = [("Question 1?", "Because it is so.")]
+
+
+@pytest.fixture
+def plan(
+    policy: Path, questions: Path, configure: Callable[..., TrainSettings], tmp_path: Path
+) -> Callable[..., IteratePlan]:
+    """``plan(**changes)``: two rounds, with the plans of their stages in files."""
+
+    def write(name: str, values: dict[str, object]) -> Path:
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(values))
+        return path
+
+    judge = configure(tmp_path / "unused", epochs=1, meta=None).model_dump(mode="json")
+    judge["meta"] = {"path": "of each round", "step": 0.05, "prompts": 2, "responses": 3}
+    short = {"precision": "fp32", "save_dtype": "float32", "log_to": [], "lr": 1e-3}
+    asked = {"prompts": {"path": str(questions)}, "side": None, "model": "", "out": "unused.jsonl"}
+    grpo = {
+        **short, **asked, "service": {"url": "http://unused"}, "responses": 4,
+        "batch_responses": 8, "max_new_tokens": 8, "epochs": 1, "prompts": {
+            "path": str(questions), "max_prompts": 4},
+    }  # fmt: skip
+    sampling = {"responses": 4, "max_new_tokens": 8, "dtype": "float32"}
+
+    def make(**changes: object) -> IteratePlan:
+        values: dict[str, object] = {
+            "model": str(policy),
+            "out": tmp_path / "rounds",
+            "rounds": 2,
+            "generate": write("generate", {**asked, "sampling": sampling}),
+            "judge": write("judge", judge),
+            "grpo": write("grpo", grpo),
+            "port": free_port(),
+            "dtype": "float32",
+        }
+        return IteratePlan(**(values | changes))
+
+    return make
+
+
+class Watcher(threading.Thread):
+    """A client that asks on and on while judges are exchanged behind its port; once it has met the
+    second, another one that is pinned to the first."""
+
+    def __init__(self, port: int):
+        super().__init__(daemon=True)
+        self._url = f"http://127.0.0.1:{port}"
+        self.revisions: list[str] = []
+        self.met = {1: threading.Event(), 2: threading.Event()}
+        self.refused = False
+
+    def run(self) -> None:
+        with RewardClient(self._url, max_retries=0) as client:
+            while len(self.revisions) < 2:
+                client.wait_ready(PATIENCE)
+                with suppress(Unreachable):  # it may go between the two
+                    self._note(client.score(ASKED).revision)
+        with RewardClient(self._url, revision=self.revisions[0]) as pinned:
+            try:
+                pinned.score(ASKED)
+            except RevisionChanged:
+                self.refused = True
+        self.met[2].set()
+
+    def _note(self, revision: str) -> None:
+        if revision not in self.revisions:
+            self.revisions.append(revision)
+            self.met[1].set()
+
+
+def test_rounds_exchange_the_judge_behind_its_port_and_move_the_policy(plan, monkeypatch):
+    config = plan()
+    watcher = Watcher(config.port)
+    tune = rounds_module.tune
+
+    def tune_and_wait(plan: IteratePlan, directory: Path, *rest: object) -> None:
+        """A service is not taken away before the watcher has met it."""
+        tune(plan, directory, *rest)
+        assert watcher.met[int(directory.name[-1])].wait(PATIENCE)
+
+    monkeypatch.setattr(rounds_module, "tune", tune_and_wait)
+    watcher.start()
+    last = iterate(config)
+    watcher.join(PATIENCE)
+    rounds = [config.out / f"round-{number}" for number in (1, 2)]
+    judges = [checkpoint.read(one / "judge") for one in rounds]
+    assert watcher.revisions == [revision for _, revision in judges]
+    assert watcher.refused
+    fresh = [(one / "fresh.jsonl").read_bytes() for one in rounds]
+    told_apart = [manifest.training["meta"]["data"] for manifest, _ in judges]
+    assert fresh[0] != fresh[1]
+    assert told_apart[0] != told_apart[1]
+    assert last == rounds[1] / "tuning" / tuning.POLICY
+    before = (last / "model.safetensors").stat().st_mtime_ns
+    assert iterate(config) == last
+    assert (last / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_a_round_may_label_the_fresh_responses_by_a_given_judge(plan, tiny_checkpoint, tmp_path):
+    tuned = {"precision": "fp32", "save_dtype": "float32", "log_to": [], "lr": 1e-3}
+    prefer = tmp_path / "prefer.yaml"
+    unused = {"model": "", "out": "unused", "sources": [{"name": "none", "path": "none"}]}
+    split = {"validation": 0.3, "test": 0.0}
+    prefer.write_text(yaml.safe_dump({**tuned, **unused, "split": split, "loss": "ipo"}))
+    config = plan(rounds=1, judge=tiny_checkpoint, grpo=None, prefer=prefer)
+    last = iterate(config)
+    pairs = sources.load(Source(name="pairs", path=config.out / "round-1" / "pairs.jsonl")).pairs
+    fresh = candidates.read(config.out / "round-1" / "fresh.jsonl")
+    said = {one.key: one.responses for one in fresh}
+    assert pairs
+    assert all({p.chosen, p.rejected} <= {*said[p.turns]} for p in pairs)
+    assert {p.rest["revision"] for p in pairs} == {checkpoint.read(tiny_checkpoint)[1]}
+    assert (last / "config.json").is_file()
+
+
+def test_one_way_to_tune_is_given(plan):
+    with pytest.raises(ValueError, match="give either grpo or prefer"):
+        plan(grpo=None)

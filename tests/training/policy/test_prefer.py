@@ -1,0 +1,95 @@
+"""A policy tuned on pairs by each loss of the family, its curves, and a run that goes on."""
+
+import json
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from short_runs import interrupted_after_first_state, same, weights
+from transformers import AutoModelForCausalLM
+
+from training.data import sources
+from training.data.sources import Source
+from training.data.splits import Split
+from training.method_settings import Lora
+from training.policy.prefer import PreferSettings, prefer
+from training.policy.preference_rows import singles
+from training.settings import SettingsError
+
+SPLIT = Split(validation=0.3, test=0.1)
+
+
+@pytest.fixture(scope="module")
+def plan(policy, easy_pairs) -> Callable[..., PreferSettings]:
+    """``plan(out, loss)``: settings of a tuning of a few steps on easy pairs."""
+
+    def settings(out: Path, **changes: object) -> PreferSettings:
+        values: dict[str, object] = {
+            "model": str(policy),
+            "out": out,
+            "sources": [Source(name="easy", path=easy_pairs)],
+            "split": SPLIT,
+            "loss": "dpo",
+            "epochs": 3,
+            "lr": 2e-3,
+            "batch_responses": 16,
+            "precision": "fp32",
+            "save_dtype": "float32",
+            "save_steps": 4,
+            "eval_steps": 6,
+            "log_to": [],
+        }
+        return PreferSettings(**(values | changes))
+
+    return settings
+
+
+@pytest.mark.parametrize("loss", ["dpo", "ipo", "kto", "orpo", "simpo"])
+def test_each_loss_tells_chosen_from_rejected(plan, tmp_path, loss):
+    config = plan(tmp_path / "run", loss=loss)
+    prefer(config)
+    history = json.loads((config.out / "curves.json").read_text())
+    measured = [one for one in history if "eval_loss" in one]
+    chosen, rejected = (measured[-1][f"eval_rewards/{side}"] for side in ("chosen", "rejected"))
+    assert chosen > rejected
+    assert measured[-1]["eval_loss"] < measured[0]["eval_loss"]
+    AutoModelForCausalLM.from_pretrained(config.out / "policy")
+
+
+def test_a_run_that_was_broken_off_goes_on_to_the_same_policy(plan, tmp_path):
+    whole, broken = plan(tmp_path / "whole"), plan(tmp_path / "broken")
+    prefer(whole)
+    with interrupted_after_first_state(broken.out):
+        prefer(broken)
+    with pytest.raises(SettingsError, match="is of another run: base, settings or data"):
+        prefer(plan(broken.out, beta=0.3))
+    prefer(broken)
+    assert same(whole.out / "policy", broken.out / "policy")
+
+
+def test_adapters_are_merged_into_the_policy(plan, tmp_path, policy):
+    """The saved weights are whole: the same names as the first policy's, and others of them."""
+    config = plan(tmp_path / "run", lora=Lora(r=4), epochs=1)
+    prefer(config)
+    before, after = weights(policy), weights(config.out / "policy")
+    assert before.keys() == after.keys()
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+
+
+def test_both_blocks_and_adapters_are_refused(plan, tmp_path):
+    with pytest.raises(SettingsError, match="keep one"):
+        prefer(plan(tmp_path / "run", lora=Lora(), train_layers=1))
+
+
+def test_kto_meets_as_many_of_both_kinds_and_neighbours_of_other_prompts(easy_pairs):
+    pairs = sources.load(Source(name="easy", path=easy_pairs)).pairs[::2]
+    rows = singles(pairs, seed=1)
+    assert len(rows) == 2 * len(pairs)
+    assert {(row["prompt"][0]["content"], row["label"]) for row in rows} == {
+        (pair.first_turn, label) for pair in pairs for label in (True, False)
+    }
+    for one, other in pairwise(rows[: len(pairs)]):
+        assert one["label"] != other["label"]
+        assert one["prompt"] != other["prompt"]

@@ -1,0 +1,198 @@
+"""Does GRPO raise the reward of the judge it is given, and what does gold say?
+
+SmolLM2-135M-Instruct answers prompts of RMB, a ``plaudit serve`` process rewards it, and both
+judges score the answers of the first and of the tuned policy to held-out prompts.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from training.evaluate.accuracy import Array, Estimate
+from training.experiments import judges
+from training.experiments.judges import Judges
+from training.experiments.lmc import BASE
+from training.experiments.own_answers import (
+    SPLIT,
+    answers,
+    held_out,
+    prompt_file,
+)
+from training.experiments.result import Result, cell, interval, table
+from training.experiments.serving import serving
+from training.experiments.unseen import judged
+from training.policy import curves, tuning
+from training.policy.grpo import GrpoSettings, grpo
+from training.policy.held_out import Answers, compare
+from training.policy.prompts import PromptFile
+from training.policy.rewards import Service
+from training.policy.rewards_ahead import WAIT_SHARE
+from training.policy.sampling import Sampling
+from training.precision import measuring_dtype
+
+FIRST, TUNED = "first", "tuned"
+PROMPT_TOKENS = 48
+DRAWN = {
+    "reward": "reward",
+    "kl": "KL to the first policy",
+    "completions/mean_length": "tokens of a response",
+    WAIT_SHARE: "share of a step spent waiting",
+}
+
+
+@dataclass(frozen=True)
+class Size:
+    """A run: how many prompts it meets how often, so many in a step, each answered how often; and
+    prompts that measure it."""
+
+    prompts: int
+    epochs: int
+    prompts_per_step: int
+    responses: int
+    new_tokens: int
+    train_layers: int
+    lr: float
+    held_out: int
+
+
+FULL = Size(32, 10, 8, 8, 16, 8, 3e-4, 100)
+QUICK = Size(2, 12, 2, 8, 8, 4, 1e-3, 4)
+
+
+def run(data: Path, quick: bool, out: Path) -> Result:
+    """Forty steps that meet each prompt ten times; ``quick``: twelve on the same two."""
+    size = QUICK if quick else FULL
+    found = judges.make(data, out, quick)
+    directory = out / ("grpo-quick" if quick else "grpo")
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    config = tune(size, found, data, directory)
+    history = json.loads((config.out / "curves.json").read_text())
+    steps = [one for one in history if "reward" in one]
+    measured = measure(size, found, config, directory)
+    per_epoch = size.prompts // size.prompts_per_step
+    gain = rise([one["reward"] for one in steps], per_epoch)
+    return Result(
+        tables=[_steps(steps, per_epoch), _held_out(measured)],
+        figure=curves.draw(history, DRAWN),
+        figures={
+            "size": vars(size),
+            "judges": found.accuracies(),
+            "steps": steps,
+            "rise": [gain.value, gain.low, gain.high],
+            "held_out": {name: _summary(one) for name, one in measured.items()},
+        },
+        failures=[claim for claim, held in claims(steps, gain, quick).items() if not held],
+    )
+
+
+def tune(size: Size, found: Judges, data: Path, directory: Path) -> GrpoSettings:
+    """On the rewards of a real service of the proxy."""
+    with serving(found.proxy, directory / "service.log", "--dtype", measuring_dtype()) as url:
+        config = GrpoSettings(
+            model=str(BASE),
+            out=directory / "run",
+            prompts=PromptFile(
+                path=prompt_file(data, directory),
+                max_tokens=PROMPT_TOKENS,
+                max_prompts=size.prompts,
+            ),
+            split=SPLIT,
+            service=Service(url=url, truncation="left"),
+            responses=size.responses,
+            batch_responses=size.prompts_per_step * size.responses,
+            epochs=size.epochs,
+            max_new_tokens=size.new_tokens,
+            train_layers=size.train_layers,
+            lr=size.lr,
+            beta=0.02,
+            scheduler="constant",
+            save_steps=10_000,
+            log_to=[],
+        )
+        grpo(config)
+    return config
+
+
+def measure(
+    size: Size, found: Judges, config: GrpoSettings, directory: Path
+) -> dict[str, dict[str, Answers]]:
+    """By judge, what it makes of either policy's answers to the same held-out prompts."""
+    asked = held_out(config.prompts.path, BASE, size.held_out, PROMPT_TOKENS)
+    how = Sampling(responses=2, max_new_tokens=size.new_tokens)
+    policies = {FIRST: BASE, TUNED: config.out / tuning.POLICY}
+    made = answers(policies, asked, how, directory / "answers")
+    return {
+        name: compare({policy: judged(judge, rows) for policy, rows in made.items()})
+        for name, judge in vars(found).items()
+    }
+
+
+def rise(rewards: Sequence[float], per_epoch: int) -> Estimate:
+    """The mean of the last third of the epochs less that of the first, which has the same prompts;
+    the 95 % interval is that of two independent means."""
+    third = max(1, len(rewards) // per_epoch // 3) * per_epoch
+    first, last = np.array(rewards[:third]), np.array(rewards[-third:])
+    error = 1.96 * float(np.sqrt(_error(first) + _error(last)))
+    gain = float(last.mean() - first.mean())
+    return Estimate(gain, gain - error, gain + error)
+
+
+def _error(values: Array) -> float:
+    return float(values.var(ddof=1) / len(values))
+
+
+def claims(steps: Sequence[Mapping[str, float]], gain: Estimate, quick: bool) -> dict[str, bool]:
+    return {
+        "every step has a finite reward": all(np.isfinite(one["reward"]) for one in steps),
+        f"the reward rises over {len(steps)} steps": (gain.value if quick else gain.low) > 0,
+    }
+
+
+def _summary(found: Mapping[str, Answers]) -> dict[str, Any]:
+    return {
+        policy: {
+            "reward": one.reward.value,
+            "more": one.less_first.value,
+            "characters": one.characters,
+            "finished": one.finished,
+        }
+        for policy, one in found.items()
+    }
+
+
+def _steps(steps: Sequence[Mapping[str, float]], per_epoch: int) -> str:
+    """Means over each visit of the prompts."""
+    rows = [
+        [
+            f"{start + 1} to {start + per_epoch}",
+            *(
+                f"{np.mean([one[what] for one in steps[start : start + per_epoch]]):.3f}"
+                for what in DRAWN
+            ),
+        ]
+        for start in range(0, len(steps), per_epoch)
+    ]
+    return table(["steps", *DRAWN.values()], rows)
+
+
+def _held_out(measured: Mapping[str, Mapping[str, Answers]]) -> str:
+    rows = [
+        [
+            judge,
+            policy,
+            cell(one.reward),
+            "" if policy == FIRST else interval(one.less_first),
+            f"{one.characters:.0f}",
+            f"{one.finished:.2f}",
+        ]
+        for judge, found in measured.items()
+        for policy, one in found.items()
+    ]
+    header = ["judge", "policy", "reward, held out", "more", "characters", "finished"]
+    return table(header, rows)

@@ -1,0 +1,143 @@
+"""``plaudit grpo``: a policy tuned on the rewards of a running service, by GRPO of TRL.
+
+A killed run goes on where it stopped: give it the same settings again.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from datasets import Dataset
+from pydantic import Field, model_validator
+from trl import GRPOConfig
+
+from plaudit.checkpoint import file_digest
+from plaudit.integrations.source import client_of
+from plaudit.integrations.trl import Reward
+from plaudit.wire import ModelInfo
+from training import settings
+from training.data.splits import Name, Split
+from training.policy import prompts, tuning
+from training.policy.chat import Chat
+from training.policy.group_trainer import GroupTrainer
+from training.policy.prompts import Prompt, PromptFile
+from training.policy.rewards import Service, check
+from training.policy.rewards_ahead import WAIT_SHARE, RewardFunction
+from training.policy.tuning import Curves, Tuning
+from training.score.served import KEY, named
+
+SHOWN = {
+    "reward": "reward",
+    "kl": "KL to the first policy",
+    "completions/mean_length": "tokens of a response",
+    WAIT_SHARE: "share of a step spent waiting",
+}
+
+
+class GrpoSettings(Tuning):
+    """Everything that ``plaudit grpo`` can be told."""
+
+    prompts: PromptFile = Field(description="what the policy answers")
+    split: Split = Split()
+    side: Name | None = Field("train", description="of the prompts; null: all")
+    service: Service = Field(description="who rewards; an ensemble's penalty stands here too")
+    responses: int = Field(8, ge=2, description="to each prompt, which are held to their mean")
+    max_new_tokens: int = Field(256, ge=1, description="a response that is longer is cut there")
+    temperature: float = Field(1.0, gt=0)
+    beta: float = Field(0.04, ge=0, description="of the KL to the first policy; 0: no second model")
+    clip: float = Field(0.2, gt=0, lt=1, description="how far a probability ratio counts from 1")
+    updates: int = Field(1, ge=1, description="optimiser steps on each batch of responses")
+    parts: int = Field(2, ge=1, description="of a batch; rewards of one, while the next is made")
+
+    @model_validator(mode="after")
+    def _whole_groups(self) -> "GrpoSettings":
+        if self.batch_responses * self.accumulation % self.responses:
+            raise ValueError(
+                f"a step's {self.batch_responses} · {self.accumulation} responses are to be whole "
+                f"groups of {self.responses}: change batch_responses, accumulation or responses"
+            )
+        return self
+
+
+Settings = TypeVar("Settings", bound=GrpoSettings)
+Make = Callable[[Settings, Chat, Sequence[Prompt], RewardFunction], GroupTrainer]
+
+
+def main(argv: Sequence[str]) -> int:
+    grpo(settings.of_command(GrpoSettings, "plaudit grpo", __doc__, argv))
+    return 0
+
+
+def grpo(config: GrpoSettings) -> None:
+    """Tune, and write ``OUT/policy``."""
+    on_rewards(config, trainer_of)
+
+
+def on_rewards(config: Settings, make: Make[Settings]) -> None:
+    """Tune by the trainer that ``make`` makes. The run is pinned to the revision of the judge that
+    it began with."""
+    chat = Chat.load(config.model)
+    asked = to_answer(config, chat)
+    judge = named(config.service.url, config.service.model)
+    check(config.service, judge)
+    digest = file_digest(config.prompts.path)
+    tuning.begin(config, {"prompts": digest, "judge": judge.revision})
+    reward = reward_of(config.service, judge)
+    try:
+        tuning.run(config, make(config, chat, asked, reward), chat)
+    finally:
+        client_of(reward.source).close()
+
+
+def trainer_of(
+    config: GrpoSettings, chat: Chat, asked: Sequence[Prompt], reward: RewardFunction
+) -> GroupTrainer:
+    """TRL's trainer before its first step."""
+    return GroupTrainer(
+        reward,
+        config.parts,
+        model=tuning.load(config, chat),
+        args=GRPOConfig(**arguments(config)),
+        train_dataset=dataset(asked),
+        processing_class=chat.tokenizer,
+        peft_config=tuning.adapters(config),
+        callbacks=[Curves(config.out, SHOWN)],
+    )
+
+
+def reward_of(service: Service, judge: ModelInfo) -> Reward:
+    """Of one revision of the judge; another one that answers in its place ends the run."""
+    asked: dict[str, Any] = {"model": judge.name}
+    if judge.kind == "ensemble":
+        penalty = {"aggregate": service.aggregate, "coefficient": service.coefficient}
+        asked = {"ensemble": judge.name, **penalty}
+    return Reward(
+        service.url,
+        **asked | {"api_key": os.environ.get(KEY)},
+        revision=judge.revision,
+        truncation=service.truncation,
+        timeout_seconds=service.timeout_seconds,
+    )
+
+
+def to_answer(config: GrpoSettings, chat: Chat) -> list[Prompt]:
+    every = prompts.on_side(prompts.load(config.prompts.path), config.split, config.side)
+    return prompts.choose(every, config.prompts, lambda one: len(chat.prompt(one.turns)))
+
+
+def dataset(asked: Sequence[Prompt]) -> Dataset:
+    return Dataset.from_list([{"prompt": [dict(turn) for turn in one.turns]} for one in asked])
+
+
+def arguments(config: GrpoSettings) -> dict[str, Any]:
+    """What TRL's GRPOConfig is told."""
+    return {
+        **tuning.arguments(config),
+        "num_generations": config.responses,
+        "max_completion_length": config.max_new_tokens,
+        "temperature": config.temperature,
+        "beta": config.beta,
+        "epsilon": config.clip,
+        "num_iterations": config.updates,
+        "disable_dropout": True,
+    }

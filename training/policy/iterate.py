@@ -1,0 +1,122 @@
+"""``plaudit iterate``: rounds of a judge that has seen the policy's own answers, and a policy that
+learns from it.
+
+Each round samples fresh responses of the policy, trains the judge anew with those as its unlabelled
+set (MetaRM, arXiv:2405.00438), serves it in the place of the last one, and tunes the policy on its
+rewards: by GRPO, or by a preference loss on the fresh responses, labelled by the judge. Every stage
+leaves a file; a killed run goes on at the stage it was in: give it the same plan again.
+"""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from plaudit import checkpoint
+from training import settings, train
+from training.data.sources import Source
+from training.experiments.serving import serving
+from training.policy import generate, grpo, label, plan_file, prefer, tuning
+from training.policy.generate import GenerateSettings
+from training.policy.grpo import GrpoSettings
+from training.policy.prefer import PreferSettings
+from training.settings import TrainSettings
+from training.shared_files import alone
+
+# The two that a round leaves: what answers, and what judges.
+JUDGE = "judge"
+
+
+class IteratePlan(BaseModel):
+    """Everything that ``plaudit iterate`` can be told: the plans of its stages are files of their
+    own commands, in which model, out, url and the fresh responses are each round's."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str = Field(description="directory or hub id of the first policy")
+    out: Path = Field(description="directory of the run, one round-N each")
+    rounds: int = Field(3, ge=1)
+    generate: Path = Field(description="settings of plaudit generate: the fresh responses")
+    judge: Path = Field(description="settings of plaudit train with meta, or a served checkpoint")
+    grpo: Path | None = Field(None, description="settings of plaudit grpo, or else:")
+    prefer: Path | None = Field(None, description="settings of plaudit prefer, on labelled pairs")
+    min_gap: float = Field(0.0, ge=0, description="of pairs: the least difference of rewards")
+    port: int = Field(8000, ge=1, le=65535, description="where every round's judge is served")
+    dtype: str = Field("auto", description="of the service")
+
+    @model_validator(mode="after")
+    def _one_way_to_tune(self) -> "IteratePlan":
+        if (self.grpo is None) == (self.prefer is None):
+            raise ValueError("give either grpo or prefer: one way to tune the policy")
+        return self
+
+
+def main(argv: Sequence[str]) -> int:
+    iterate(settings.of_command(IteratePlan, "plaudit iterate", __doc__, argv))
+    return 0
+
+
+def iterate(plan: IteratePlan) -> Path:
+    """Run what is missing of all rounds; the last policy."""
+    with alone(plan.out.resolve()):
+        plan_file.record(plan, plan.out)
+        policy = plan.model
+        for number in range(1, plan.rounds + 1):
+            policy = take_round(plan, plan.out / f"round-{number}", policy)
+    return Path(policy)
+
+
+def take_round(plan: IteratePlan, directory: Path, policy: str) -> str:
+    """The policy that a round leaves. Its rewards are all of the round's judge: the tuning is
+    pinned to that revision."""
+    directory.mkdir(exist_ok=True)
+    tuned = directory / "tuning" / tuning.POLICY
+    if tuned.is_dir():
+        return str(tuned)
+    fresh = directory / "fresh.jsonl"
+    responses = {"model": policy, "out": str(fresh)}
+    generate.generate(changed(GenerateSettings, plan.generate, responses))
+    judge = judge_of(plan, directory, fresh)
+    with served(plan, judge, directory) as url:
+        tune(plan, directory, policy, fresh, url)
+    return str(tuned)
+
+
+def judge_of(plan: IteratePlan, directory: Path, fresh: Path) -> Path:
+    """Trained on what it was always trained on, and told apart what the policy says now."""
+    if plan.judge.is_dir():
+        return plan.judge
+    out = directory / JUDGE
+    if not checkpoint.is_complete(out):
+        changes = {"out": str(out), "meta.path": str(fresh)}
+        train.train(changed(TrainSettings, plan.judge, changes), resume=True)
+    return out
+
+
+def served(plan: IteratePlan, judge: Path, directory: Path) -> AbstractContextManager[str]:
+    """In the place of the last round's: clients that wait for the port get this one's answers, or,
+    if they are pinned, hear that the revision has changed."""
+    flags = ("--dtype", plan.dtype)
+    return serving(judge, directory / "service.log", *flags, port=plan.port)
+
+
+def tune(plan: IteratePlan, directory: Path, policy: str, fresh: Path, url: str) -> None:
+    own = {"model": policy, "out": str(directory / "tuning")}
+    if plan.grpo is not None:
+        grpo.grpo(changed(GrpoSettings, plan.grpo, own | {"service.url": url}))
+        return
+    assert plan.prefer is not None
+    pairs = directory / "pairs.jsonl"
+    if not pairs.exists():
+        gap = ["--min-gap", str(plan.min_gap)]
+        label.main([str(fresh), "--url", url, "--out", str(pairs), *gap])
+    config = changed(PreferSettings, plan.prefer, own)
+    source = Source(name="pairs", path=pairs)
+    prefer.prefer(config.model_copy(update={"sources": [source]}))
+
+
+def changed(kind: type[Any], file: Path, values: dict[str, str]) -> Any:
+    """A plan of another command with what is this round's."""
+    return settings.load(kind, file, [f"{key}={value}" for key, value in values.items()])
