@@ -6,19 +6,18 @@ They share the base and the initial head, which is what makes their weights aver
 
 import argparse
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
-from types import FrameType
 
 from plaudit import checkpoint, ensemble
 from training import lineage, linear_probe, outcome, run_directory, settings, workers
 from training.plan_progress import PlanBar
 from training.settings import HEAD_FILE, EnsemblePlan, SettingsError
 from training.shared_files import alone
+from training.termination import end_on_sigterm
 from training.train import train
 
 # Between two looks at which members are complete.
@@ -27,7 +26,7 @@ WAIT_SECONDS = 2.0
 
 def main(argv: Sequence[str]) -> int:
     options = parser().parse_args(argv)
-    signal.signal(signal.SIGTERM, end)
+    end_on_sigterm()  # a member stops where it is; its last saved state stays
     plan = settings.load(EnsemblePlan, options.plan, options.overrides)
     if options.member is not None:
         run_member(plan, options.member)
@@ -68,11 +67,6 @@ def positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is no number of processes")
     return int(text)
-
-
-def end(number: int, frame: FrameType | None) -> None:
-    """SIGTERM ends a member where it is, as Ctrl-C does; its last saved state stays."""
-    sys.exit(128 + number)
 
 
 def begin(plan: EnsemblePlan) -> str:

@@ -23,6 +23,7 @@ from training.experiments import (
     warm,
 )
 from training.experiments.result import Result
+from training.termination import end_on_sigterm
 
 ALONE: dict[str, Callable[[Path, bool], Result]] = {
     "contrastive": contrastive.run,
@@ -60,6 +61,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--out", type=Path, default=Path("runs/experiments"))
     parser.add_argument("--quick", action="store_true", help="minutes; shows the direction only")
     options = parser.parse_args(argv)
+    end_on_sigterm()  # some have a service of their own
     started = time.monotonic()
     found = run(options.name, options.data, options.quick, options.out)
     found.write(options.out, options.name)

@@ -23,13 +23,13 @@ from training.experiments.judges import Judges
 from training.experiments.lmc import BASE
 from training.experiments.own_answers import HELD_OUT, SPLIT, answers, prompt_file
 from training.experiments.result import Result, cell, table
-from training.experiments.serving import serving
 from training.policy import curves, label, likelihood, prompts, tuning
 from training.policy.chat import Chat
 from training.policy.prefer import SHOWN, PreferSettings, prefer
 from training.policy.prompts import Prompt, PromptFile
 from training.policy.sampling import Sampling
 from training.precision import measuring_dtype
+from training.service_process import serving
 
 PROMPT_TOKENS = 48
 # Who has labelled pairs, and of which side.

@@ -24,7 +24,6 @@ from training.experiments.own_answers import (
     prompt_file,
 )
 from training.experiments.result import Result, cell, interval, table
-from training.experiments.serving import serving
 from training.experiments.unseen import judged
 from training.policy import curves, tuning
 from training.policy.grpo import GrpoSettings, grpo
@@ -34,6 +33,7 @@ from training.policy.rewards import Service
 from training.policy.rewards_ahead import WAIT_SHARE
 from training.policy.sampling import Sampling
 from training.precision import measuring_dtype
+from training.service_process import serving
 
 FIRST, TUNED = "first", "tuned"
 PROMPT_TOKENS = 48

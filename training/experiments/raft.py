@@ -24,7 +24,6 @@ from training.experiments import judges, unseen
 from training.experiments.judges import Judges
 from training.experiments.lmc import BASE
 from training.experiments.result import Result, interval, table
-from training.experiments.serving import serving
 from training.policy import candidates, held_out, versus
 from training.policy.candidates import Candidates
 from training.policy.held_out import Answers
@@ -33,6 +32,7 @@ from training.policy.raft import HeldOut, RaftPlan, RaftTuning, raft
 from training.policy.raft_report import curve
 from training.policy.rewards import Service
 from training.policy.sampling import Sampling
+from training.service_process import serving
 
 SPLIT = Split(validation=0, test=0.3)
 PROXY, GOLD, CONTROLLED = "proxy", "gold", "gold, without length"

@@ -19,11 +19,11 @@ from training.experiments import judges, unseen
 from training.experiments.lmc import BASE
 from training.experiments.raft import GOLD, PROXY
 from training.experiments.result import Result, cell, interval, table
-from training.experiments.serving import serving
 from training.policy import candidates
 from training.policy.own_accuracy import Likelihoods, Ordered, ordered
 from training.policy.rewards import Service
 from training.policy.rrhf import RrhfPlan, RrhfTuning, rrhf
+from training.service_process import serving
 
 SPLIT = Split(validation=0, test=0.4)
 WITH, WITHOUT = "RRHF", "without the ranking"

@@ -17,13 +17,14 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from plaudit import checkpoint
 from training import settings, train
 from training.data.sources import Source
-from training.experiments.serving import serving
 from training.policy import generate, grpo, label, plan_file, prefer, tuning
 from training.policy.generate import GenerateSettings
 from training.policy.grpo import GrpoSettings
 from training.policy.prefer import PreferSettings
+from training.service_process import serving
 from training.settings import TrainSettings
 from training.shared_files import alone
+from training.termination import end_on_sigterm
 
 # The two that a round leaves: what answers, and what judges.
 JUDGE = "judge"
@@ -54,6 +55,7 @@ class IteratePlan(BaseModel):
 
 
 def main(argv: Sequence[str]) -> int:
+    end_on_sigterm()  # and the service with it
     iterate(settings.of_command(IteratePlan, "plaudit iterate", __doc__, argv))
     return 0
 

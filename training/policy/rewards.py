@@ -21,7 +21,7 @@ IN_REQUEST, AT_A_TIME = 64, 2
 
 
 class Service(BaseModel):
-    """Who scores. The key of a service that asks for one is read from ``PLAUDIT_API_KEY``."""
+    """Who scores. A key, where it asks for one, is read from ``PLAUDIT_CLIENT_API_KEY``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 

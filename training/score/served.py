@@ -14,7 +14,7 @@ from plaudit.wire import ItemResult, ModelInfo, Truncation
 from training.score.outcome import Asked, Outcome, Scorer
 
 # The key of a service that asks for one; never on the command line, where others can read it.
-KEY = "PLAUDIT_API_KEY"
+KEY = "PLAUDIT_CLIENT_API_KEY"
 # Responses of one call, which has its own deadline.
 PART = 1024
 TIMEOUT_SECONDS = 600.0

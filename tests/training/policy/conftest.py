@@ -9,7 +9,7 @@ import torch
 from served_process import ServedProcess
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from training.experiments.serving import serving
+from training.service_process import serving
 
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"

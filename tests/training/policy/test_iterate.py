@@ -13,10 +13,10 @@ from plaudit.client import RewardClient
 from plaudit.client.errors import RevisionChanged, Unreachable
 from training.data import sources
 from training.data.sources import Source
-from training.experiments.serving import free_port
 from training.policy import candidates, tuning
 from training.policy import iterate as rounds_module
 from training.policy.iterate import IteratePlan, iterate
+from training.service_process import free_port
 from training.settings import TrainSettings
 
 # Seconds, of a slow and busy machine.

@@ -1,4 +1,4 @@
-"""A service of its own for an experiment: a real ``plaudit serve`` process on a free port."""
+"""A service of one's own while a block runs: a real ``plaudit serve`` process."""
 
 import socket
 import subprocess
