@@ -78,7 +78,7 @@ def closed_response(item: Item, tokenizers: Sequence[Around]) -> Item:
 
 def unprefixed(text: str, prefix: str) -> tuple[int, str]:
     """How often ``text`` begins with ``prefix``, and the rest."""
-    found = 0
-    while prefix and text.startswith(prefix):
-        found, text = found + 1, text[len(prefix) :]
-    return found, text
+    found = at = 0
+    while prefix and text.startswith(prefix, at):
+        found, at = found + 1, at + len(prefix)
+    return found, text[at:]
