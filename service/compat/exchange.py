@@ -31,7 +31,7 @@ from service.hardening import deadline_seconds, priority, unless_gone
 from service.items import Cut
 from service.member import Member
 from service.metrics import Metrics
-from service.problems import Failure
+from service.problems import KINDS, Failure
 from service.registry import Loaded, Registry
 from service.scorer import Scorer
 from service.settings import Settings
@@ -49,6 +49,8 @@ NUMBER: dict[PeerName, Literal["reward", "score"]] = {
     "cohere": "score",
 }
 RETRY_AFTER_SECONDS = 5
+# Items' errors that a retry may not meet.
+PASSING = {name for name, kind in KINDS.items() if kind.retryable}
 
 
 @dataclass(frozen=True)
@@ -174,13 +176,13 @@ class Exchange:
         return await self._scorer.score(alone, caller, seconds)
 
     def _filled(self, peer: PeerName, items: Sequence[ItemResult]) -> list[float | None]:
-        """(N,) the peer's numbers, by its policy where an item has an error."""
+        """(N,) the peer's numbers, by its policy where an item has an error that lasts."""
         numbers = numbers_of(items, NUMBER[peer])
         policy = self._on_error[peer]
         errors = [error_of(item) for item in items]
         if policy.kind == "fail":
-            refuse_errors(errors)
-            return numbers
+            refuse_lasting(errors)
+        refuse_passing(errors)
         for error in errors:
             if error is not None:
                 self._metrics.compat_filled.labels(peer, policy.kind, error.type).inc()
@@ -209,14 +211,20 @@ def error_of(item: ItemResult) -> ItemError | None:
     return None if item.error is msgspec.UNSET else item.error
 
 
-def refuse_errors(errors: Sequence[ItemError | None]) -> None:
-    """Failure for the first error that a retry would meet again, else for the first of all."""
-    failed = [(i, error) for i, error in enumerate(errors) if error is not None]
-    if not failed:
-        return
-    lasting = [one for one in failed if one[1].type != "engine-fault"]
-    place, error = (lasting or failed)[0]
-    detail = f"item {place}: {error.type}: {error.detail}"
-    if not lasting:
-        raise Failure("engine-fault", detail, RETRY_AFTER_SECONDS)
-    raise Failure("unscorable", detail)
+def refuse_lasting(errors: Sequence[ItemError | None]) -> None:
+    """Failure "unscorable" for the first error that a retry would meet again."""
+    for place, error in enumerate(errors):
+        if error is not None and error.type not in PASSING:
+            raise Failure("unscorable", said(place, error))
+
+
+def refuse_passing(errors: Sequence[ItemError | None]) -> None:
+    """Failure for the first error that is not the item's, but of the moment: nothing stands in for
+    what a retry gets."""
+    for place, error in enumerate(errors):
+        if error is not None and error.type in PASSING:
+            raise Failure(error.type, said(place, error), RETRY_AFTER_SECONDS)
+
+
+def said(place: int, error: ItemError) -> str:
+    return f"item {place}: {error.type}: {error.detail}"

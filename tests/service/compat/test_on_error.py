@@ -80,6 +80,27 @@ async def test_a_forward_that_fails_is_worth_a_retry(serve, tiny_checkpoint, mon
     assert (both.status_code, both.json()["error"]) == (422, "item 1: empty: the text is empty")
 
 
+@pytest.mark.parametrize("policy", ["floor:-5", "null"])
+async def test_nothing_stands_in_for_what_a_retry_gets(
+    serve, tiny_checkpoint, metrics, monkeypatch, policy
+):
+    def fault(self, asked):
+        raise MemoryError("of the device")
+
+    async with serve(models=[tiny_checkpoint], compat_on_error=policy) as client:
+        with monkeypatch.context() as broken:
+            broken.setattr(JointModel, "compute", fault)
+            during = await client.post("/get_reward", json=QUERIES)
+        first, filled, last = await rewards(client)
+    assert (during.status_code, during.json()["type"]) == (503, "engine-fault")
+    assert during.headers["retry-after"]
+    assert filled == (None if policy == "null" else -5.0)
+    assert isinstance(first, float)
+    assert isinstance(last, float)
+    labels = {"peer": "openrlhf", "policy": policy.partition(":")[0], "type": "engine-fault"}
+    assert metrics.registry.get_sample_value("plaudit_compat_filled_total", labels) is None
+
+
 @pytest.mark.parametrize(
     "text",
     ["", "zero", "floor", "floor:", "floor:nan", "floor:inf", "null:1", "fail:0", "verl=fail",
