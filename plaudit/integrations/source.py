@@ -140,6 +140,7 @@ def client_of(source: Source) -> RewardClient:
         revision=source.revision,
         timeout_seconds=source.timeout_seconds,
         max_retries=PATIENCE,
+        retry_faults=True,
     )
     atexit.register(client.close)
     return client
@@ -155,6 +156,7 @@ def async_client_of(source: Source) -> AsyncRewardClient:
             revision=source.revision,
             timeout_seconds=source.timeout_seconds,
             max_retries=PATIENCE,
+            retry_faults=True,
         )
     return ASYNC_CLIENTS[source]
 

@@ -149,6 +149,16 @@ def test_a_restart_of_the_service_costs_waiting_and_not_the_run() -> None:
         assert Reward(server.url)(["p"], ["good"]) == [1.5]
 
 
+def test_a_forward_that_broke_costs_waiting_and_no_reward() -> None:
+    broken = [ItemError("engine-fault", "MemoryError in a batch of 2")]
+
+    def rule(item: Item) -> float | ItemError:
+        return broken.pop() if item.response == "bad" and broken else 1.5
+
+    with FakeServer(rule) as server:
+        assert Reward(server.url)(["p", "p"], ["good", "bad"]) == [1.5, 1.5]
+
+
 def test_a_conversation_with_tools_is_sent_whole() -> None:
     def last(item: Item) -> float:
         return float(len(item.messages or []))
