@@ -96,6 +96,9 @@ class Scored:
         cut = sum(1 for item in self.items if item.truncated not in (0, msgspec.UNSET))
         if cut:
             found["x-plaudit-truncated"] = str(cut)
+        degraded = sum(map(is_degraded, self.items))
+        if degraded:
+            found["x-plaudit-degraded"] = str(degraded)
         if any(self.filled):
             found["x-plaudit-filled"] = str(self.filled.count(True))
         return found
@@ -209,6 +212,11 @@ def numbers_of(
 
 def error_of(item: ItemResult) -> ItemError | None:
     return None if item.error is msgspec.UNSET else item.error
+
+
+def is_degraded(item: ItemResult) -> bool:
+    """Whether its reward is without some members of the ensemble."""
+    return item.degraded is True
 
 
 def refuse_lasting(errors: Sequence[ItemError | None]) -> None:

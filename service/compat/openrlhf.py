@@ -11,7 +11,7 @@ from msgspec import UNSET, Struct
 from msgspec.json import Decoder
 
 from plaudit.wire import EnsembleResponse, Item
-from service.compat.exchange import Asked, Exchange, Scored
+from service.compat.exchange import Asked, Exchange, Scored, is_degraded
 from service.compat.logistic import logistic
 from service.compat.peer import Peer
 from service.problems import Failure
@@ -81,6 +81,7 @@ def extra_logs(scored: Scored) -> dict[str, list[float]]:
     if isinstance(scored.response, EnsembleResponse):
         logs["mean"] = [0.0 if mean is None else mean for mean in scored.response.mean]
         logs["variance"] = [0.0 if v is None else v for v in scored.response.variance]
+        logs["degraded"] = [float(is_degraded(item)) for item in scored.items]
     return logs
 
 

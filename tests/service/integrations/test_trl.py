@@ -122,6 +122,19 @@ def test_an_ensembles_penalty_is_on_and_its_disagreement_logged(
     assert last["plaudit/disagreement"] == pytest.approx(sum(spread) / len(spread), abs=1e-4)
 
 
+def test_rewards_without_a_member_are_counted_and_warned_of(
+    listen: Any, leaky_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One member takes 150 tokens."""
+    logged: dict[str, float] = {}
+    with listen(models=[leaky_file]) as url:
+        reward = Reward(url, ensemble="leaky")
+        found = reward(["Why?"] * 2, ["x", "x" * 140], log_metric=logged.__setitem__)
+    assert None not in found
+    assert logged["plaudit/degraded_share"] == 0.5
+    assert "the rewards of 1 of 2 items are without some members" in caplog.text
+
+
 def too_long(item: Item) -> float | ItemError:
     return ItemError("too-long", "many tokens") if item.response == "bad" else 1.5
 
