@@ -28,7 +28,7 @@ from service.compat.special_tokens import Bos, with_one_bos
 from service.ensemble import Ensemble
 from service.fair_queue import Caller
 from service.hardening import deadline_seconds, priority, unless_gone
-from service.items import Cut
+from service.items import Cut, refuse_more
 from service.member import Member
 from service.metrics import Metrics
 from service.problems import KINDS, Failure
@@ -120,6 +120,7 @@ class Exchange:
     async def score(self, request: Request, asked: Asked) -> Scored:
         """The numbers for ``asked``; the body of ``request`` must have been read. A Failure where
         the policy of the peer is ``fail`` and an item has an error."""
+        refuse_more(len(asked.items), self.max_items)
         seconds = deadline_seconds(request.headers, self._deadline_seconds)
         caller = Caller(priority(request.headers))
         loaded = self.chosen(asked.model)

@@ -14,6 +14,7 @@ from plaudit.wire import EnsembleResponse, Item
 from service.compat.exchange import Asked, Exchange, Scored, is_degraded
 from service.compat.logistic import logistic
 from service.compat.peer import Peer
+from service.items import refuse_more
 from service.problems import Failure
 from service.routes import Route
 
@@ -45,13 +46,15 @@ def add(app: FastAPI, exchange: Exchange) -> None:
     async def get_reward(request: Request) -> Response:
         """Rewards of templated texts, as OpenRLHF asks for them."""
         body = await exchange.bodies.read(request, decoder)
-        scored = await exchange.score(request, Asked("openrlhf", items_of(body)))
+        items = items_of(body, exchange.max_items)
+        scored = await exchange.score(request, Asked("openrlhf", items))
         return exchange.answer(rewards_of(scored), scored)
 
 
-def items_of(body: GetReward) -> list[Item]:
+def items_of(body: GetReward, most: int) -> list[Item]:
     """The texts, each with its response where the prompt tells where that begins."""
     queries = [body.query] if isinstance(body.query, str) else body.query
+    refuse_more(len(queries), most)
     if len(body.prompts) != len(queries):
         return [Item(text=query) for query in queries]
     both = zip(queries, body.prompts, strict=True)
