@@ -58,7 +58,12 @@ def items_of(body: GetReward, most: int) -> list[Item]:
     if len(body.prompts) != len(queries):
         return [Item(text=query) for query in queries]
     both = zip(queries, body.prompts, strict=True)
-    return [Item(text=query, response=response_of(query, prompt)) for query, prompt in both]
+    return [item_of(query, response_of(query, prompt)) for query, prompt in both]
+
+
+def item_of(query: str, response: str | None) -> Item:
+    # An empty response would leave the prompt, whose score would be taken for its own.
+    return Item(text="" if response == "" else query, response=response)
 
 
 def response_of(query: str, prompt: object) -> str | None:

@@ -51,13 +51,16 @@ def with_one_bos(
 
 
 def fit(item: Item, tokenizers: Sequence[Around], add: bool) -> tuple[Item, int]:
-    """An item and how many BOS its text began with. An empty text stays so, and is an error."""
+    """An item and how many BOS its text began with. An empty text stays so, and is an error; one of
+    nothing but BOS is empty too."""
     if not item.text:
         return item, 0
     text = item.text
     item = closed_response(item, tokenizers)
     for around in tokenizers:
         found, bare = unprefixed(text, around.before)
+        if not bare:
+            return replace(item, text=""), found
         if add:
             closed = bare if bare.endswith(around.after) else bare + around.after
             return replace(item, text=around.before + closed), found

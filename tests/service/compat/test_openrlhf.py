@@ -93,6 +93,16 @@ async def test_a_reward_without_a_member_says_so_on_every_route(serve, leaky_fil
     assert others[0].json() == own.json()["rewards"][0] == both.json()["rewards"][1]
 
 
+async def test_an_empty_response_is_no_reward_of_its_prompt(serve, tiny_checkpoint):
+    body = {"query": ["Why?", "Why? So."], "prompts": ["Why?", "Why?"]}
+    async with serve(models=[tiny_checkpoint]) as client:
+        refused = await client.post("/get_reward", json=body)
+        told = await client.post("/get_reward", json={"query": ["Why?"], "prompts": [""]})
+    assert refused.status_code == 422
+    assert refused.json()["error"].startswith("item 0: empty")
+    assert told.status_code == 200  # of a query that is told to be all response
+
+
 async def test_scores_are_rewards_brought_into_0_to_1(serve, tiny_checkpoint):
     async with serve(models=[tiny_checkpoint], compat_on_error="floor:-2000") as client:
         answer = (await client.post("/get_reward", json={"query": [*QUERIES, ""]})).json()

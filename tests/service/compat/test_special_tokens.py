@@ -77,6 +77,21 @@ def test_a_tokenizer_says_what_it_adds(tokenizer, bos_checkpoint):
     assert encoder.text("<|begin|>text") == own
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/get_reward", {"query": ["<|begin|>"]}),
+        ("/get_reward", {"query": ["<|begin|><|begin|>"]}),
+        ("/classify", {"input": ["<|begin|>"]}),
+    ],
+)
+async def test_nothing_but_a_bos_is_an_empty_text(serve, bos_checkpoint, path, body):
+    async with serve(models=[bos_checkpoint]) as client:
+        response = await client.post(path, json=body)
+    assert response.status_code in (400, 422)
+    assert "item 0: empty" in response.text
+
+
 async def test_a_doubled_bos_scores_as_one_and_is_said(serve, bos_checkpoint):
     twice, once = "<|begin|><|begin|>a", "<|begin|>a"
     async with serve(models=[bos_checkpoint]) as client:
