@@ -5,6 +5,7 @@ Binary: the JSON comes first, as long as a header says; then the tensors that ha
 four bytes and itself. https://kserve.github.io/website/docs/concepts/architecture/data-plane
 """
 
+import re
 import struct
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -38,7 +39,7 @@ def split(body: bytes, header_length: str | None) -> tuple[bytes, bytes]:
     """The JSON of a body, and the binary tensors after it."""
     if header_length is None:
         return body, b""
-    if not header_length.isdecimal() or int(header_length) > len(body):
+    if not re.fullmatch("[0-9]{1,12}", header_length) or int(header_length) > len(body):
         raise Failure("malformed", "Inference-Header-Content-Length is not within the body")
     return body[: int(header_length)], body[int(header_length) :]
 

@@ -160,6 +160,14 @@ async def test_several_binary_tensors_follow_each_other(serve, tiny_checkpoint):
     assert (answer.status_code, more.status_code) == (200, 400)
 
 
+@pytest.mark.parametrize("length", ["", "-1", "9" * 5000, "x", "1.0"])
+async def test_a_header_that_is_no_length_is_refused(serve, tiny_checkpoint, length):
+    async with serve(models=[tiny_checkpoint]) as client:
+        headers = {"Inference-Header-Content-Length": length}
+        response = await client.post(INFER, content=b"{}", headers=headers)
+    assert response.status_code == 400
+
+
 async def test_an_output_that_there_is_not_is_refused(serve, tiny_checkpoint):
     body = {"inputs": [tensor("sentences", "BYTES", [1], data=["a"])], "outputs": [{"name": "v"}]}
     async with serve(models=[tiny_checkpoint]) as client:
