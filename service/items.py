@@ -43,11 +43,19 @@ class Encoded:
     seen: Seen
 
 
-def items_of(items: list[Item] | None, groups: list[Group] | None) -> list[Item]:
-    """The items of a request; groups are laid flat, in order."""
+def refuse_more(count: int, most: int) -> None:
+    """Failure "too-large" for more than ``most`` items: to ask before they are made."""
+    if count > most:
+        raise Failure("too-large", f"{count} items, the limit is {most}")
+
+
+def items_of(items: list[Item] | None, groups: list[Group] | None, most: int) -> list[Item]:
+    """The items of a request, at most ``most``; groups are laid flat, in order."""
     if items is not None and groups is None:
+        refuse_more(len(items), most)
         return items
     if groups is not None and items is None:
+        refuse_more(sum(len(group.responses) for group in groups), most)
         return [Item(prompt=g.prompt, response=r) for g in groups for r in g.responses]
     raise Failure("malformed", "a request has either items or groups")
 

@@ -184,9 +184,12 @@ class Registry:
         return tuple(self.members[name] for name in names)
 
     def model(self, name: str | None) -> Member | Bundle:
-        """The named member or bundle; without a name, the only one. Failure "unknown-model"."""
+        """The named member or bundle; without a name, the only one. Failure "unknown-model", which
+        names ensembles too: who asks here may want one."""
         loaded: dict[str, Member | Bundle] = {**self.members, **self.bundles}
-        return _pick(loaded, name, "model")
+        ensembles = sorted(self.ensembles)
+        besides = f"; POST /ensemble_score asks the ensembles {ensembles}" if ensembles else ""
+        return _pick(loaded, name, "model", besides)
 
     def ensemble(self, name: str | None) -> Ensemble:
         return _pick(self.ensembles, name, "ensemble")
@@ -230,13 +233,15 @@ class Registry:
             )  # fmt: skip
 
 
-def _pick(loaded: Mapping[str, T], name: str | None, what: str) -> T:
+def _pick(loaded: Mapping[str, T], name: str | None, what: str, besides: str = "") -> T:
     if name is None:
         if len(loaded) == 1:
             return next(iter(loaded.values()))
         raise Failure(
-            "unknown-model", f"{len(loaded)} {what}s are loaded; name one of {sorted(loaded)}"
+            "unknown-model",
+            f"{len(loaded)} {what}s are loaded; name one of {sorted(loaded)}{besides}",
         )
     if name not in loaded:
-        raise Failure("unknown-model", f"no {what} {quote(name)!r}; loaded: {sorted(loaded)}")
+        loads = f"loaded: {sorted(loaded)}{besides}"
+        raise Failure("unknown-model", f"no {what} {quote(name)!r}; {loads}")
     return loaded[name]

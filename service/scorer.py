@@ -128,12 +128,6 @@ class Scorer:
                 for member, error in item.failed.items():
                     self._metrics.degraded.labels(answer.ensemble, member, error.type).inc()
 
-    def _items(self, request: ScoreRequest | EnsembleRequest) -> list[Item]:
-        items = items_of(request.items, request.groups)
-        if len(items) > self._max_items:
-            raise Failure("too-large", f"{len(items)} items, the limit is {self._max_items}")
-        return items
-
     async def _outcomes(
         self,
         members: Sequence[Member],
@@ -146,7 +140,7 @@ class Scorer:
         Only items that are no repeats, or whose score is no longer kept, are encoded and admitted.
         """
         deadline = asyncio.get_running_loop().time() + seconds
-        items = self._items(request)
+        items = items_of(request.items, request.groups, self._max_items)
         cut, sent = Cut(request.truncation, request.max_tokens), digests(items)
         asked = [under(member.revision, cut, sent) for member in members]
         seen = [self._repeats.get(row) for row in asked]

@@ -6,10 +6,11 @@ from http import HTTPStatus
 from typing import TypeVar
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from plaudit.client.errors import ProblemError, RevisionChanged, UnexpectedAnswer
 from plaudit.client.retry import RETRIED_STATUSES, asked_pause
-from plaudit.wire import Problem
+from plaudit.wire import ItemError, Problem
 
 T = TypeVar("T")
 
@@ -58,6 +59,32 @@ def raise_for_status(answer: Answer, date: float) -> None:
     if answer.status == 409 and problem.revision is not None:
         raise RevisionChanged([problem.revision], answer.pinned)
     raise ProblemError(problem, answer.status, asked_pause(answer.headers, date))
+
+
+class Answered(msgspec.Struct):
+    """As much of an answer as says what became of its items."""
+
+    class Item(msgspec.Struct):
+        error: ItemError | UnsetType = UNSET
+
+    items: list[Item]
+
+
+def raise_for_faults(answer: Answer) -> None:
+    """Raises ProblemError, as of a 503, for a 200 with an item on which the engine failed: that is
+    of the moment and not of the item."""
+    for place, item in enumerate(decode(answer, Answered).items):
+        if item.error is not UNSET and item.error.type == "engine-fault":
+            problem = Problem(
+                type="about:blank",
+                title="The forward of an item failed",
+                status=503,
+                detail=f"item {place} of the request: {item.error.detail}",
+                remedy="retry; if it stays so see the server's log",
+                retryable=True,
+                instance=answer.request_id,
+            )
+            raise ProblemError(problem, problem.status)
 
 
 def foreign_problem(answer: Answer) -> Problem:

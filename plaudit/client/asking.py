@@ -42,6 +42,7 @@ class Asking:
         revision: str | None = None,
         timeout_seconds: float = 120.0,
         max_retries: int = Retry.max_retries,
+        retry_faults: bool = False,
         batch_items: int = 256,
         batch_tokens: int = 65_536,
         concurrency: int = 8,
@@ -58,6 +59,7 @@ class Asking:
             concurrency=concurrency,
             headers=headers,
             retry=Retry(max_retries),
+            retry_faults=retry_faults,
             clock=_clock,
         )
         self.__setstate__({"_options": options})

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import httpx2
 import msgspec
 
-from plaudit.client.answers import Answer, raise_for_status
+from plaudit.client.answers import Answer, raise_for_faults, raise_for_status
 from plaudit.client.batches import Budget
 from plaudit.client.errors import DeadlineExceeded, Unreachable
 from plaudit.client.retry import DEADLINE_HEADER, Clock, Deadline, Retry
@@ -53,6 +53,7 @@ class Options:
     concurrency: int
     headers: ExtraHeaders | None
     retry: Retry
+    retry_faults: bool
     clock: Clock
 
     def __post_init__(self) -> None:
@@ -120,7 +121,8 @@ class Options:
         )
 
     def answer(self, call: Call, response: httpx2.Response, body: bytes) -> Answer:
-        """Raises ProblemError, or RevisionChanged, unless the response is a 200."""
+        """Raises ProblemError, or RevisionChanged, unless the response is a 200; with
+        ``retry_faults`` for one with an item on which the engine failed, too."""
         answer = Answer(
             _shown(response.url),
             response.status_code,
@@ -130,6 +132,8 @@ class Options:
             pinned=None if call.body is None else call.body.revision,
         )
         raise_for_status(answer, self.clock.date())
+        if self.retry_faults and call.body is not None:
+            raise_for_faults(answer)
         return answer
 
 

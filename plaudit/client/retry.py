@@ -7,7 +7,7 @@ import random
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 
 from plaudit.client.errors import DeadlineExceeded, ProblemError, Unreachable
@@ -39,25 +39,27 @@ REAL_CLOCK = Clock()
 
 @dataclass(frozen=True)
 class Deadline:
-    """The end of one call, all its batches and retries included."""
+    """The end of one call, all its batches and retries included; ``last``: of a request's attempts,
+    what the last one met."""
 
     timeout_seconds: float
     ends: float
     now: Callable[[], float]
+    last: ProblemError | Unreachable | None = None
 
     def left(self) -> float:
         """Seconds left, above zero. Raises DeadlineExceeded."""
         left = self.ends - self.now()
         if left <= 0:
-            raise self.exceeded()
+            raise self.exceeded() from self.last
         return left
 
     def allows(self, pause_seconds: float) -> bool:
         """Whether time is left after such a pause."""
         return self.now() + pause_seconds < self.ends
 
-    def exceeded(self, last: ProblemError | Unreachable | None = None) -> DeadlineExceeded:
-        why = f"; the last attempt: {last}" if last else ""
+    def exceeded(self) -> DeadlineExceeded:
+        why = f"; the last attempt: {self.last.text()}" if self.last else ""
         return DeadlineExceeded(f"no answer within {self.timeout_seconds:g} s{why}")
 
 
@@ -97,7 +99,7 @@ class Retry:
         asked = error.retry_after_seconds if isinstance(error, ProblemError) else None
         pause = self.pause_seconds(retries, asked, chance)
         if not deadline.allows(pause):
-            raise deadline.exceeded(last=error) from error
+            raise replace(deadline, last=error).exceeded() from error
         logger.log(self.log_level, "%s; retry %d in %.2f s", error, retries + 1, pause)
         return pause
 

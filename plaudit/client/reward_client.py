@@ -35,8 +35,10 @@ class RewardClient(Asking):
     ``timeout_seconds`` is for a whole call, all its batches and retries included. A list of more
     than ``batch_items`` items, or about ``batch_tokens`` tokens, goes out as several requests,
     ``concurrency`` of them at a time. ``max_retries`` are for each request, after a lost connection
-    or a status 408, 425, 429, 502, 503 or 504. ``model`` and ``revision`` are for calls that name
-    none; without a model the service chooses, and with a revision it answers for no other.
+    or a status 408, 425, 429, 502, 503 or 504; with ``retry_faults`` also after an answer in which
+    the engine failed on an item, instead of an error of that item. ``model`` and ``revision`` are
+    for calls that name none; without a model the service chooses, and with a revision it answers
+    for no other.
     ``headers`` is called once a call, for what its requests carry besides. Of several
     ``base_url``s, replicas of one service, each prompt has its own.
 
@@ -171,7 +173,7 @@ class RewardClient(Asking):
         while True:
             base_url = attempts.base_url()
             try:
-                return self._attempt(call, base_url, deadline)
+                return self._attempt(call, base_url, attempts.deadline)
             except (ProblemError, Unreachable) as error:
                 pause = attempts.pause_or_raise(base_url, error, clock.uniform())
                 if clock.wait(stop, pause):

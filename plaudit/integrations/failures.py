@@ -8,6 +8,7 @@ from typing import Literal
 from msgspec import UNSET
 
 from plaudit.client.scores import EnsembleScores, Scores
+from plaudit.wire import ItemResult
 
 Trainer = Literal["trl", "swift", "verl", "slime", "areal", "nemo_rl"]
 OnFailure = Literal["raise", "none"] | float
@@ -50,8 +51,19 @@ def settle(scores: Scores | EnsembleScores, failed: OnFailure) -> list[float | N
     if kinds:
         said = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
         logger.warning("no reward for %d of %d items: %s", kinds.total(), len(scores.items), said)
+    if degraded := sum(map(is_degraded, scores.items)):
+        logger.warning(
+            "the rewards of %d of %d items are without some members of the ensemble",
+            degraded,
+            len(scores.items),
+        )
     stand_in = None if isinstance(failed, str) else failed
     return [stand_in if reward is None else reward for reward in scores.rewards]
+
+
+def is_degraded(item: ItemResult) -> bool:
+    """Whether its reward is without some members of the ensemble."""
+    return item.degraded is True
 
 
 def disagreement(scores: Scores | EnsembleScores) -> list[float | None]:

@@ -16,19 +16,19 @@ from plaudit.integrations.source import PREFIX, Source, ask_async, source_of, wi
 
 
 async def custom_rm(args: Any, sample: Any, **_: object) -> Any:
-    """The reward of a sample, or those of a list; with ``--reward-key`` a dict of it, and of an
-    ensemble its disagreement.
+    """The reward of a sample, or those of a list; with ``--reward-key`` a dict of it, under
+    ``--eval-reward-key`` too, and of an ensemble its disagreement.
 
     Raises ItemsFailed for a sample without a reward unless PLAUDIT_CLIENT_FAILED is a number, or
     ``none``, for which ``drop_failed`` has to be the dynamic sampling filter.
     """
-    source = source_of("slime", {})
+    source, keys = source_of("slime", {}), _keys(args)
     samples = sample if isinstance(sample, list) else [sample]
     scores = await ask_async(source, [_item(args, source, one) for one in samples])
     rewards: list[Any] = list(settle(scores, source.failed))
-    if args.reward_key:
+    if keys:
         spread = disagreement(scores) if source.of_ensemble else [None] * len(rewards)
-        rewards = [_keyed(args.reward_key, *pair) for pair in zip(rewards, spread, strict=True)]
+        rewards = [_keyed(keys, *pair) for pair in zip(rewards, spread, strict=True)]
     return rewards if isinstance(sample, list) else rewards[0]
 
 
@@ -42,8 +42,22 @@ def _flat(samples: Iterable[Any]) -> Iterable[Any]:
         yield from one if isinstance(one, list) else [one]
 
 
-def _keyed(key: str, reward: float | None, spread: float | None) -> dict[str, float | None]:
-    return {key: reward} if spread is None else {key: reward, "plaudit_disagreement": spread}
+def _keys(args: Any) -> list[str]:
+    """Where slime looks for a reward: under the first in training, the last in evaluation."""
+    of_evaluation = getattr(args, "eval_reward_key", None)
+    if of_evaluation and not args.reward_key:
+        raise ValueError(
+            "--eval-reward-key alone asks for a dict of a sample in evaluation and for a number in "
+            "training, and a reward function is not told which it is: give --reward-key too"
+        )
+    return list(dict.fromkeys(key for key in (args.reward_key, of_evaluation) if key))
+
+
+def _keyed(
+    keys: Sequence[str], reward: float | None, spread: float | None
+) -> dict[str, float | None]:
+    rewards = dict.fromkeys(keys, reward)
+    return rewards if spread is None else {**rewards, "plaudit_disagreement": spread}
 
 
 def _item(args: Any, source: Source, sample: Any) -> ItemLike:

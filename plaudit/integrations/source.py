@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from functools import cache
+from math import isfinite
 from typing import Any, TypedDict
 
 import msgspec
@@ -75,6 +76,8 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             raise ValueError(
                 f"failed: {self.trainer} has no reward None; use raise, or a number of your choice"
             )
+        if isinstance(self.failed, float) and not isfinite(self.failed):
+            raise ValueError(f"failed: {self.failed} is no number to train on; choose a finite one")
         if self.model is not None and self.of_ensemble:
             raise ValueError("model, and an ensemble or its aggregate, are given: leave one out")
 
@@ -140,6 +143,7 @@ def client_of(source: Source) -> RewardClient:
         revision=source.revision,
         timeout_seconds=source.timeout_seconds,
         max_retries=PATIENCE,
+        retry_faults=True,
     )
     atexit.register(client.close)
     return client
@@ -155,6 +159,7 @@ def async_client_of(source: Source) -> AsyncRewardClient:
             revision=source.revision,
             timeout_seconds=source.timeout_seconds,
             max_retries=PATIENCE,
+            retry_faults=True,
         )
     return ASYNC_CLIENTS[source]
 

@@ -12,7 +12,7 @@ from typing import Any, Unpack
 
 from plaudit.client.batches import ItemLike
 from plaudit.client.scores import EnsembleScores, Scores
-from plaudit.integrations.failures import disagreement, settle
+from plaudit.integrations.failures import disagreement, is_degraded, settle
 from plaudit.integrations.source import Options, Source, ask, ask_async, source_of
 from plaudit.integrations.wait_share import WaitShare
 
@@ -48,6 +48,9 @@ class _Reward:
         if log_metric is not None:
             log_metric("plaudit/wait_share", wait)
             log_metric("plaudit/failed_share", scores.rewards.count(None) / max(len(rewards), 1))
+            if self.source.of_ensemble:
+                degraded = sum(map(is_degraded, scores.items))
+                log_metric("plaudit/degraded_share", degraded / max(len(rewards), 1))
             if known:
                 log_metric("plaudit/disagreement", sum(known) / len(known))
         if log_extra is not None and self.source.of_ensemble:

@@ -20,6 +20,7 @@ from service.compat.peer import Peer
 from service.compat.ranking import ranked
 from service.compat.usage import Usage, usage_of
 from service.compat.vllm_body import ONLY, Basic, truncation
+from service.items import refuse_more
 from service.problems import Failure
 from service.routes import Route
 
@@ -84,6 +85,7 @@ async def rerank(request: Request, body: Rerank, exchange: Exchange) -> Response
     check(body, RERANK_ONLY)
     if not body.documents:
         raise Failure("malformed", "documents is empty: send at least one")
+    refuse_more(len(body.documents), exchange.max_items)
     texts = [one if isinstance(one, str) else one.text for one in body.documents]
     items = [Item(prompt=body.query, response=text) for text in texts]
     asked = Asked("cohere", items, body.model, *truncation(body, exchange))

@@ -28,10 +28,10 @@ from service.compat.special_tokens import Bos, with_one_bos
 from service.ensemble import Ensemble
 from service.fair_queue import Caller
 from service.hardening import deadline_seconds, priority, unless_gone
-from service.items import Cut
+from service.items import Cut, refuse_more
 from service.member import Member
 from service.metrics import Metrics
-from service.problems import Failure
+from service.problems import KINDS, Failure
 from service.registry import Loaded, Registry
 from service.scorer import Scorer
 from service.settings import Settings
@@ -49,6 +49,8 @@ NUMBER: dict[PeerName, Literal["reward", "score"]] = {
     "cohere": "score",
 }
 RETRY_AFTER_SECONDS = 5
+# Items' errors that a retry may not meet.
+PASSING = {name for name, kind in KINDS.items() if kind.retryable}
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,9 @@ class Scored:
         cut = sum(1 for item in self.items if item.truncated not in (0, msgspec.UNSET))
         if cut:
             found["x-plaudit-truncated"] = str(cut)
+        degraded = sum(map(is_degraded, self.items))
+        if degraded:
+            found["x-plaudit-degraded"] = str(degraded)
         if any(self.filled):
             found["x-plaudit-filled"] = str(self.filled.count(True))
         return found
@@ -115,6 +120,7 @@ class Exchange:
     async def score(self, request: Request, asked: Asked) -> Scored:
         """The numbers for ``asked``; the body of ``request`` must have been read. A Failure where
         the policy of the peer is ``fail`` and an item has an error."""
+        refuse_more(len(asked.items), self.max_items)
         seconds = deadline_seconds(request.headers, self._deadline_seconds)
         caller = Caller(priority(request.headers))
         loaded = self.chosen(asked.model)
@@ -174,13 +180,13 @@ class Exchange:
         return await self._scorer.score(alone, caller, seconds)
 
     def _filled(self, peer: PeerName, items: Sequence[ItemResult]) -> list[float | None]:
-        """(N,) the peer's numbers, by its policy where an item has an error."""
+        """(N,) the peer's numbers, by its policy where an item has an error that lasts."""
         numbers = numbers_of(items, NUMBER[peer])
         policy = self._on_error[peer]
         errors = [error_of(item) for item in items]
         if policy.kind == "fail":
-            refuse_errors(errors)
-            return numbers
+            refuse_lasting(errors)
+        refuse_passing(errors)
         for error in errors:
             if error is not None:
                 self._metrics.compat_filled.labels(peer, policy.kind, error.type).inc()
@@ -209,14 +215,25 @@ def error_of(item: ItemResult) -> ItemError | None:
     return None if item.error is msgspec.UNSET else item.error
 
 
-def refuse_errors(errors: Sequence[ItemError | None]) -> None:
-    """Failure for the first error that a retry would meet again, else for the first of all."""
-    failed = [(i, error) for i, error in enumerate(errors) if error is not None]
-    if not failed:
-        return
-    lasting = [one for one in failed if one[1].type != "engine-fault"]
-    place, error = (lasting or failed)[0]
-    detail = f"item {place}: {error.type}: {error.detail}"
-    if not lasting:
-        raise Failure("engine-fault", detail, RETRY_AFTER_SECONDS)
-    raise Failure("unscorable", detail)
+def is_degraded(item: ItemResult) -> bool:
+    """Whether its reward is without some members of the ensemble."""
+    return item.degraded is True
+
+
+def refuse_lasting(errors: Sequence[ItemError | None]) -> None:
+    """Failure "unscorable" for the first error that a retry would meet again."""
+    for place, error in enumerate(errors):
+        if error is not None and error.type not in PASSING:
+            raise Failure("unscorable", said(place, error))
+
+
+def refuse_passing(errors: Sequence[ItemError | None]) -> None:
+    """Failure for the first error that is not the item's, but of the moment: nothing stands in for
+    what a retry gets."""
+    for place, error in enumerate(errors):
+        if error is not None and error.type in PASSING:
+            raise Failure(error.type, said(place, error), RETRY_AFTER_SECONDS)
+
+
+def said(place: int, error: ItemError) -> str:
+    return f"item {place}: {error.type}: {error.detail}"

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import isfinite
 from typing import Literal, get_args
 
 PeerName = Literal["openrlhf", "slime", "triton", "vllm", "sglang", "tei", "cohere"]
 PEERS: tuple[PeerName, ...] = get_args(PeerName)
+# Several formats send float32, in which a number beyond it would be none.
+FLOAT32_MAX = (2 - 2**-23) * 2.0**127
 EXAMPLE = "fail,slime=null,openrlhf=floor:-5"
 
 
@@ -39,6 +40,6 @@ def policy_of(text: str) -> OnError:
             return OnError("fail" if kind == "fail" else "null")
         case "floor":
             floor = float(number)
-            if isfinite(floor):
+            if abs(floor) <= FLOAT32_MAX:
                 return OnError("floor", floor)
-    raise ValueError(f"{text!r} is not fail, null or floor:NUMBER, as in {EXAMPLE}")
+    raise ValueError(f"{text!r} is not fail, null or floor:NUMBER (of float32), as in {EXAMPLE}")

@@ -11,9 +11,10 @@ from msgspec import UNSET, Struct
 from msgspec.json import Decoder
 
 from plaudit.wire import EnsembleResponse, Item
-from service.compat.exchange import Asked, Exchange, Scored
+from service.compat.exchange import Asked, Exchange, Scored, is_degraded
 from service.compat.logistic import logistic
 from service.compat.peer import Peer
+from service.items import refuse_more
 from service.problems import Failure
 from service.routes import Route
 
@@ -45,17 +46,24 @@ def add(app: FastAPI, exchange: Exchange) -> None:
     async def get_reward(request: Request) -> Response:
         """Rewards of templated texts, as OpenRLHF asks for them."""
         body = await exchange.bodies.read(request, decoder)
-        scored = await exchange.score(request, Asked("openrlhf", items_of(body)))
+        items = items_of(body, exchange.max_items)
+        scored = await exchange.score(request, Asked("openrlhf", items))
         return exchange.answer(rewards_of(scored), scored)
 
 
-def items_of(body: GetReward) -> list[Item]:
+def items_of(body: GetReward, most: int) -> list[Item]:
     """The texts, each with its response where the prompt tells where that begins."""
     queries = [body.query] if isinstance(body.query, str) else body.query
+    refuse_more(len(queries), most)
     if len(body.prompts) != len(queries):
         return [Item(text=query) for query in queries]
     both = zip(queries, body.prompts, strict=True)
-    return [Item(text=query, response=response_of(query, prompt)) for query, prompt in both]
+    return [item_of(query, response_of(query, prompt)) for query, prompt in both]
+
+
+def item_of(query: str, response: str | None) -> Item:
+    # An empty response would leave the prompt, whose score would be taken for its own.
+    return Item(text="" if response == "" else query, response=response)
 
 
 def response_of(query: str, prompt: object) -> str | None:
@@ -81,6 +89,7 @@ def extra_logs(scored: Scored) -> dict[str, list[float]]:
     if isinstance(scored.response, EnsembleResponse):
         logs["mean"] = [0.0 if mean is None else mean for mean in scored.response.mean]
         logs["variance"] = [0.0 if v is None else v for v in scored.response.variance]
+        logs["degraded"] = [float(is_degraded(item)) for item in scored.items]
     return logs
 
 

@@ -106,7 +106,7 @@ async def classify(request: Request, body: Native, exchange: Exchange) -> Respon
     """Answer ``/classify``, a path that vLLM has too, and ``/encode``. One for one, a list for a
     list."""
     check(body, NATIVE_ONLY)
-    one, items = items_in(body)
+    one, items = items_in(body, exchange.max_items)
     names = names_in(body.rid, one, len(items))
     scored = await exchange.score(request, Asked("sglang", items, body.model, special_tokens=True))
     revision = scored.response.revision
@@ -117,15 +117,16 @@ async def classify(request: Request, body: Native, exchange: Exchange) -> Respon
     return exchange.answer(found[0] if one else found, scored)
 
 
-def items_in(body: Native) -> tuple[bool, list[Item]]:
+def items_in(body: Native, most: int) -> tuple[bool, list[Item]]:
     """Whether it is a single one, and the items."""
     match body:
         case Native(text=str() as text, input_ids=None):
-            return True, items_of(text, "text")
+            return True, items_of(text, "text", most)
         case Native(text=list(texts), input_ids=None):
-            return False, items_of([*texts], "text")
+            return False, items_of([*texts], "text", most)
         case Native(text=None, input_ids=list(ids)):
-            return bool(ids) and isinstance(ids[0], int), items_of([*ids], "input_ids")
+            one = bool(ids) and isinstance(ids[0], int)
+            return one, items_of([*ids], "input_ids", most)
     raise Failure("malformed", "a request has either text or input_ids")
 
 
@@ -159,7 +160,7 @@ def add(app: FastAPI, exchange: Exchange) -> None:
         """Scores as embeddings of one dimension, as SGLang gives those of a reward model."""
         body = await exchange.bodies.read(request, openai)
         check(body, EMBEDDINGS_ONLY)
-        items = items_of(body.input, "input")
+        items = items_of(body.input, "input", exchange.max_items)
         asked = Asked("sglang", items, body.model, special_tokens=True)
         scored = await exchange.score(request, asked)
         return exchange.answer(embedding_list(body, scored), scored)

@@ -51,13 +51,16 @@ def with_one_bos(
 
 
 def fit(item: Item, tokenizers: Sequence[Around], add: bool) -> tuple[Item, int]:
-    """An item and how many BOS its text began with. An empty text stays so, and is an error."""
+    """An item and how many BOS its text began with. An empty text stays so, and is an error; one of
+    nothing but BOS is empty too."""
     if not item.text:
         return item, 0
     text = item.text
     item = closed_response(item, tokenizers)
     for around in tokenizers:
         found, bare = unprefixed(text, around.before)
+        if not bare:
+            return replace(item, text=""), found
         if add:
             closed = bare if bare.endswith(around.after) else bare + around.after
             return replace(item, text=around.before + closed), found
@@ -78,7 +81,7 @@ def closed_response(item: Item, tokenizers: Sequence[Around]) -> Item:
 
 def unprefixed(text: str, prefix: str) -> tuple[int, str]:
     """How often ``text`` begins with ``prefix``, and the rest."""
-    found = 0
-    while prefix and text.startswith(prefix):
-        found, text = found + 1, text[len(prefix) :]
-    return found, text
+    found = at = 0
+    while prefix and text.startswith(prefix, at):
+        found, at = found + 1, at + len(prefix)
+    return found, text[at:]

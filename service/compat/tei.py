@@ -16,6 +16,7 @@ from service.compat.openai_errors import message_of
 from service.compat.peer import LABEL, Peer
 from service.compat.ranking import ranked
 from service.compat.usage import usage_of
+from service.items import refuse_more
 from service.problems import Failure
 from service.routes import Route
 
@@ -77,6 +78,7 @@ async def rank(request: Request, body: Rank, exchange: Exchange) -> Response:
     """Answer TEI's form of ``/rerank``, a path that others have too: see shared_paths."""
     if not body.texts:
         raise Failure("malformed", "texts is empty: send at least one")
+    refuse_more(len(body.texts), exchange.max_items)
     items = [Item(prompt=body.query, response=text) for text in body.texts]
     scored = await exchange.score(request, Asked("tei", items, truncation=truncation_of(body)))
     found = [
@@ -100,7 +102,7 @@ def add(app: FastAPI, exchange: Exchange) -> None:
     async def predict(request: Request) -> Response:
         """Scores of templated texts, or of pairs of a prompt and a response."""
         body = await exchange.bodies.read(request, decoder)
-        one, items = items_in(body.inputs)
+        one, items = items_in(body.inputs, exchange.max_items)
         truncation = truncation_of(body)
         asked = Asked("tei", items, truncation=truncation, special_tokens=True)
         scored = await exchange.score(request, asked)
@@ -108,10 +110,11 @@ def add(app: FastAPI, exchange: Exchange) -> None:
         return answer(found[0] if one else found, scored, exchange)
 
 
-def items_in(inputs: str | list[str | list[str]]) -> tuple[bool, list[Item]]:
+def items_in(inputs: str | list[str | list[str]], most: int) -> tuple[bool, list[Item]]:
     """Whether it is a single one, and the items."""
     if isinstance(inputs, str):
         return True, [Item(text=inputs)]
+    refuse_more(len(inputs), most)
     texts = [one for one in inputs if isinstance(one, str)]
     if not texts and inputs:
         return False, [item_of([*one]) for one in inputs]

@@ -59,7 +59,7 @@ def add(app: FastAPI, exchange: Exchange) -> None:
         asked = decode(decoder, text)
         if any(output.name != "rewards" for output in asked.outputs):
             raise Failure("malformed", "the one output is rewards")
-        items = items_of(tensors(asked.inputs, binary))
+        items = items_of(tensors(asked.inputs, binary, exchange.max_items))
         scored = await exchange.score(request, Asked("triton", items, named(exchange, model)))
         return answer(asked, scored, model)
 

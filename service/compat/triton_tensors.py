@@ -5,14 +5,17 @@ Binary: the JSON comes first, as long as a header says; then the tensors that ha
 four bytes and itself. https://kserve.github.io/website/docs/concepts/architecture/data-plane
 """
 
+import re
 import struct
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from math import prod
 from typing import Any
 
 import numpy as np
 from msgspec import Struct
 
+from service.items import refuse_more
 from service.problems import Failure
 
 HEADER_LENGTH = "inference-header-content-length"
@@ -36,33 +39,46 @@ def split(body: bytes, header_length: str | None) -> tuple[bytes, bytes]:
     """The JSON of a body, and the binary tensors after it."""
     if header_length is None:
         return body, b""
-    if not header_length.isdecimal() or int(header_length) > len(body):
+    if not re.fullmatch("[0-9]{1,12}", header_length) or int(header_length) > len(body):
         raise Failure("malformed", "Inference-Header-Content-Length is not within the body")
     return body[: int(header_length)], body[int(header_length) :]
 
 
-def tensors(inputs: Sequence[Input], binary: bytes) -> dict[str, Tensor]:
-    """Inputs by name: INT64, and BYTES as text (UTF-8). Failure "malformed" for others."""
+def tensors(inputs: Sequence[Input], binary: bytes, most: int) -> dict[str, Tensor]:
+    """Inputs by name: INT64, and BYTES as text (UTF-8). Failure "malformed" for others, and
+    "too-large" for more than ``most`` items, before any is read."""
     found: dict[str, Tensor] = {}
+    left = memoryview(binary)
     for one in inputs:
+        count = elements(one, most)
         size = one.parameters.get("binary_data_size")
         if size is None:
-            flat = in_json(one)
+            flat = in_json(one, count)
         else:
-            if not isinstance(size, int) or not 0 <= size <= len(binary):
+            if not isinstance(size, int) or not 0 <= size <= len(left):
                 raise Failure("malformed", f"binary_data_size of {label(one)} is past the body")
-            flat, binary = in_binary(one, binary[:size]), binary[size:]
-        sizes = [size for size in one.shape if 0 <= size < 2**31]
-        if len(sizes) not in (1, 2) or sizes != one.shape or prod(sizes) != len(flat):
-            raise Failure("malformed", f"{label(one)} is not of its shape, (N,) or (N, T)")
+            flat, left = in_binary(one, left[:size], count), left[size:]
+        if len(flat) != count:
+            raise wrong_shape(one)
         found[one.name] = flat.reshape(one.shape)
-    if binary:
+    if left:
         raise Failure("malformed", "more binary data than the inputs say")
     return found
 
 
-def in_json(one: Input) -> Tensor:
-    flat = list(leaves(one.data))
+def elements(one: Input, most: int) -> int:
+    """How many values the shape says that there are: of N rows at most ``most``, and of texts, of
+    which an item is one, no more either."""
+    sizes = [size for size in one.shape if 0 <= size < 2**31]
+    if len(sizes) not in (1, 2) or sizes != one.shape:
+        raise wrong_shape(one)
+    refuse_more(prod(sizes) if one.datatype == "BYTES" else sizes[0], most)
+    return prod(sizes)
+
+
+def in_json(one: Input, count: int) -> Tensor:
+    """As many values as there should be, and one more where there are more."""
+    flat = list(islice(leaves(one.data), count + 1))
     match one.datatype:
         case "INT64" if all(type(value) is int and value in INT64 for value in flat):
             return np.array(flat, np.int64)
@@ -77,25 +93,30 @@ def leaves(data: list[Any]) -> Iterator[Any]:
         yield from value if isinstance(value, list) else [value]
 
 
-def in_binary(one: Input, data: bytes) -> Tensor:
+def in_binary(one: Input, data: memoryview, count: int) -> Tensor:
+    """As ``in_json``."""
     match one.datatype:
         case "INT64" if len(data) % 8 == 0:
             return np.frombuffer(data, "<i8")
         case "BYTES":
             try:
-                return np.array(list(texts(data)), object)
+                return np.array(list(islice(texts(data), count + 1)), object)
             except (struct.error, UnicodeDecodeError):
                 pass
     raise wrong_type(one)
 
 
-def texts(data: bytes) -> Iterator[str]:
+def texts(data: memoryview) -> Iterator[str]:
     at = 0
     while at < len(data):
         (length,) = struct.unpack_from("<I", data, at)
         (element,) = struct.unpack_from(f"{length}s", data, at + 4)
         at += 4 + length
         yield element.decode()
+
+
+def wrong_shape(one: Input) -> Failure:
+    return Failure("malformed", f"{label(one)} is not of its shape, (N,) or (N, T)")
 
 
 def wrong_type(one: Input) -> Failure:

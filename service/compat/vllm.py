@@ -62,7 +62,7 @@ class Answer(Struct, frozen=True):
 
 
 async def classify(request: Request, body: Classify, exchange: Exchange) -> Response:
-    """Answer ``/classify``, a path that SGLang has too: see classify_paths."""
+    """Answer ``/classify``, a path that SGLang has too: see shared_paths."""
     scored = await exchange.score(request, asked(body, exchange))
     data = [ClassifyData(i, [number]) for i, number in enumerate(scored.numbers)]
     return exchange.answer(answer("classify", body, scored, data), scored)

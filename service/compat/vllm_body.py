@@ -91,7 +91,7 @@ POOLING_ONLY: Only = {
 }
 
 
-def items(body: Pooled) -> list[Item]:
+def items(body: Pooled, most: int) -> list[Item]:
     """A conversation gets the template, and with it the special tokens that are its own."""
     match body:
         case Pooled(input=None, messages=list(messages)):
@@ -103,7 +103,7 @@ def items(body: Pooled) -> list[Item]:
                 )
             return [Item(messages=messages)]
         case Pooled(input=str() | list() as given, messages=None):
-            return items_of(given, "input")
+            return items_of(given, "input", most)
     raise Failure("malformed", "a request has either input or messages")
 
 
@@ -112,7 +112,7 @@ def asked(body: Pooled, exchange: Exchange) -> Asked:
     check(body, POOLING_ONLY if isinstance(body, Pooling) else POOLED_ONLY)
     return Asked(
         "vllm",
-        items(body),
+        items(body, exchange.max_items),
         body.model,
         *truncation(body, exchange),
         special_tokens=body.add_special_tokens is not False,

@@ -254,6 +254,39 @@ def test_a_failed_item_is_none_and_says_why(ask: Ask) -> None:
     assert list(pickle.loads(pickle.dumps(raised.value)).errors) == [1]
 
 
+def faulty(handler: Handler, body: Json) -> None:
+    """The last item met a fault of the engine."""
+    answer = scores(body)
+    answer["rewards"][-1] = None
+    answer["items"][-1] = {"error": {"type": "engine-fault", "detail": "MemoryError in a batch"}}
+    handler.answer(200, json.dumps(answer).encode())
+
+
+def two(client: Any) -> Any:
+    return client.score([("q", "1"), ("q", "2")])
+
+
+def test_a_fault_of_the_engine_is_asked_again_where_that_is_wanted(
+    ask: Ask, server: Scripted, time: Time
+) -> None:
+    server.script += [faulty, faulty, faulty]
+    assert ask(two).rewards == [1.0, None]
+    assert time.pauses == []
+    assert ask(two, retry_faults=True).rewards == [1.0, 2.0]
+    assert time.pauses == [0.5, 1.0]
+
+
+def test_a_fault_of_the_engine_that_stays_is_raised_in_the_end(
+    ask: Ask, server: Scripted, time: Time
+) -> None:
+    server.script += [faulty, faulty]
+    with pytest.raises(ProblemError, match="item 1 of the request: MemoryError in a batch"):
+        ask(two, retry_faults=True, max_retries=1)
+    server.script += [faulty] * 20
+    with pytest.raises(DeadlineExceeded, match="MemoryError in a batch"):
+        ask(two, retry_faults=True, timeout_seconds=10.0)
+
+
 def test_no_failed_item_no_exception(ask: Ask) -> None:
     ask(one).raise_for_errors()
 

@@ -12,7 +12,10 @@ from hypothesis import strategies as st
 from time_by_hand import Time
 
 from plaudit import AsyncRewardClient, DeadlineExceeded, RevisionChanged, RewardClient, Unreachable
+from plaudit.client.attempts import Attempts
 from plaudit.client.replicas import REST_SECONDS, Replicas
+from plaudit.client.requests import CONNECT_SECONDS, Call
+from plaudit.client.retry import Deadline, Retry
 from plaudit.testing import FakeServer
 
 PAIRS = [(f"question {n}", f"answer {n}") for n in range(60)]
@@ -115,6 +118,69 @@ def test_all_lost_is_unreachable_after_the_retries(
     with pytest.raises(Unreachable, match="no answer from"):
         client.score(PAIRS[:1])
     assert [pause for pause in time.pauses if pause] == [0.5, 1.0, 2.0]
+
+
+def swallowing(
+    time: Time, count: int, retry: Retry, timeout_seconds: float
+) -> tuple[Callable[[], None], list[str]]:
+    """Attempts at replicas that swallow packets, so that each costs its time; whom they ask."""
+    urls = tuple(f"http://r{n}" for n in range(count))
+    now = time.clock().now
+    deadline = Deadline(timeout_seconds, now() + timeout_seconds, now)
+    call = Call("POST", "/score", urls, "id-1")
+    attempts = Attempts(call, Replicas(urls, now), retry, deadline)
+    asked: list[str] = []
+
+    def run() -> None:
+        while True:
+            url = attempts.base_url()
+            attempts.deadline.left()
+            asked.append(url)
+            time.seconds += CONNECT_SECONDS
+            pause = attempts.pause_or_raise(url, Unreachable(f"no answer from {url}", True), 0.0)
+            time.seconds += pause
+
+    return run, asked
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_all_that_swallow_packets_are_tried_once_for_each_retry_and_that_is_logged(
+    time: Time, count: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By the time the last one is given up the first has rested."""
+    run, asked = swallowing(time, count, Retry(max_retries=3), 600.0)
+    with pytest.raises(Unreachable) as caught:
+        run()
+    assert asked == [f"http://r{n}" for n in range(count)] * 4
+    assert len(caplog.messages) == 4 * count - 1
+    assert all("[request id-1]" in message for message in caplog.messages)
+    assert caught.value.detail == f"no answer from http://r{count - 1}"
+
+
+@pytest.mark.parametrize("timeout_seconds", [5.0, 7.0, 11.0, 30.0])
+def test_a_deadline_met_on_the_way_to_the_next_replica_says_why(
+    time: Time, timeout_seconds: float
+) -> None:
+    run, asked = swallowing(time, 2, Retry(max_retries=20), timeout_seconds)
+    with pytest.raises(DeadlineExceeded, match="the last attempt: no answer from") as caught:
+        run()
+    assert isinstance(caught.value.__cause__, Unreachable)
+    assert asked[-1] in str(caught.value)
+
+
+def test_a_replica_that_answers_is_found_behind_several_that_swallow_packets(
+    time: Time,
+) -> None:
+    urls = ("http://r0", "http://r1", "http://r2")
+    replicas = Replicas(urls, time.clock().now)
+    call = Call("POST", "/score", urls, "id-1")
+    attempts = Attempts(call, replicas, Retry(), Deadline(60.0, 60.0, time.clock().now))
+    for expected in urls[:2]:
+        assert attempts.base_url() == expected
+        time.seconds += CONNECT_SECONDS
+        assert attempts.pause_or_raise(expected, Unreachable("no answer", True), 0.0) == 0.0
+    assert not replicas._rests(urls[0])  # it would be asked again before the third
+    assert attempts.base_url() == urls[2]
 
 
 def test_a_busy_replica_is_waited_for_and_not_left(client: Any, servers: list[FakeServer]) -> None:

@@ -111,3 +111,12 @@ async def test_members_that_share_blocks_answer_as_if_served_apart(
     assert both["mean"] == pytest.approx(np.mean(apart, axis=0), abs=1e-5)
     assert both["variance"] == pytest.approx(np.var(apart, axis=0, ddof=1), abs=1e-5)
     assert apart[0] != pytest.approx(apart[1], abs=1e-2)
+
+
+async def test_who_asks_for_a_model_among_several_hears_of_the_ensembles(serve, ensemble_file):
+    async with serve(models=[ensemble_file]) as client:
+        unnamed = await client.post("/score", json={"items": ITEMS})
+        by_its_name = await client.post("/score", json={"items": ITEMS, "model": "ens"})
+    for answer in (unnamed, by_its_name):
+        assert answer.status_code == 404
+        assert answer.json()["detail"].endswith("; POST /ensemble_score asks the ensembles ['ens']")

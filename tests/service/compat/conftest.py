@@ -1,6 +1,5 @@
 """Checkpoints and clients that the tests of wire formats share."""
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,17 +36,3 @@ def bos_checkpoint(
     )  # fmt: skip
     directory = tmp_path_factory.mktemp("bos") / "with-bos"
     return make_complete(save_plain(directory, tokenizer, seed=5))
-
-
-@pytest.fixture(scope="session")
-def client_file() -> Callable[[str], Path]:
-    """A file of a trainer's own package, wherever ``make test`` installed it."""
-
-    def find(name: str) -> Path:
-        places = [Path(sys.prefix, "clients"), *map(Path, sys.path)]
-        found = [place / name for place in places if (place / name).is_file()]
-        if not found:
-            pytest.skip(f"{name} is not installed: make .venv/.dev")
-        return found[0]
-
-    return find

@@ -1,5 +1,6 @@
 """Which model a peer's request gets, and what it waits for."""
 
+import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -7,6 +8,7 @@ import httpx2
 import pytest
 
 from plaudit.joint_model import JointModel
+from service.admission import Admission
 from service.compat.exchange import NUMBER
 from service.compat.on_error import PEERS
 from service.engines.torch_engine import TorchEngine
@@ -15,6 +17,7 @@ from service.serve import banner
 from service.settings import Settings, SettingsError
 
 TEXT = "Eight minutes."
+INFER = "/v2/models/reward_model/infer"
 SENTENCE = {"inputs": [{"name": "sentences", "datatype": "BYTES", "shape": [1], "data": [TEXT]}]}
 
 
@@ -103,8 +106,54 @@ async def test_the_start_says_which_it_is(ensemble_file, members, metrics, files
     await registry.engine.close()
 
 
+def tensors(*given):
+    keys = ("name", "datatype", "shape", "data")
+    return {"inputs": [dict(zip(keys, one, strict=False)) for one in given]}
+
+
+LENGTHS = ("sequence_lengths", "INT64", [3], [0, 0, 0])
+# Of three items each; what some of them have wrong besides is not looked at.
+TOO_MANY = [
+    ("/score", {"items": [{}] * 3}),
+    ("/score", {"groups": [{"prompt": "a", "responses": ["b", "c"]}] * 2}),
+    ("/get_reward", {"query": ["a"] * 3}),
+    ("/classify", {"input": ["a", 5, []]}),
+    ("/classify", {"text": ["a"] * 3, "rid": ["too few"]}),
+    ("/classify", {"input_ids": [[1], [2], [3]]}),
+    ("/v1/embeddings", {"input": [[1], [2], "c"]}),
+    ("/predict", {"inputs": [["a", "pair", "is two"], ["a"], ["a"]]}),
+    ("/rerank", {"query": "q", "texts": ["a"] * 3}),
+    ("/v1/rerank", {"query": "q", "documents": ["a"] * 3}),
+    (INFER, tensors(("sentences", "BYTES", [3], [5]))),
+    (INFER, tensors(("sentences", "BYTES", [1, 3], ["a"]))),
+    (INFER, tensors(("tokens", "INT64", [3, 0]), LENGTHS)),
+    (INFER, tensors(("tokens", "INT64", [2, 0]), LENGTHS)),
+]
+
+
+@pytest.mark.parametrize(("path", "body"), TOO_MANY)
+async def test_too_many_items_are_refused_before_they_are_made(serve, tiny_checkpoint, path, body):
+    async with serve(models=[tiny_checkpoint], max_items=2) as client:
+        refused = await client.post(path, json=body)
+    assert refused.status_code == 413, refused.text
+    assert "items, the limit is 2" in refused.text
+
+
+async def test_ids_of_one_item_are_not_counted_as_items(serve, tiny_checkpoint):
+    async with serve(models=[tiny_checkpoint], max_items=2) as client:
+        for body in ({"input": [10, 11, 12]}, {"input_ids": [10, 11, 12]}):
+            assert (await client.post("/classify", json=body)).status_code == 200
+        tokens = ("tokens", "INT64", [2, 3], [10, 11, 12] * 2)
+        wide = tensors(tokens, ("sequence_lengths", "INT64", [2], [3, 2]))
+        assert (await client.post(INFER, json=wide)).status_code == 200
+
+
 def test_every_peer_has_a_number():
     assert NUMBER.keys() == set(PEERS)
+
+
+# Far more than decoding and encoding take, and far less than the server's limit.
+ALLOWED_SECONDS, LIMIT_SECONDS = 60, 600
 
 
 def test_overload_is_held_and_only_then_503(listen, tiny_checkpoint, monkeypatch):
@@ -116,9 +165,17 @@ def test_overload_is_held_and_only_then_503(listen, tiny_checkpoint, monkeypatch
         assert gate.wait(60)
         return whole(self, asked)
 
-    settings = {"models": [tiny_checkpoint], "max_queued_tokens": 1}
-    with listen(**settings) as url, ThreadPoolExecutor() as callers:
+    admit = Admission.admit
+
+    def impatient(self, tokens, deadline):
+        """Who gave less than the server's limit has waited for room until its deadline."""
+        now = asyncio.get_running_loop().time()
+        return admit(self, tokens, now if deadline - now < LIMIT_SECONDS / 2 else deadline)
+
+    settings = {"max_queued_tokens": 1, "deadline_seconds": LIMIT_SECONDS}
+    with listen(models=[tiny_checkpoint], **settings) as url, ThreadPoolExecutor() as callers:
         monkeypatch.setattr(JointModel, "compute", held)
+        monkeypatch.setattr(Admission, "admit", impatient)
 
         def ask(text, path="/get_reward", body=None, **headers):
             asked = body or {"query": [text]}
@@ -128,11 +185,11 @@ def test_overload_is_held_and_only_then_503(listen, tiny_checkpoint, monkeypatch
             first = callers.submit(ask, "first")
             assert begun.wait(60)
             patient = callers.submit(ask, "second")
-            impatient = {"x-request-deadline-ms": "20"}
+            allowed = {"x-request-deadline-ms": str(ALLOWED_SECONDS * 1000)}
             refused = [
-                ask("third", **impatient),
-                ask("", "/slime", {"prompt": "a", "response": "b"}, **impatient),
-                ask("", "/v2/models/reward_model/infer", SENTENCE, **impatient),
+                ask("third", **allowed),
+                ask("", "/slime", {"prompt": "a", "response": "b"}, **allowed),
+                ask("", INFER, SENTENCE, **allowed),
             ]
             assert not patient.done()
         finally:

@@ -1,7 +1,6 @@
 """An item without a reward where a format has no room for its error: never a silent zero."""
 
-import math
-
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -80,9 +79,31 @@ async def test_a_forward_that_fails_is_worth_a_retry(serve, tiny_checkpoint, mon
     assert (both.status_code, both.json()["error"]) == (422, "item 1: empty: the text is empty")
 
 
+@pytest.mark.parametrize("policy", ["floor:-5", "null"])
+async def test_nothing_stands_in_for_what_a_retry_gets(
+    serve, tiny_checkpoint, metrics, monkeypatch, policy
+):
+    def fault(self, asked):
+        raise MemoryError("of the device")
+
+    async with serve(models=[tiny_checkpoint], compat_on_error=policy) as client:
+        with monkeypatch.context() as broken:
+            broken.setattr(JointModel, "compute", fault)
+            during = await client.post("/get_reward", json=QUERIES)
+        first, filled, last = await rewards(client)
+    assert (during.status_code, during.json()["type"]) == (503, "engine-fault")
+    assert during.headers["retry-after"]
+    assert filled == (None if policy == "null" else -5.0)
+    assert isinstance(first, float)
+    assert isinstance(last, float)
+    labels = {"peer": "openrlhf", "policy": policy.partition(":")[0], "type": "engine-fault"}
+    assert metrics.registry.get_sample_value("plaudit_compat_filled_total", labels) is None
+
+
 @pytest.mark.parametrize(
     "text",
-    ["", "zero", "floor", "floor:", "floor:nan", "floor:inf", "null:1", "fail:0", "verl=fail",
+    ["", "zero", "floor", "floor:", "floor:nan", "floor:inf", "floor:-1e39", "null:1", "fail:0",
+     "verl=fail",
      "slime=null,slime=fail", "slime=", "=fail"],
 )  # fmt: skip
 def test_a_policy_that_is_none_is_refused_at_the_start(text):
@@ -90,9 +111,12 @@ def test_a_policy_that_is_none_is_refused_at_the_start(text):
         load(["x", "--compat-on-error", text])
 
 
-@given(st.floats(allow_nan=False, allow_infinity=False), st.sampled_from(PEERS))
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+
+
+@given(st.floats(-FLOAT32_MAX, FLOAT32_MAX), st.sampled_from(PEERS))
 def test_every_finite_floor_is_read_as_it_is_written(floor, peer):
     found = read(f"null,{peer}=floor:{floor!r}")
     assert found[peer] == OnError("floor", floor)
     assert all(found[other] == OnError("null") for other in PEERS if other != peer)
-    assert math.isfinite(found[peer].floor)
+    assert np.isfinite(np.float32(found[peer].floor))

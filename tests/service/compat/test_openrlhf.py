@@ -75,6 +75,34 @@ def test_what_its_client_makes_of_an_answer_is_numbers(listen, fetch, ensemble_f
     assert good["extra_logs"]["variance"][0] > 0
 
 
+async def test_a_reward_without_a_member_says_so_on_every_route(serve, leaky_file):
+    """One member takes 150 tokens; the average of all, the centre, 200."""
+    whole, without = "x" * 100, "x" * 160
+    async with serve(models=[leaky_file], compat_model="leaky") as client:
+        both = await client.post("/get_reward", json={"query": [whole, without]})
+        one = await client.post("/get_reward", json={"query": [whole]})
+        others = [
+            await client.post("/slime", json={"prompt": "x", "response": without[1:]}),
+            await client.post("/classify", json={"input": without}),
+        ]
+        own = await client.post("/ensemble_score", json={"items": [{"text": without}]})
+    assert both.json()["extra_logs"]["degraded"] == [0.0, 1.0]
+    assert one.json()["extra_logs"].keys() == both.json()["extra_logs"].keys()
+    assert [one.headers["x-plaudit-degraded"] for one in (both, *others)] == ["1"] * 3
+    assert "x-plaudit-degraded" not in one.headers
+    assert others[0].json() == own.json()["rewards"][0] == both.json()["rewards"][1]
+
+
+async def test_an_empty_response_is_no_reward_of_its_prompt(serve, tiny_checkpoint):
+    body = {"query": ["Why?", "Why? So."], "prompts": ["Why?", "Why?"]}
+    async with serve(models=[tiny_checkpoint]) as client:
+        refused = await client.post("/get_reward", json=body)
+        told = await client.post("/get_reward", json={"query": ["Why?"], "prompts": [""]})
+    assert refused.status_code == 422
+    assert refused.json()["error"].startswith("item 0: empty")
+    assert told.status_code == 200  # of a query that is told to be all response
+
+
 async def test_scores_are_rewards_brought_into_0_to_1(serve, tiny_checkpoint):
     async with serve(models=[tiny_checkpoint], compat_on_error="floor:-2000") as client:
         answer = (await client.post("/get_reward", json={"query": [*QUERIES, ""]})).json()

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from plaudit.conversation import Around, Encoder
 from plaudit.wire import Item
-from service.compat.special_tokens import with_one_bos
+from service.compat.special_tokens import unprefixed, with_one_bos
 from service.problems import Failure
 
 LLAMA, BERT, NONE = Around("<s>", ""), Around("[CLS]", "[SEP]"), Around("", "")
@@ -21,6 +21,24 @@ def test_a_text_never_has_two(body, count, add):
     ((item,), bos) = with_one_bos([Item(text="<s>" * count + body)], [LLAMA], add)
     assert item.text == ("<s>" if add or count else "") + body
     assert (bos.found, bos.kept, bos.stripped) == ([count], int(count == 1), int(count > 1))
+
+
+class Copied(str):
+    """A text that counts the copies made of it and of its copies."""
+
+    copies = 0
+
+    def __getitem__(self, at):
+        Copied.copies += 1
+        return Copied(super().__getitem__(at))
+
+
+@given(st.text(alphabet="sab <"), st.integers(0, 1000), st.sampled_from(["<s>", "a", "ab"]))
+def test_many_are_counted_without_a_copy_of_the_text_for_each(body, count, prefix):
+    body = body.lstrip(prefix)  # of its letters, and so of the prefix too
+    Copied.copies = 0
+    assert unprefixed(Copied(prefix * count + body), prefix) == (count, body)
+    assert Copied.copies == 1
 
 
 @given(st.lists(st.text(min_size=1)))
@@ -57,6 +75,21 @@ def test_a_tokenizer_says_what_it_adds(tokenizer, bos_checkpoint):
     assert encoder.around == Around("<|begin|>", "", "<|im_end|>")
     own = encoder.tokenizer("text").input_ids
     assert encoder.text("<|begin|>text") == own
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/get_reward", {"query": ["<|begin|>"]}),
+        ("/get_reward", {"query": ["<|begin|><|begin|>"]}),
+        ("/classify", {"input": ["<|begin|>"]}),
+    ],
+)
+async def test_nothing_but_a_bos_is_an_empty_text(serve, bos_checkpoint, path, body):
+    async with serve(models=[bos_checkpoint]) as client:
+        response = await client.post(path, json=body)
+    assert response.status_code in (400, 422)
+    assert "item 0: empty" in response.text
 
 
 async def test_a_doubled_bos_scores_as_one_and_is_said(serve, bos_checkpoint):

@@ -146,6 +146,28 @@ async def test_binary_data_that_does_not_fit_is_refused(serve, tiny_checkpoint, 
     assert (response.status_code, past.status_code) == (400, 400)
 
 
+async def test_several_binary_tensors_follow_each_other(serve, tiny_checkpoint):
+    tokens, lengths = np.array(TOKENS, "<i8").tobytes(), np.array([4, 2], "<i8").tobytes()
+    inputs = [
+        tensor("tokens", "INT64", [2, 4], parameters={"binary_data_size": len(tokens)}),
+        tensor("sequence_lengths", "INT64", [2], parameters={"binary_data_size": len(lengths)}),
+    ]
+    head = json.dumps({"inputs": inputs}).encode()
+    headers = {"Inference-Header-Content-Length": str(len(head))}
+    async with serve(models=[tiny_checkpoint]) as client:
+        answer = await client.post(INFER, content=head + tokens + lengths, headers=headers)
+        more = await client.post(INFER, content=head + tokens + lengths + b"x", headers=headers)
+    assert (answer.status_code, more.status_code) == (200, 400)
+
+
+@pytest.mark.parametrize("length", ["", "-1", "9" * 5000, "x", "1.0"])
+async def test_a_header_that_is_no_length_is_refused(serve, tiny_checkpoint, length):
+    async with serve(models=[tiny_checkpoint]) as client:
+        headers = {"Inference-Header-Content-Length": length}
+        response = await client.post(INFER, content=b"{}", headers=headers)
+    assert response.status_code == 400
+
+
 async def test_an_output_that_there_is_not_is_refused(serve, tiny_checkpoint):
     body = {"inputs": [tensor("sentences", "BYTES", [1], data=["a"])], "outputs": [{"name": "v"}]}
     async with serve(models=[tiny_checkpoint]) as client:

@@ -85,6 +85,18 @@ def test_with_a_reward_key_it_is_a_dict(
     assert found == {"score": pytest.approx(3 - 2 * spread), "plaudit_disagreement": spread}
 
 
+def test_the_key_of_evaluation_is_there_too(server: FakeServer) -> None:
+    both = Namespace(**vars(KEYED) | {"eval_reward_key": "acc"})
+    assert score(both, [Sample("p", "abc")]) == [{"score": 3.0, "acc": 3.0}]
+    same = Namespace(**vars(KEYED) | {"eval_reward_key": "score"})
+    assert score(same, Sample("p", "abc")) == {"score": 3.0}
+    none = Namespace(**vars(ARGS) | {"eval_reward_key": None})
+    assert score(none, Sample("p", "abc")) == 3.0
+    alone = Namespace(**vars(ARGS) | {"eval_reward_key": "acc"})
+    with pytest.raises(ValueError, match="give --reward-key too"):
+        score(alone, Sample("p", "abc"))
+
+
 @pytest.mark.parametrize("end", ["<|im_end|>", "<|im_end|>\n", "</s>", ""])
 def test_the_policys_end_of_turn_is_not_judged(server: FakeServer, end: str) -> None:
     assert score(ARGS, Sample("p", "abc" + end)) == 3.0

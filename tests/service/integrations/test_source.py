@@ -35,6 +35,8 @@ def test_options_win_over_the_environment_and_that_over_defaults() -> None:
         ({"url": "http://a", "modell": "x"}, {}, "modell"),
         ({"url": "http://a", "aggregate": "max"}, {}, "aggregate"),
         ({"url": "http://a", "failed": "zero"}, {}, "failed"),
+        ({"url": "http://a", "failed": float("nan")}, {}, "failed: nan is no number"),
+        ({"url": "http://a"}, {"PLAUDIT_CLIENT_FAILED": "-inf"}, "failed: -inf is no number"),
         ({"url": "http://a"}, {"PLAUDIT_CLIENT_MODELL": "x"}, "did you mean PLAUDIT_CLIENT_MODEL"),
         ({"url": "http://a", "model": "m", "aggregate": "lcb"}, {}, "leave one out"),
     ],

@@ -122,6 +122,19 @@ def test_an_ensembles_penalty_is_on_and_its_disagreement_logged(
     assert last["plaudit/disagreement"] == pytest.approx(sum(spread) / len(spread), abs=1e-4)
 
 
+def test_rewards_without_a_member_are_counted_and_warned_of(
+    listen: Any, leaky_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One member takes 150 tokens."""
+    logged: dict[str, float] = {}
+    with listen(models=[leaky_file]) as url:
+        reward = Reward(url, ensemble="leaky")
+        found = reward(["Why?"] * 2, ["x", "x" * 140], log_metric=logged.__setitem__)
+    assert None not in found
+    assert logged["plaudit/degraded_share"] == 0.5
+    assert "the rewards of 1 of 2 items are without some members" in caplog.text
+
+
 def too_long(item: Item) -> float | ItemError:
     return ItemError("too-long", "many tokens") if item.response == "bad" else 1.5
 
@@ -147,6 +160,16 @@ def test_a_restart_of_the_service_costs_waiting_and_not_the_run() -> None:
         server.drop()
         server.refuse(30)  # more than the client's own retries
         assert Reward(server.url)(["p"], ["good"]) == [1.5]
+
+
+def test_a_forward_that_broke_costs_waiting_and_no_reward() -> None:
+    broken = [ItemError("engine-fault", "MemoryError in a batch of 2")]
+
+    def rule(item: Item) -> float | ItemError:
+        return broken.pop() if item.response == "bad" and broken else 1.5
+
+    with FakeServer(rule) as server:
+        assert Reward(server.url)(["p", "p"], ["good", "bad"]) == [1.5, 1.5]
 
 
 def test_a_conversation_with_tools_is_sent_whole() -> None:

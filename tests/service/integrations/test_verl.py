@@ -1,8 +1,11 @@
-"""verl's calls of a custom reward function, by its own code where it can be imported."""
+"""verl's calls of a custom reward function, by its own files."""
 
 import asyncio
+import importlib.util
 import math
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -93,35 +96,71 @@ def test_an_ensembles_penalty_and_disagreement(call: Call) -> None:
     assert (bad["score"], bad["plaudit_failed"]) == (0.5, 1.0)
 
 
+LOOP = "verl.experimental.reward_loop.reward_manager"
+# What the files import and this path through them does not touch.
+ELSEWHERE: dict[str, dict[str, Any]] = {
+    "omegaconf": {"DictConfig": None},
+    "verl": {"DataProto": None},
+    "verl.utils": {},
+    "verl.utils.ray_utils": {"get_event_loop": asyncio.get_running_loop},
+    "verl.utils.reward_score": {"default_compute_score": None, "get_default_compute_score": None},
+    "verl.trainer": {},
+    "verl.trainer.ppo": {},
+    "verl.experimental": {},
+    "verl.experimental.reward_loop": {},
+    LOOP: {},
+}
+
+
+@pytest.fixture
+def their(client_file: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """verl's loader of functions and its default manager: their files, without what verl needs."""
+    for name, members in ELSEWHERE.items():
+        monkeypatch.setitem(sys.modules, name, SimpleNamespace(__path__=[], **members))
+
+    def load(name: str) -> Any:
+        path = client_file(name.replace(".", "/") + ".py")
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, name, module)
+        spec.loader.exec_module(module)
+        return module
+
+    load("verl.utils.import_utils")
+    load(f"{LOOP}.base")
+    sys.modules[LOOP].register = load(f"{LOOP}.registry").register  # type: ignore[attr-defined]
+    return SimpleNamespace(
+        get_custom_reward_fn=load("verl.trainer.ppo.reward").get_custom_reward_fn,
+        NaiveRewardManager=load(f"{LOOP}.naive").NaiveRewardManager,
+    )
+
+
+class Data(list[SimpleNamespace]):
+    """As much of verl's DataProto as the manager uses: a list of samples, cut into lists."""
+
+    def __getitem__(self, key: Any) -> Any:
+        one = super().__getitem__(key)
+        return Data(one) if isinstance(key, slice) else one
+
+
 @pytest.mark.parametrize("name", ["compute_score", "compute_score_async"])
-def test_verls_own_loader_and_reward_manager(name: str) -> None:
-    pytest.importorskip("verl.experimental.reward_loop.reward_manager.naive")
-    from omegaconf import OmegaConf
-    from tensordict import TensorDict
-    from verl import DataProto
-    from verl.experimental.reward_loop.reward_manager.naive import NaiveRewardManager
-    from verl.trainer.ppo.reward import get_custom_reward_fn
+def test_verls_own_loader_and_reward_manager(their: SimpleNamespace, name: str) -> None:
+    row = {"data_source": "d", "reward_model": {"ground_truth": "8"}}
+    row |= {"extra_info": {"question": "Why?"}}
+    batch = {"responses": torch.ones(4), "attention_mask": torch.tensor([1, 1, 1, 1, 0])}
+    data = Data([SimpleNamespace(batch=batch, non_tensor_batch=row)])
+    tokenizer = SimpleNamespace(decode=lambda ids, skip_special_tokens: "x" * len(ids))
+
+    async def score(url: str) -> Any:
+        module = "pkg://plaudit.integrations.verl"
+        custom = {"path": module, "name": name, "reward_kwargs": {"url": [url]}}
+        config = SimpleNamespace(reward={"custom_reward_function": custom})
+        reward = their.get_custom_reward_fn(config)
+        return await their.NaiveRewardManager(config, tokenizer, reward).run_single(data)
 
     with FakeServer(rule) as server:
-        module = "pkg://plaudit.integrations.verl"
-        settings = {"path": module, "name": name, "reward_kwargs": {"url": [server.url]}}
-        config = OmegaConf.create({"reward": {"custom_reward_function": settings}})
-        tokenizer = SimpleNamespace(decode=lambda ids, skip_special_tokens: "x" * len(ids))
-        row = {"data_source": "d", "reward_model": {"ground_truth": "8"}}
-        row |= {"extra_info": {"question": "Why?"}}
-        data = DataProto(
-            batch=TensorDict(
-                {"responses": torch.ones(1, 4), "attention_mask": torch.tensor([[1, 1, 1, 1, 0]])},
-                batch_size=1,
-            ),
-            non_tensor_batch={key: np.array([value], dtype=object) for key, value in row.items()},
-        )
-
-        async def score() -> Any:
-            manager = NaiveRewardManager(config, tokenizer, get_custom_reward_fn(config))
-            manager.loop = asyncio.get_running_loop()
-            return await manager.run_single(data)
-
-        found = at_once(score)()
+        found = at_once(score)(server.url)
     assert found["reward_score"] == 3.0
     assert found["reward_extra_info"] == {"score": 3.0, "plaudit_failed": 0.0}
