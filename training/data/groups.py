@@ -26,12 +26,14 @@ class Comparison(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """``line`` is where the row stands in its file, ``rest`` holds its other columns."""
+    """``finished`` says of each response whether it ended by itself, None that nothing is known.
+    ``line`` is where the row stands in its file, ``rest`` holds its other columns."""
 
     prompt: Sequence[Message]
     responses: Sequence[str]
     comparisons: Sequence[Comparison]
     category: str | None = None
+    finished: Sequence[bool] | None = None
     line: int = 0
     rest: Mapping[str, Any] = field(default_factory=dict, repr=False)
 

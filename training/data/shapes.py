@@ -16,7 +16,8 @@ Shapes, each with its columns (renamed by ``columns``):
 
 - unlabelled: ``prompt`` and ``responses``, texts that nobody has compared (:func:`responses_of`).
 
-Any row may have a ``category``; a row of one pair also ``target_margin`` and ``soft_label``.
+Any row may have a ``category``; a row of one pair also ``target_margin`` and ``soft_label``, and
+``chosen_finished`` and ``rejected_finished``, false of a response that was cut at a limit.
 """
 
 import re
@@ -48,6 +49,8 @@ from training.data.jsonlines import Row
 Shape = Literal["plaudit", "transcript", "messages", "lists", "win_probabilities"] | Benchmark
 SEVERAL: frozenset[Shape] = frozenset({"lists", "win_probabilities"})
 EVALUATION_ONLY: frozenset[Shape] = frozenset(get_args(Benchmark))
+# Whether the two responses of a row ended by themselves.
+FINISHED = ("chosen_finished", "rejected_finished")
 # Their category is the subset.
 BY_SUBSET: frozenset[Shape] = frozenset({"rewardbench", "rewardbench2"})
 # Their rows have figures of their own, so that none may lose a part.
@@ -60,9 +63,9 @@ class Pair:
 
     ``target_margin`` is what the chosen score should lead by; ``soft_label``, at least one half, is
     the probability that the chosen response is the better one. With ``word_limit`` the prompt asks
-    for at most so many words. ``rest`` holds the row's other columns; ``line`` is where it stands
-    in its file, ``places`` where the two stand in its group. A ``benchmark``'s pairs are never
-    trained on.
+    for at most so many words. ``finished`` says which of the two ended by themselves. ``rest``
+    holds the row's other columns; ``line`` is where it stands in its file, ``places`` where the two
+    stand in its group. A ``benchmark``'s pairs are never trained on.
     """
 
     prompt: tuple[Message, ...]
@@ -73,6 +76,7 @@ class Pair:
     target_margin: float = 0.0
     soft_label: float = 1.0
     word_limit: int | None = None
+    finished: tuple[bool, bool] = (True, True)
     rest: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
     line: int = field(default=0, compare=False)
     places: tuple[int, int] = field(default=(0, 1), compare=False)
@@ -104,7 +108,8 @@ def group_of(row: Row, shape: Shape, names: Mapping[str, str], line: int) -> Gro
     group = SHAPES[shape](columns)
     _check_prompt(group.prompt)
     if shape not in SEVERAL | EVALUATION_ONLY:
-        group = replace(group, comparisons=[_with_label(group.comparisons[0], columns)])
+        labelled = _with_label(group.comparisons[0], columns)
+        group = replace(group, comparisons=[labelled], finished=_finished(columns))
     elif any(columns.get(name) is not None for name in ("soft_label", "target_margin")):
         raise RowError("a row of several pairs has no soft_label or target_margin of its own")
     category = columns.get("subset" if shape in BY_SUBSET else "category")
@@ -139,6 +144,9 @@ def _pair(group: Group, comparison: Comparison, source: str, benchmark: bool) ->
         category=group.category or source,
         target_margin=margin,
         soft_label=label,
+        finished=(True, True)
+        if group.finished is None
+        else (group.finished[chosen], group.finished[rejected]),
         rest=group.rest,
         line=group.line,
         places=(chosen, rejected),
@@ -168,6 +176,18 @@ def _with_label(comparison: Comparison, columns: Columns) -> Comparison:
         soft_label=1.0 if label is None else probability(label, "soft_label"),
         target_margin=0.0 if margin is None else number(margin, "target_margin"),
     )
+
+
+def _finished(columns: Columns) -> list[bool]:
+    known = [columns.get(name) for name in FINISHED]
+    if not all(one is None or isinstance(one, bool) for one in known):
+        raise RowError(f"{' or '.join(FINISHED)} is not true or false")
+    return [one is not False for one in known]
+
+
+def finished_columns(chosen: bool, rejected: bool) -> Row:
+    """What a row says of the ends of its responses: nothing where both ended by themselves."""
+    return {} if chosen and rejected else dict(zip(FINISHED, (chosen, rejected), strict=True))
 
 
 def _two(prompt: list[Message], chosen: str, rejected: str) -> Group:

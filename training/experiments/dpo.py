@@ -146,9 +146,9 @@ def log_probabilities(policy: str, pairs: Sequence[Pair]) -> Array:
     """(P, 2): of the chosen and the rejected responses, summed over their tokens."""
     chat = Chat.load(policy)
     asked = [
-        (chat.prompt(pair.prompt), chat.response(pair.prompt, text))
+        (chat.prompt(pair.prompt), chat.response(pair.prompt, *response))
         for pair in pairs
-        for text in (pair.chosen, pair.rejected)
+        for response in label.ended(pair)
     ]
     means = likelihood.of_all(likelihood.load(policy, chat), asked, max_tokens=4096)
     sums = [mean * len(response) for mean, (_, response) in zip(means, asked, strict=True)]

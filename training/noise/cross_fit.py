@@ -17,7 +17,7 @@ from plaudit.reward_model import RewardModel
 from training import backbone, ensemble, settings
 from training.data.encoding import encode
 from training.data.jsonlines import DataError, Row, check_name, write_rows
-from training.data.shapes import Pair
+from training.data.shapes import Pair, finished_columns
 from training.data.sources import Loaded
 from training.data.splits import Fold
 from training.evaluate.evaluation import SIDES, Side, choose
@@ -198,6 +198,7 @@ def rows_of(pairs: Sequence[Pair], strength: Strength) -> Iterator[Row]:
             "category": pair.category,
             "target_margin": pair.target_margin,
             "soft_label": pair.soft_label,
+            **finished_columns(*pair.finished),
             MEAN: float(mean),
             STD: float(std),
         }

@@ -11,6 +11,7 @@ import numpy as np
 from scipy.special import expit
 
 from training.data.jsonlines import Row
+from training.data.shapes import FINISHED
 from training.noise.strength import MEAN
 
 TREATED = "treatments"
@@ -35,7 +36,9 @@ class Kind:
 def flip(row: Row, _: float) -> Row:
     """The other response is the better one. What was given of the old label goes with it."""
     kept = {name: value for name, value in row.items() if name not in GIVEN}
-    return kept | {"chosen": row["rejected"], "rejected": row["chosen"], MEAN: -row[MEAN]}
+    turned = {"chosen": row["rejected"], "rejected": row["chosen"], MEAN: -row[MEAN]}
+    ends = {one: row[other] for one, other in (FINISHED, FINISHED[::-1]) if other in row}
+    return kept | turned | ends
 
 
 def soften(row: Row, _: float) -> Row:

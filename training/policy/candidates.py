@@ -48,6 +48,11 @@ class Candidates:
         }
         return replace(self, responses=responses, **beside)
 
+    def ended(self) -> list[tuple[str, bool]]:
+        """Each response, and whether it finished by itself; all did where that is not known."""
+        finished = self.finished or (True,) * len(self.responses)
+        return list(zip(self.responses, finished, strict=True))
+
     def known(self) -> list[tuple[int, float]]:
         """Places of the responses that have a reward, and it. DataError before scoring."""
         if self.rewards is None:

@@ -35,9 +35,13 @@ class Chat:
         """Ids up to where the response begins."""
         return self._ids(self._prompt_text(turns))
 
-    def response(self, turns: Sequence[Message], response: str) -> list[int]:
+    def response(self, turns: Sequence[Message], response: str, finished: bool = True) -> list[int]:
         """Ids of the response with the token that ends it, as the policy would have to sample them
-        behind ``prompt``."""
+        behind ``prompt``.
+
+        One that was cut, not ``finished``, does not end there: it has no end token, lest the policy
+        learns to stop in mid-sentence.
+        """
         before = self._prompt_text(turns)
         whole: str = self.tokenizer.apply_chat_template(
             [*turns, {"role": "assistant", "content": response}], tokenize=False
@@ -49,7 +53,8 @@ class Chat:
                 "template's generation prompt"
             )
         ids = self._ids(whole[len(before) :])
-        return ids[: self.length(ids)]
+        own = ids[: self.length(ids)]
+        return own if finished else [one for one in own if one not in self.ends]
 
     def length(self, ids: Sequence[int]) -> int:
         """How many tokens a response has: up to its end, which is its own last token."""

@@ -7,7 +7,7 @@ import argparse
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
@@ -20,7 +20,7 @@ from plaudit.whole_file import write_whole
 from plaudit.wire import Truncation
 from training.data import sources
 from training.data.jsonlines import DataError, Row, check_name, write_rows
-from training.data.shapes import SHAPES, Pair
+from training.data.shapes import SHAPES, Pair, finished_columns
 from training.data.sources import Source
 from training.noise.strength import MEAN, STD
 from training.noise.treatments import GIVEN
@@ -49,10 +49,11 @@ class Report(Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Question:
-    """Responses to one prompt, and, of a pair that was labelled before, its other columns."""
+    """Responses to one prompt, each with whether it finished by itself, and, of a pair that was
+    labelled before, its other columns."""
 
     prompt: Sequence[Message]
-    responses: Sequence[str]
+    responses: Sequence[tuple[str, bool]]
     pair: Pair | None = None
 
 
@@ -118,18 +119,25 @@ def read(path: Path, shape: str) -> tuple[str, list[Question], int]:
     if shape == CANDIDATES:
         file = candidates.load(path)
         print(file.report(), file=sys.stderr)
-        asked = [Question(row.prompt, distinct(row.responses)) for row in file.rows]
+        asked = [Question(row.prompt, distinct(row.ended())) for row in file.rows]
         return file.digest, asked, len(file.refused)
     [loaded] = sources.load_all(
         [Source.model_validate({"name": path.name, "path": path, "shape": shape})], sys.stderr
     )
-    pairs = [Question(p.prompt, [p.chosen, p.rejected], p) for p in loaded.pairs]
+    pairs = [Question(p.prompt, ended(p), p) for p in loaded.pairs]
     return loaded.digest, pairs, len(loaded.refused)
 
 
-def distinct(responses: Iterable[str]) -> list[str]:
-    """Without the empty ones, which a service has nothing to read of."""
-    return [text for text in dict.fromkeys(responses) if text.strip()]
+def ended(pair: Pair) -> list[tuple[str, bool]]:
+    return list(zip((pair.chosen, pair.rejected), pair.finished, strict=True))
+
+
+def distinct(responses: Sequence[tuple[str, bool]]) -> list[tuple[str, bool]]:
+    """The first of equal ones, without the empty ones, which a service has nothing to read of."""
+    first = dict(reversed(responses))
+    return [
+        (text, first[text]) for text in dict.fromkeys(text for text, _ in responses) if text.strip()
+    ]
 
 
 Rewards = list[float | None]
@@ -140,7 +148,7 @@ def judge(
 ) -> tuple[Scorer, Rewards, list[Rewards]]:
     """The reward of every response in order, and by each member of an ensemble. A member's own
     reward is asked of the service, which has its score from the first question."""
-    asked = [(list(q.prompt), response) for q in questions for response in q.responses]
+    asked = [(list(q.prompt), response) for q in questions for response, _ in q.responses]
     info = served.named(options.url, options.model)
     scorer, outcomes = served.score(options.url, info.name, asked, options.truncation)
     rewards = [one.reward for one in outcomes]
@@ -182,8 +190,8 @@ def by_question(
     place = 0
     for question in questions:
         yield [
-            Judged(text, rewards[n], tuple(own[n] for own in members))
-            for n, text in enumerate(question.responses, start=place)
+            Judged(text, rewards[n], tuple(own[n] for own in members), finished)
+            for n, (text, finished) in enumerate(question.responses, start=place)
         ]
         place += len(question.responses)
 
@@ -199,6 +207,7 @@ def row_of(question: Question, label: Label, scorer: Scorer) -> Row:
         "chosen": label.chosen.text,
         "rejected": label.rejected.text,
         **kept,
+        **finished_columns(label.chosen.finished, label.rejected.finished),
         "chosen_reward": label.chosen.reward,
         "rejected_reward": label.rejected.reward,
         "scorer": scorer.model,

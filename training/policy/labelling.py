@@ -15,11 +15,13 @@ DIVIDED = "below the minimum agreement"
 @dataclass(frozen=True, slots=True)
 class Judged:
     """A response, its reward, and the reward (M,) of each member where there are several: each on
-    the member's own scale, and None where it could not score."""
+    the member's own scale, and None where it could not score. ``finished`` is false of a response
+    that was cut."""
 
     text: str
     reward: float | None
     members: tuple[float | None, ...] = ()
+    finished: bool = True
 
 
 class Label(NamedTuple):

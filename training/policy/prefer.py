@@ -120,9 +120,6 @@ def arguments(config: PreferSettings) -> Any:
     recipe = RECIPES[config.loss]
     rows = config.batch_responses // (1 if recipe.rows == "singles" else 2)
     told = {**tuning.arguments(config), **recipe.told}
-    if recipe.rows == "texts":
-        # A margin for the end token; nothing is cut, what is longer was left out.
-        told["max_length"] = 2 * config.max_tokens
     if config.loss == "simpo":
         told["simpo_gamma"] = config.gamma
     return recipe.config(

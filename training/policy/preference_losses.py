@@ -14,19 +14,13 @@ Letters: w the chosen response, l the rejected one, |y| the tokens of a response
 - ``simpo`` (arXiv:2405.14734)  -log sigmoid(beta · (p_w - p_l) - gamma)
 """
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer
-from trl.import_utils import TRLExperimentalWarning
+from trl import DPOConfig, KTOConfig
 
-with warnings.catch_warnings():
-    # Where TRL keeps these two; that they may change is said in docs/policies.md.
-    warnings.simplefilter("ignore", TRLExperimentalWarning)
-    from trl.experimental.cpo import CPOConfig, CPOTrainer
-    from trl.experimental.orpo import ORPOConfig, ORPOTrainer
+from training.policy.preference_trainers import Cpo, CPOConfig, Dpo, Kto, Orpo, ORPOConfig
 
 Loss = Literal["dpo", "ipo", "kto", "orpo", "simpo"]
 # The paper's margin where none is given (SimPO's, as align-anything sets it).
@@ -36,25 +30,25 @@ GAMMA = 1.4
 @dataclass(frozen=True)
 class Recipe:
     """A trainer, its configuration with what it is told besides, ``beta`` where none is given, and
-    the rows it reads: of conversations, of one response each, or of texts with the template on."""
+    the rows it reads: of a pair, or of one response each."""
 
     trainer: type[Any]
     config: type[Any]
     beta: float
     told: Mapping[str, Any]
-    rows: Literal["pairs", "singles", "texts"] = "pairs"
+    rows: Literal["pairs", "singles"] = "pairs"
 
 
 # The reference is asked before the first step: the policy itself then, and no second model.
 BEFOREHAND = {"precompute_ref_log_probs": True, "max_length": None}
 RECIPES: dict[Loss, Recipe] = {
-    "dpo": Recipe(DPOTrainer, DPOConfig, 0.1, {"loss_type": ["sigmoid"], **BEFOREHAND}),
-    "ipo": Recipe(DPOTrainer, DPOConfig, 0.1, {"loss_type": ["ipo"], **BEFOREHAND}),
-    "kto": Recipe(KTOTrainer, KTOConfig, 0.1, {"loss_type": "kto", **BEFOREHAND}, "singles"),
-    "orpo": Recipe(ORPOTrainer, ORPOConfig, 0.1, {"remove_unused_columns": False}, "texts"),
+    "dpo": Recipe(Dpo, DPOConfig, 0.1, {"loss_type": ["sigmoid"], **BEFOREHAND}),
+    "ipo": Recipe(Dpo, DPOConfig, 0.1, {"loss_type": ["ipo"], **BEFOREHAND}),
+    "kto": Recipe(Kto, KTOConfig, 0.1, {"loss_type": "kto", **BEFOREHAND}, "singles"),
+    "orpo": Recipe(Orpo, ORPOConfig, 0.1, {"remove_unused_columns": False}),
     "simpo": Recipe(
-        CPOTrainer, CPOConfig, 2.5,
+        Cpo, CPOConfig, 2.5,
         # Without its own default of 1, which would add the likelihood of the chosen response.
-        {"loss_type": "simpo", "cpo_alpha": 0.0, "remove_unused_columns": False}, "texts",
+        {"loss_type": "simpo", "cpo_alpha": 0.0, "remove_unused_columns": False},
     ),
 }  # fmt: skip

@@ -1,4 +1,8 @@
-"""Pairs as the rows that TRL's trainers of the DPO family read."""
+"""Pairs as the token ids that the trainers of the DPO family read.
+
+A response is what the policy would have to sample: up to the end token, and without one where it
+was cut.
+"""
 
 import random
 from collections.abc import Sequence
@@ -13,46 +17,35 @@ Row = dict[str, Any]
 
 
 def rows_of(
-    pairs: Sequence[Pair], kind: Literal["pairs", "singles", "texts"], chat: Chat, seed: int
+    pairs: Sequence[Pair], kind: Literal["pairs", "singles"], chat: Chat, seed: int
 ) -> Dataset:
     """A dataset of one row a pair, or of two with ``singles``."""
     if kind == "singles":
-        return Dataset.from_list(singles(pairs, seed))
-    make = conversation if kind == "pairs" else lambda pair: texts(pair, chat)
-    return Dataset.from_list([make(pair) for pair in pairs])
+        return Dataset.from_list([single(*one, chat) for one in singles(pairs, seed)])
+    return Dataset.from_list([row_of(pair, chat) for pair in pairs])
 
 
-def conversation(pair: Pair) -> Row:
+def row_of(pair: Pair, chat: Chat) -> Row:
+    of_chosen, of_rejected = pair.finished
     return {
-        "prompt": pair.asked,
-        "chosen": [{"role": "assistant", "content": pair.chosen}],
-        "rejected": [{"role": "assistant", "content": pair.rejected}],
+        "prompt_ids": chat.prompt(pair.asked),
+        "chosen_ids": chat.response(pair.asked, pair.chosen, of_chosen),
+        "rejected_ids": chat.response(pair.asked, pair.rejected, of_rejected),
     }
 
 
-def texts(pair: Pair, chat: Chat) -> Row:
-    """With the template on the prompt. TRL's experimental trainers would end a templated response
-    twice: what stands behind the template's end token is not the end token."""
-    prompt = chat.tokenizer.apply_chat_template(
-        pair.asked, tokenize=False, add_generation_prompt=True
-    )
-    return {"prompt": prompt, "chosen": pair.chosen, "rejected": pair.rejected}
-
-
-def singles(pairs: Sequence[Pair], seed: int) -> list[Row]:
-    """The chosen and the rejected responses in turn, then each pair's other one.
+def singles(pairs: Sequence[Pair], seed: int) -> list[tuple[Pair, bool]]:
+    """The chosen (true) and the rejected responses in turn, then each pair's other one.
 
     KTO holds a batch's responses against its other prompts, in the order of the rows: neighbours
     have different prompts where the pairs do, and each batch has as many of both kinds.
     """
     order = list(pairs)
     random.Random(seed).shuffle(order)
-    return [
-        single(pair, (place + turn) % 2 == 0) for turn in (0, 1) for place, pair in enumerate(order)
-    ]
+    return [(pair, (place + turn) % 2 == 0) for turn in (0, 1) for place, pair in enumerate(order)]
 
 
-def single(pair: Pair, label: bool) -> Row:
-    said = pair.chosen if label else pair.rejected
-    answer = [{"role": "assistant", "content": said}]
-    return {"prompt": pair.asked, "completion": answer, "label": label}
+def single(pair: Pair, label: bool, chat: Chat) -> Row:
+    row = row_of(pair, chat)
+    completion = row["chosen_ids" if label else "rejected_ids"]
+    return {"prompt_ids": row["prompt_ids"], "completion_ids": completion, "label": label}

@@ -15,7 +15,6 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from transformers import set_seed
 
-from plaudit.checkpoint import Message
 from plaudit.whole_file import write_whole
 from training import settings
 from training.data.jsonlines import DataError
@@ -140,8 +139,7 @@ def measure(plan: RrhfPlan, model: str, rows: Sequence[Candidates], out: Path) -
     if not out.is_file():
         chat = Chat.load(model)
         policy = likelihood.load(model, chat)
-        asked = [[(one.prompt, response) for response in one.responses] for one in rows]
-        found = [answers(chat, some, plan.max_tokens) for some in asked]
+        found = [answers(chat, one, plan.max_tokens) for one in rows]
         fit = [answer for some in found for answer in some if answer is not None]
         known = iter(likelihood.of_all(policy, fit, TOGETHER))
         by_row = [[None if one is None else next(known) for one in some] for some in found]
@@ -150,8 +148,10 @@ def measure(plan: RrhfPlan, model: str, rows: Sequence[Candidates], out: Path) -
     return read
 
 
-def answers(
-    chat: Chat, asked: Sequence[tuple[Sequence[Message], str]], max_tokens: int
-) -> list[Answer | None]:
-    encoded = [(chat.prompt(turns), chat.response(turns, text)) for turns, text in asked]
-    return [one if sum(map(len, one)) <= max_tokens else None for one in encoded]
+def answers(chat: Chat, row: Candidates, max_tokens: int) -> list[Answer | None]:
+    """None of a response that is too long, or was cut before its first token."""
+    prompt = chat.prompt(row.prompt)
+    encoded = [chat.response(row.prompt, *one) for one in row.ended()]
+    return [
+        (prompt, ids) if ids and len(prompt) + len(ids) <= max_tokens else None for ids in encoded
+    ]

@@ -23,11 +23,13 @@ def examples(rows: Sequence[Candidates], chat: Chat, max_tokens: int) -> list[di
     found = []
     for one in rows:
         prompt = chat.prompt(one.prompt)
+        ended = one.ended()
         known = [
-            (chat.response(one.prompt, one.responses[place]), reward)
-            for place, reward in one.known()
+            (chat.response(one.prompt, *ended[place]), reward) for place, reward in one.known()
         ]
-        fit = [(ids, reward) for ids, reward in known if len(prompt) + len(ids) <= max_tokens]
+        fit = [
+            (ids, reward) for ids, reward in known if ids and len(prompt) + len(ids) <= max_tokens
+        ]
         if fit:
             responses, rewards = zip(*fit, strict=True)
             found.append({"prompt": prompt, "responses": list(responses), "rewards": list(rewards)})

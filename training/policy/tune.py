@@ -64,18 +64,12 @@ def load(model: str, chat: Chat, config: FineTuning) -> PreTrainedModel:
 
 
 def examples(rows: Sequence[Candidates], chat: Chat) -> list[dict[str, Any]]:
-    """Token ids as the policy samples them, and which of them are the response.
-
-    A response that was cut does not end there: it keeps no end token, lest the policy learns to
-    stop in mid-sentence.
-    """
+    """Token ids as the policy samples them, and which of them are the response."""
     found = []
     for one in rows:
         prompt = chat.prompt(one.prompt)
-        finished = one.finished or (True,) * len(one.responses)
-        for response, ended in zip(one.responses, finished, strict=True):
-            ids = chat.response(one.prompt, response)
-            own = ids if ended else [token for token in ids if token not in chat.ends]
+        for response, finished in one.ended():
+            own = chat.response(one.prompt, response, finished)
             mask = [0] * len(prompt) + [1] * len(own)
             found.append({"input_ids": [*prompt, *own], "completion_mask": mask})
     return found

@@ -135,6 +135,27 @@ def test_old_pairs_are_turned_where_the_service_says_so(candidates, served, tmp_
     assert not {"soft_label", "mean_diff"} & again[1].keys()
 
 
+def test_what_was_cut_stays_marked_also_where_the_pair_is_turned(served, tmp_path):
+    path = tmp_path / "cut.jsonl"
+    answers = {"Because.": False, "So it is, I think.": True}
+    path.write_text(
+        json.dumps({"prompt": PROMPT, "responses": [*answers], "finished": [*answers.values()]})
+    )
+    [row], _ = label(path, tmp_path / "pairs.jsonl", served.url)
+    marks = ("chosen", "rejected")
+    assert [row[f"{side}_finished"] for side in marks] == [answers[row[side]] for side in marks]
+    old = tmp_path / "old.jsonl"
+    turned = {
+        f"{a}{end}": row[f"{b}{end}"] for a, b in (marks, marks[::-1]) for end in ("", "_finished")
+    }
+    old.write_text(json.dumps({"prompt": PROMPT} | turned))
+    [again], report = label(old, tmp_path / "again.jsonl", served.url, "--shape", "plaudit")
+    assert report["swapped"] == 1
+    assert again == row | {"category": "old.jsonl"}
+    [pair] = sources.load(Source(name="pairs", path=tmp_path / "again.jsonl")).pairs
+    assert pair.finished == tuple(answers[text] for text in (pair.chosen, pair.rejected))
+
+
 def test_agreement_is_of_members(candidates, served, tmp_path, members):
     arguments = [str(candidates), "--url", served.url, "--out", str(tmp_path / "pairs.jsonl")]
     with pytest.raises(DataError, match="--min-agreement is of members, and m0 is a single model"):

@@ -87,9 +87,9 @@ def test_kto_meets_as_many_of_both_kinds_and_neighbours_of_other_prompts(easy_pa
     pairs = sources.load(Source(name="easy", path=easy_pairs)).pairs[::2]
     rows = singles(pairs, seed=1)
     assert len(rows) == 2 * len(pairs)
-    assert {(row["prompt"][0]["content"], row["label"]) for row in rows} == {
+    assert {(pair.first_turn, label) for pair, label in rows} == {
         (pair.first_turn, label) for pair in pairs for label in (True, False)
     }
     for one, other in pairwise(rows[: len(pairs)]):
-        assert one["label"] != other["label"]
-        assert one["prompt"] != other["prompt"]
+        assert one[1] != other[1]
+        assert one[0].prompt != other[0].prompt

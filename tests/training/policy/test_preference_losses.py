@@ -1,5 +1,6 @@
 """TRL's losses are the closed forms that we document: values and gradients, in plain torch."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,6 @@ from training.policy.prefer import PreferSettings, sides, trainer_of
 from training.policy.preference_rows import singles
 
 PAIRS = 4
-Turns = list[dict[str, str]]
 
 
 class Case:
@@ -58,18 +58,17 @@ class Case:
     def gradient(self, loss: Tensor) -> list[Tensor]:
         return list(torch.autograd.grad(loss, list(self.policy.parameters())))
 
-    def templated(self, prompt: Turns, response: str) -> tuple[list[int], int]:
-        """Ids of a conversation, and where the response starts."""
-        before = self.tokenizer.apply_chat_template(
-            prompt, add_generation_prompt=True, return_dict=False
+    def sequence(self, pair: Pair, chosen: bool) -> tuple[list[int], int]:
+        """Ids of a conversation up to the end of its response, and where the response starts. A
+        response that was cut has no end token."""
+        answer = [{"role": "assistant", "content": pair.chosen if chosen else pair.rejected}]
+        before, ids = (
+            self.tokenizer.apply_chat_template(turns, add_generation_prompt=ask, return_dict=False)
+            for turns, ask in ((pair.asked, True), (pair.asked + answer, False))
         )
-        answer = [{"role": "assistant", "content": response}]
-        return self.tokenizer.apply_chat_template(prompt + answer, return_dict=False), len(before)
-
-    def ended(self, prompt: Turns, response: str) -> tuple[list[int], int]:
-        """The same with nothing behind the end token."""
-        ids, start = self.templated(prompt, response)
-        return ids[: ids.index(self.tokenizer.eos_token_id, start) + 1], start
+        end = ids.index(self.tokenizer.eos_token_id, len(before))
+        finished = pair.finished[0 if chosen else 1]
+        return ids[: end + 1 if finished else end], len(before)
 
     def ratio(self, ids: list[int], start: int) -> tuple[Tensor, int]:
         """Summed log ratio of the response to the reference, and its number of tokens."""
@@ -96,41 +95,35 @@ def ipo(case: Case) -> Tensor:
 
 def of_pairs(case: Case) -> list[tuple[tuple[Tensor, int], tuple[Tensor, int]]]:
     return [
-        tuple(case.ratio(*case.templated(p.asked, text)) for text in (p.chosen, p.rejected))
-        for p in case.pairs
+        tuple(case.ratio(*case.sequence(pair, chosen)) for chosen in (True, False))
+        for pair in case.pairs
     ]
 
 
 def kto(case: Case) -> Tensor:
-    rows = case.rows
-    said = [row["completion"][0]["content"] for row in rows]
-    others = [said[-1], *said[:-1]]
+    own = [case.sequence(*row) for row in case.rows]
+    others = [own[-1], *own[:-1]]
     crossed = [
-        case.ratio(*case.templated(row["prompt"], other))[0]
-        for row, other in zip(rows, others, strict=True)
+        case.ratio([*ids[:start], *other[other_start:]], start)[0]
+        for (ids, start), (other, other_start) in zip(own, others, strict=True)
     ]
     z = torch.stack(crossed).mean().clamp(min=0).detach()
     costs = []
-    for row, text in zip(rows, said, strict=True):
-        ratio, _ = case.ratio(*case.templated(row["prompt"], text))
-        away = ratio - z if row["label"] else z - ratio
-        costs.append(1 - torch.sigmoid(0.1 * away))
+    for (_, chosen), sequence in zip(case.rows, own, strict=True):
+        ratio, _ = case.ratio(*sequence)
+        costs.append(1 - torch.sigmoid(0.1 * (ratio - z if chosen else z - ratio)))
     return torch.stack(costs).mean()
 
 
-def mean_log_probability(case: Case, prompt: Turns, response: str) -> Tensor:
-    ids, start = case.ended(prompt, response)
+def mean_log_probability(case: Case, pair: Pair, chosen: bool) -> Tensor:
+    ids, start = case.sequence(pair, chosen)
     return log_probabilities(case.policy, ids)[start - 1 :].mean()
-
-
-def mean_log_probabilities(case: Case, pair: Pair) -> list[Tensor]:
-    return [mean_log_probability(case, pair.asked, text) for text in (pair.chosen, pair.rejected)]
 
 
 def simpo(case: Case) -> Tensor:
     costs = []
     for pair in case.pairs:
-        up, down = mean_log_probabilities(case, pair)
+        up, down = (mean_log_probability(case, pair, chosen) for chosen in (True, False))
         costs.append(-logsigmoid(2.5 * (up - down) - 1.4))
     return torch.stack(costs).mean()
 
@@ -138,10 +131,10 @@ def simpo(case: Case) -> Tensor:
 def orpo(case: Case) -> Tensor:
     costs, tokens = [], []
     for pair in case.pairs:
-        up, down = mean_log_probabilities(case, pair)
+        up, down = (mean_log_probability(case, pair, chosen) for chosen in (True, False))
         odds = [p - torch.log(1 - torch.exp(p)) for p in (up, down)]
         costs.append(-0.1 * logsigmoid(odds[0] - odds[1]))
-        tokens.append(log_probabilities(case.policy, case.ended(pair.asked, pair.chosen)[0]))
+        tokens.append(log_probabilities(case.policy, case.sequence(pair, chosen=True)[0]))
     return -torch.cat(tokens).mean() + torch.stack(costs).mean()
 
 
@@ -150,9 +143,22 @@ FORMS: dict[str, Callable[[Case], Tensor]] = {
 }  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def cut_pairs(easy_pairs, tmp_path_factory) -> Path:
+    """Pairs of which one response was cut, in turn the chosen and the rejected one."""
+    path = tmp_path_factory.mktemp("cut") / "cut.jsonl"
+    rows = [json.loads(line) for line in easy_pairs.read_text().splitlines()]
+    for place, row in enumerate(rows):
+        row |= {"chosen_finished": place % 2 == 0, "rejected_finished": place % 2 == 1}
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
 @pytest.mark.parametrize("loss", FORMS)
-def test_value_and_gradient_are_those_of_the_closed_form(loss, policy, easy_pairs, tmp_path):
-    case = Case(policy, easy_pairs, tmp_path, loss)
+def test_value_and_gradient_are_those_of_the_closed_form(loss, policy, cut_pairs, tmp_path):
+    """The template writes a newline behind the end token, which is no part of a response."""
+    case = Case(policy, cut_pairs, tmp_path, loss)
+    assert {pair.finished for pair in case.pairs} == {(True, False), (False, True)}
     found, expected = case.by_trl(), FORMS[loss](case)
     assert found.item() == pytest.approx(expected.item(), rel=1e-5)
     gradients = zip(case.gradient(found), case.gradient(expected), strict=True)
@@ -164,10 +170,7 @@ def test_kto_rises_with_the_likelihood_of_an_undesirable_response(policy, easy_p
     """A published trainer has the sign the other way round."""
     case = Case(policy, easy_pairs, tmp_path, "kto")
     case.batch["label"] = torch.zeros_like(torch.as_tensor(case.batch["label"]))
-    rejected = [
-        case.ratio(*case.templated(row["prompt"], row["completion"][0]["content"]))[0]
-        for row in case.rows
-    ]
+    rejected = [case.ratio(*case.sequence(*row))[0] for row in case.rows]
     up = case.gradient(torch.stack(rejected).sum())
     along = sum((a * b).sum() for a, b in zip(case.gradient(case.by_trl()), up, strict=True))
     assert along > 0
@@ -195,5 +198,5 @@ def test_simpo_does_not_see_how_long_a_response_is(policy, easy_pairs, tmp_path)
     told makes it divide by the response's own tokens, without the prompt's."""
     case = Case(policy, easy_pairs, tmp_path, "simpo")
     chosen = case.trainer.concatenated_forward(case.policy, case.batch)[0]
-    texts = {mean_log_probability(case, p.asked, p.chosen).item() for p in case.pairs}
+    texts = {mean_log_probability(case, pair, chosen=True).item() for pair in case.pairs}
     assert sorted(chosen.tolist()) == pytest.approx(sorted(texts), rel=1e-5)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import architectures
@@ -20,7 +21,7 @@ from training.policy.candidates import Candidates
 from training.policy.chat import Chat
 from training.policy.likelihood import AnswerBatch, mean_log_probabilities, of_all
 from training.policy.own_accuracy import ordered
-from training.policy.rrhf import RrhfPlan, RrhfTuning, main, rrhf
+from training.policy.rrhf import RrhfPlan, RrhfTuning, answers, main, rrhf
 from training.policy.rrhf_loss import rrhf as loss_of
 from training.policy.rrhf_trainer import examples, trainer
 
@@ -119,6 +120,16 @@ def test_what_has_no_reward_or_is_too_long_is_not_learnt(policy):
     (found,) = examples(rows, chat, max_tokens=80)
     assert found["rewards"] == [2.0]
     assert chat.text(found["responses"][0]) == "y"
+
+
+def test_the_end_of_a_response_that_was_cut_is_neither_learnt_nor_measured(policy):
+    chat = Chat.load(str(policy))
+    cut = replace(row("a", ("So it", "No", ""), (1.0, 2.0, 0.0)), finished=(False, True, False))
+    (found,) = examples([cut], chat, max_tokens=80)
+    assert [[one in chat.ends for one in ids].count(True) for ids in found["responses"]] == [0, 1]
+    measured = answers(chat, cut, 80)
+    assert measured[2] is None
+    assert [ids for one in measured[:2] if one for ids in one[1:]] == found["responses"]
 
 
 @pytest.fixture(scope="module")
