@@ -56,8 +56,10 @@ def _keys(args: Any) -> list[str]:
 def _keyed(
     keys: Sequence[str], reward: float | None, spread: float | None
 ) -> dict[str, float | None]:
-    rewards = dict.fromkeys(keys, reward)
-    return rewards if spread is None else {**rewards, "plaudit_disagreement": spread}
+    found: dict[str, float | None] = dict.fromkeys(keys, reward)
+    if spread is not None:
+        found["plaudit_disagreement"] = spread
+    return found
 
 
 def _item(args: Any, source: Source, sample: Any) -> ItemLike:
