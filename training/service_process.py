@@ -1,5 +1,7 @@
 """A service of one's own while a block runs: a real ``plaudit serve`` process."""
 
+import os
+import random
 import socket
 import subprocess
 import sys
@@ -7,20 +9,30 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from plaudit import checkpoint
 from plaudit.client import RewardClient
 from plaudit.client.errors import DeadlineExceeded
-from training.score.served import ServiceError
+from training.score.served import KEY, ServiceError
 
 # Between two looks at whether the process still lives, and how long it may take to be ready.
 LOOK_SECONDS = 1.0
 LOOKS = 300
+# Below those that systems give to connections by themselves, one of which may take a free port
+# before the service listens.
+PORTS = range(20_000, 32_000)
 
 
 @contextmanager
 def serving(model: Path, log: Path, *arguments: str, port: int | None = None) -> Iterator[str]:
     """The URL of a server that is ready; it ends with the block. What it says goes to ``log``.
-    Without a ``port`` it gets a free one."""
+
+    Without a ``port`` it gets a free one. ServiceError where another process listens there.
+    """
     port = free_port() if port is None else port
+    if not is_free(port):
+        raise ServiceError(
+            f"another process listens on port {port}: end it, or choose another port"
+        )
     command = [
         *(sys.executable, "-m", "plaudit.cli", "serve", str(model), "--port", str(port)),
         *("--log-level", "warning", "--deadline-seconds", "600", *arguments),
@@ -29,7 +41,7 @@ def serving(model: Path, log: Path, *arguments: str, port: int | None = None) ->
         process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
     try:
         url = f"http://127.0.0.1:{port}"
-        wait_ready(process, url, log)
+        wait_ready(process, url, model, log)
         yield url
     finally:
         process.terminate()
@@ -37,19 +49,32 @@ def serving(model: Path, log: Path, *arguments: str, port: int | None = None) ->
 
 
 def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        found: int = free.getsockname()[1]
-    return found
+    return next(port for port in random.sample(PORTS, len(PORTS)) if is_free(port))
 
 
-def wait_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    with RewardClient(url) as client:
+def is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        # What is left of connections to a server that has ended does not stand in the way.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def wait_ready(process: subprocess.Popen[bytes], url: str, model: Path, log: Path) -> None:
+    """ServiceError where the process ends, and where what answers does not serve ``model``."""
+    with RewardClient(url, os.environ.get(KEY)) as client:
         for _ in range(LOOKS):
             if process.poll() is not None:
                 raise ServiceError(f"the service ended with {process.returncode}: see {log}")
             try:
-                return client.wait_ready(LOOK_SECONDS)
+                client.wait_ready(LOOK_SECONDS)
             except DeadlineExceeded:
                 continue
+            revisions = [one.revision for one in client.models()]
+            if process.poll() is None and revisions == [checkpoint.read(model)[1]]:
+                return
+            raise ServiceError(f"{url}: another service answers than that of {model}; see {log}")
     raise ServiceError(f"{url}: not ready after {LOOKS * LOOK_SECONDS:.0f} seconds; see {log}")

@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from msgspec import to_builtins
 
+from plaudit import checkpoint
 from training.data.splits import Split
 from training.drawing import svg
 from training.evaluate.accuracy import Array, Estimate, accuracies
@@ -67,18 +68,19 @@ def run(data: Path, quick: bool, out: Path) -> Result:
     prompts = out.resolve() / "instructions.jsonl"
     unseen.write_prompts(answered, prompts)
     with serving(made.proxy, out / "raft-serve.txt") as url:
-        raft(plan_of(size, prompts, directory, url))
+        raft(plan_of(size, prompts, directory, url, checkpoint.read(made.proxy)[1]))
     enough = [one for one in answered if len(one.responses) == max(size.draws)]
     policies, given = judged(size, directory, made, enough[: size.given])
     offline = kept_of_given(given, size.draws)
     return result(policies, offline, made.accuracies(), quick)
 
 
-def plan_of(size: Size, prompts: Path, out: Path, url: str) -> RaftPlan:
+def plan_of(size: Size, prompts: Path, out: Path, url: str, judge: str) -> RaftPlan:
+    """``judge`` is its revision: rewards of another one that was left there are refused."""
     return RaftPlan(
         model=str(BASE),
         out=out,
-        service=Service(url=url),
+        service=Service(url=url, revision=judge),
         prompts=PromptFile(path=prompts, max_tokens=96),
         split=SPLIT,
         rounds=size.rounds,

@@ -13,6 +13,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from msgspec import to_builtins
 
+from plaudit import checkpoint
 from training.data.splits import Split
 from training.drawing import svg
 from training.experiments import judges, unseen
@@ -63,7 +64,8 @@ def run(data: Path, quick: bool, out: Path) -> Result:
     likelihoods: dict[str, Likelihoods] = {}
     with serving(made.proxy, out / "rrhf-serve.txt") as url:
         for name, weight in list(WEIGHTS.items())[: 1 if quick else None]:
-            plan = plan_of(size, given, directory / f"weight-{weight:g}", url, weight)
+            own = directory / f"weight-{weight:g}"
+            plan = plan_of(size, given, own, url, checkpoint.read(made.proxy)[1], weight)
             rrhf(plan)
             likelihoods.setdefault("before", read(plan.out / "likelihood-before.json"))
             likelihoods[name] = read(plan.out / "likelihood-after.json")
@@ -76,11 +78,14 @@ def run(data: Path, quick: bool, out: Path) -> Result:
     return result(found, made.accuracies(), quick)
 
 
-def plan_of(size: Size, given: Path, out: Path, url: str, rank_weight: float) -> RrhfPlan:
+def plan_of(
+    size: Size, given: Path, out: Path, url: str, judge: str, rank_weight: float
+) -> RrhfPlan:
+    """``judge`` is its revision: rewards of another one that was left there are refused."""
     return RrhfPlan(
         model=str(BASE),
         out=out,
-        service=Service(url=url),
+        service=Service(url=url, revision=judge),
         candidates=[given],
         split=SPLIT,
         max_tokens=256,

@@ -74,7 +74,7 @@ def main(argv: Sequence[str]) -> int:
 def compare(config: CompareSettings) -> None:
     """Sample and score what is missing; write ``OUT/comparison.json``, ``.md`` and ``.svg``."""
     with alone(config.out.resolve()):
-        plan_file.record(config, config.out)
+        plan_file.record(config, config.out, inputs(config))
         found: dict[str, list[Candidates]] = {}
         revision = None
         for name, policy in zip(config.names, (config.first, config.second), strict=True):
@@ -83,6 +83,13 @@ def compare(config: CompareSettings) -> None:
             found[name] = scored.make(out, answered, config.service, revision)
             revision = scored.revision_of(found[name])
         compare_report.write(config.out, found, config.samples)
+
+
+def inputs(config: CompareSettings) -> plan_file.Inputs:
+    given = [config.first, config.second]
+    files = [Path(one) for one in given if is_file(one)]
+    asked = [] if config.prompts is None else [config.prompts.path]
+    return plan_file.digests([one for one in given if not is_file(one)], [*files, *asked])
 
 
 def answers(config: CompareSettings, policy: str, out: Path) -> list[Candidates]:

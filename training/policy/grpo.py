@@ -139,5 +139,6 @@ def arguments(config: GrpoSettings) -> dict[str, Any]:
         "beta": config.beta,
         "epsilon": config.clip,
         "num_iterations": config.updates,
+        "loss_type": "dapo",
         "disable_dropout": True,
     }

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from plaudit import checkpoint
 from training import settings, train
 from training.data.sources import Source
-from training.policy import generate, grpo, label, plan_file, prefer, tuning
+from training.policy import generate, grpo, label, one_process, plan_file, prefer, tuning
 from training.policy.generate import GenerateSettings
 from training.policy.grpo import GrpoSettings
 from training.policy.prefer import PreferSettings
@@ -62,8 +62,9 @@ def main(argv: Sequence[str]) -> int:
 
 def iterate(plan: IteratePlan) -> Path:
     """Run what is missing of all rounds; the last policy."""
+    one_process.require("plaudit iterate")
     with alone(plan.out.resolve()):
-        plan_file.record(plan, plan.out)
+        plan_file.record(plan, plan.out, plan_file.digests([plan.model], []))
         policy = plan.model
         for number in range(1, plan.rounds + 1):
             policy = take_round(plan, plan.out / f"round-{number}", policy)

@@ -77,12 +77,13 @@ def agreement(chosen: Judged, rejected: Judged) -> float | None:
 
 
 def fault(found: Label | None, least: Least) -> str | None:
-    """Why a pair is left out; None for one that is kept. A gap of zero prefers nothing."""
+    """Why a pair is left out; None for one that is kept. A gap of zero prefers nothing, and where
+    no member scored both, none agrees."""
     if found is None:
         return FEW
     if found.gap <= 0 or found.gap < least.gap:
         return CLOSE
-    if found.agreement is not None and found.agreement < least.agreement:
+    if least.agreement and (found.agreement is None or found.agreement < least.agreement):
         return DIVIDED
     return None
 

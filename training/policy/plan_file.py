@@ -1,5 +1,6 @@
 """The directory of a run: ``plan.yaml`` says what it is of, and it goes on with nothing else."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,10 @@ import yaml
 from pydantic import BaseModel
 
 from plaudit import strict_yaml
+from plaudit.checkpoint import file_digest
 from plaudit.whole_file import write_whole
+from training import backbone
+from training.data.jsonlines import DataError
 from training.run_directory import differences
 from training.settings import SettingsError
 
@@ -16,10 +20,22 @@ FILE = "plan.yaml"
 WITHOUT_EFFECT = {"service.url"}
 
 
-def record(plan: BaseModel, out: Path) -> None:
-    """Write ``OUT/plan.yaml`` if there is none. SettingsError where it is of another plan, and
-    where the directory holds something else."""
-    path, given = out / FILE, plan.model_dump(mode="json")
+# Digests by what a plan calls them: a base, or a file.
+Inputs = Mapping[str, str]
+
+
+def digests(bases: Sequence[str], files: Sequence[Path]) -> Inputs:
+    missing = [path for path in files if not path.is_file()]
+    if missing:
+        raise DataError(f"{missing[0]}: no file of this name")
+    found = {base: backbone.digest_of_base(base) for base in bases}
+    return found | {str(path): file_digest(path) for path in files}
+
+
+def record(plan: BaseModel, out: Path, inputs: Inputs) -> None:
+    """Write ``OUT/plan.yaml`` if there is none. SettingsError where it is of another plan or of
+    other inputs, and where the directory holds something else."""
+    path, given = out / FILE, plan.model_dump(mode="json") | {"inputs": dict(inputs)}
     if not path.exists():
         if out.is_dir() and any(not one.name.startswith(".") for one in out.iterdir()):
             raise SettingsError(f"{out} holds other files and no {FILE}; choose another out=DIR")
@@ -31,6 +47,6 @@ def record(plan: BaseModel, out: Path) -> None:
     ]
     if changed:
         raise SettingsError(
-            f"{path}: the directory belongs to another plan: {'; '.join(changed)}. Choose another "
-            f"out=DIR, or remove {out}"
+            f"{path}: the directory belongs to another plan or other inputs: "
+            f"{'; '.join(changed)}. Choose another out=DIR, or remove {out}"
         )

@@ -9,7 +9,7 @@ from pydantic import Field
 from trl import GRPOConfig
 
 from training import settings
-from training.policy import tuning
+from training.policy import one_process, tuning
 from training.policy.chat import Chat
 from training.policy.critic import Critic
 from training.policy.grpo import SHOWN, GrpoSettings, arguments, dataset, on_rewards
@@ -35,7 +35,8 @@ def main(argv: Sequence[str]) -> int:
 
 
 def ppo(config: PpoSettings) -> None:
-    """Tune, and write ``OUT/policy``."""
+    """Tune, and write ``OUT/policy``. The critic is one process's own."""
+    one_process.require("plaudit ppo")
     on_rewards(config, trainer_of)
 
 

@@ -21,6 +21,7 @@ from training.data.splits import Split
 from training.fine_tuning import FineTuning
 from training.policy import (
     candidates,
+    one_process,
     plan_file,
     prompts,
     raft_report,
@@ -82,6 +83,18 @@ class RaftPlan(BaseModel):
             )
         return self
 
+    @model_validator(mode="after")
+    def _likeliest_is_one(self) -> "RaftPlan":
+        if (
+            self.held_out is not None
+            and self.held_out.responses > 1
+            and not self.sampling.temperature
+        ):
+            raise ValueError(
+                "temperature 0 gives the same response again: set held_out.responses to 1"
+            )
+        return self
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -99,8 +112,9 @@ def main(argv: Sequence[str]) -> int:
 def raft(plan: RaftPlan) -> None:
     """Run what is missing of all rounds; ``OUT/rounds.json``, ``.md`` and ``.svg`` say what they
     came to."""
+    one_process.require("plaudit raft")
     with alone(plan.out.resolve()):
-        plan_file.record(plan, plan.out)
+        plan_file.record(plan, plan.out, inputs(plan))
         asked = read(plan)
         policy = plan.model
         revision = measure(plan, asked, 0, policy, None)
@@ -108,6 +122,11 @@ def raft(plan: RaftPlan) -> None:
             policy, revision = take_round(plan, asked, number, policy, revision)
             measure(plan, asked, number, policy, revision)
         raft_report.write(plan.out, plan.rounds, plan.held_out is not None)
+
+
+def inputs(plan: RaftPlan) -> plan_file.Inputs:
+    files = [*plan.candidates, *([] if plan.prompts is None else [plan.prompts.path])]
+    return plan_file.digests([plan.model], files)
 
 
 def read(plan: RaftPlan) -> Asked:

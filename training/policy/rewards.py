@@ -27,6 +27,7 @@ class Service(BaseModel):
 
     url: str = Field(description="of a running plaudit serve, http://…")
     model: str | None = Field(None, description="model, bundle or ensemble; null: its only one")
+    revision: str | None = Field(None, description="with another one it stops; null: any one")
     aggregate: Aggregate | None = Field(None, description="of an ensemble; null: its own")
     coefficient: float | None = Field(None, ge=0, description="of the aggregate; null: its own")
     truncation: Truncation = Field("error", description="what is over the model's limit gets")
@@ -78,12 +79,18 @@ def score(service: Service, rows: Sequence[Candidates], expected: str | None = N
             parts = [ask(client, service, info, part) for part in cut(rows, service)]
     except PlauditError as error:
         raise ServiceError(f"{service.url}: {error}") from error
-    seen = [*([] if expected is None else [expected]), *(one.revision for one in parts)]
+    pinned = [one for one in (service.revision, expected) if one is not None]
+    seen = [*pinned, *(one.revision for one in parts)]
     refuse_exchanged(service, info, seen)
     return joined(info.name, rows, parts)
 
 
 def check(service: Service, info: ModelInfo) -> None:
+    if service.revision not in (None, info.revision):
+        raise ServiceError(
+            f"{service.url}: {info.name} is of revision {info.revision}, not {service.revision}: "
+            "serve that one, or change service.revision"
+        )
     if info.kind != "ensemble" and (service.aggregate or service.coefficient is not None):
         raise ServiceError(
             f"{service.url}: {info.name} is no ensemble, so it has no aggregate or coefficient: "

@@ -23,6 +23,7 @@ from training.fine_tuning import FineTuning
 from training.policy import (
     candidates,
     likelihood,
+    one_process,
     plan_file,
     prompts,
     rrhf_report,
@@ -83,8 +84,9 @@ def main(argv: Sequence[str]) -> int:
 
 def rrhf(plan: RrhfPlan) -> None:
     """Run what is missing up to ``OUT/policy``; ``OUT/rrhf.json`` and ``.md`` tell its worth."""
+    one_process.require("plaudit rrhf")
     with alone(plan.out.resolve()):
-        plan_file.record(plan, plan.out)
+        plan_file.record(plan, plan.out, inputs(plan))
         judged = scored.make(plan.out / "scored.jsonl", gathered(plan), plan.service)
         held_out = [one for one in judged if plan.split.side(one) == "test"]
         train = [one for one in judged if plan.split.side(one) == "train"]
@@ -93,6 +95,11 @@ def rrhf(plan: RrhfPlan) -> None:
         policy = str(plan.out / "policy")
         after = measure(plan, policy, held_out, plan.out / "likelihood-after.json")
         rrhf_report.write(plan.out, held_out, {"before": before, "after": after})
+
+
+def inputs(plan: RrhfPlan) -> plan_file.Inputs:
+    files = [*plan.candidates, *([] if plan.prompts is None else [plan.prompts.path])]
+    return plan_file.digests([plan.model], files)
 
 
 def gathered(plan: RrhfPlan) -> list[Candidates]:

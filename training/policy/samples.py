@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from training.data.jsonlines import DataError
 from training.data.splits import unit_digest
 from training.policy import candidates
 from training.policy.candidates import Candidates, Key, row_of
@@ -26,9 +27,13 @@ SOURCE = "policy"
 def make(
     out: Path, prompts: Sequence[Prompt], model: str, sampling: Sampling, source: str = SOURCE
 ) -> list[Candidates]:
-    """The rows of ``out``: those that are there, or else sampled from ``model`` now."""
+    """The rows of ``out``: those that are there, or else sampled from ``model`` now. DataError
+    where those that are there answer other prompts."""
     if out.is_file():
-        return candidates.read(out)
+        found = candidates.read(out)
+        if [one.key for one in found] != [one.key for one in prompts]:
+            raise DataError(f"{out} answers other prompts than are asked: remove it")
+        return found
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_of(out)
     done = {one.key: one for one in recovered(partial)}

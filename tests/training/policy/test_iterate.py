@@ -1,8 +1,9 @@
 """Two rounds of fresh responses, a judge that has seen them, and a policy that learns from it."""
 
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import yaml
 
 from plaudit import checkpoint
 from plaudit.client import RewardClient
-from plaudit.client.errors import RevisionChanged, Unreachable
+from plaudit.client.errors import DeadlineExceeded, RevisionChanged, Unreachable
 from training.data import sources
 from training.data.sources import Source
 from training.policy import candidates, tuning
@@ -62,34 +63,50 @@ def plan(
     return make
 
 
-class Watcher(threading.Thread):
-    """A client that asks on and on while judges are exchanged behind its port; once it has met the
-    second, another one that is pinned to the first."""
+class Watcher:
+    """A client that asks now and then while judges are exchanged behind its port; once it has met
+    the second, another one that is pinned to the first."""
 
     def __init__(self, port: int):
-        super().__init__(daemon=True)
         self._url = f"http://127.0.0.1:{port}"
+        self._met_first, self._over = threading.Event(), threading.Event()
         self.revisions: list[str] = []
-        self.met = {1: threading.Event(), 2: threading.Event()}
         self.refused = False
 
-    def run(self) -> None:
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        with ThreadPoolExecutor(1) as pool:
+            self._future = pool.submit(self._watch)
+            self._future.add_done_callback(lambda _: self._met_first.set())
+            try:
+                yield
+            finally:
+                self._over.set()
+
+    def wait(self, number: int) -> None:
+        """Until it has met the judge of a round; raises what ended it."""
+        assert self._met_first.wait(PATIENCE)
+        if number == 2 or self._future.done():
+            self._future.result(PATIENCE)
+
+    def _watch(self) -> None:
         with RewardClient(self._url, max_retries=0) as client:
-            while len(self.revisions) < 2:
-                client.wait_ready(PATIENCE)
-                with suppress(Unreachable):  # it may go between the two
+            while len(self.revisions) < 2 and not self._over.wait(0.1):
+                with suppress(DeadlineExceeded, Unreachable):  # it may go between the two
+                    client.wait_ready(1)
                     self._note(client.score(ASKED).revision)
+        if self._over.is_set():
+            return
         with RewardClient(self._url, revision=self.revisions[0]) as pinned:
             try:
                 pinned.score(ASKED)
             except RevisionChanged:
                 self.refused = True
-        self.met[2].set()
 
     def _note(self, revision: str) -> None:
         if revision not in self.revisions:
             self.revisions.append(revision)
-            self.met[1].set()
+            self._met_first.set()
 
 
 def test_rounds_exchange_the_judge_behind_its_port_and_move_the_policy(plan, monkeypatch):
@@ -100,12 +117,11 @@ def test_rounds_exchange_the_judge_behind_its_port_and_move_the_policy(plan, mon
     def tune_and_wait(plan: IteratePlan, directory: Path, *rest: object) -> None:
         """A service is not taken away before the watcher has met it."""
         tune(plan, directory, *rest)
-        assert watcher.met[int(directory.name[-1])].wait(PATIENCE)
+        watcher.wait(int(directory.name[-1]))
 
     monkeypatch.setattr(rounds_module, "tune", tune_and_wait)
-    watcher.start()
-    last = iterate(config)
-    watcher.join(PATIENCE)
+    with watcher.watching():
+        last = iterate(config)
     rounds = [config.out / f"round-{number}" for number in (1, 2)]
     judges = [checkpoint.read(one / "judge") for one in rounds]
     assert watcher.revisions == [revision for _, revision in judges]

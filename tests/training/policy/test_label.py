@@ -64,6 +64,14 @@ def test_members_agree_each_on_their_own_scale_and_a_tie_is_no_agreement():
     assert fault(found, Least(gap=1.1)) == CLOSE
 
 
+def test_where_no_member_scored_both_none_agrees():
+    found = ordered(Judged("good", 1.0, (None, 2.0)), Judged("bad", 0.0, (1.0, None)))
+    assert found is not None
+    assert found.agreement is None
+    assert fault(found, Least()) is None
+    assert fault(found, Least(agreement=0.1)) == DIVIDED
+
+
 def test_equal_rewards_prefer_nothing():
     assert fault(ordered(*judged(1.0, 1.0)), Least()) == CLOSE
 

@@ -198,6 +198,12 @@ def test_plans_that_cannot_be_are_refused(plan, tmp_path):
         plan(tmp_path, prompts=None)
     with pytest.raises(ValueError, match="nothing is sampled"):
         plan(tmp_path, prompts=None, candidates=[tmp_path])
+    with pytest.raises(ValueError, match=r"set held_out\.responses to 1"):
+        plan(
+            tmp_path,
+            sampling={"responses": 1, "temperature": 0},
+            held_out={"prompts": 4, "responses": 2},
+        )
     with pytest.raises(DataError, match="none of 0 prompts"):
         raft(plan(tmp_path / "out", split=Split(validation=0, test=0)))
 

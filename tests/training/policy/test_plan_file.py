@@ -1,0 +1,80 @@
+"""What a directory is of: its plan, its inputs, and the rows and rewards that lie in it."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from plaudit.testing import FakeServer
+from training.data.jsonlines import DataError
+from training.policy import candidates, one_process, plan_file, samples, scored
+from training.policy.candidates import Candidates
+from training.policy.iterate import iterate
+from training.policy.ppo import ppo
+from training.policy.prompts import Prompt
+from training.policy.raft import raft
+from training.policy.rewards import Service
+from training.policy.rrhf import rrhf
+from training.policy.sampling import Sampling
+from training.score.served import ServiceError
+from training.settings import SettingsError
+
+
+def row(name: str, *responses: str) -> Candidates:
+    return Candidates(({"role": "user", "content": name},), responses)
+
+
+def record(out: Path, base: Path, file: Path) -> None:
+    plan_file.record(Service(url="http://one"), out, plan_file.digests([str(base)], [file]))
+
+
+def test_a_directory_goes_on_with_the_same_inputs_alone(policy, tmp_path):
+    base = tmp_path / "base"
+    shutil.copytree(policy, base)
+    file = tmp_path / "prompts.jsonl"
+    file.write_text("one\n")
+    record(tmp_path / "out", base, file)
+    record(tmp_path / "out", base, file)
+    file.write_text("two\n")
+    with pytest.raises(SettingsError, match=r"other inputs: inputs\.\S*prompts\.jsonl is sha256"):
+        record(tmp_path / "out", base, file)
+    file.write_text("one\n")
+    weights = base / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\0")
+    with pytest.raises(SettingsError, match=r"inputs\.\S*base is sha256"):
+        record(tmp_path / "out", base, file)
+
+
+def test_rewards_that_are_there_are_of_the_same_rows_and_revision(tmp_path):
+    out = tmp_path / "scored.jsonl"
+    with FakeServer() as server:
+        service = Service(url=server.url, model="fake")
+        found = scored.make(out, [row("a", "x", "y")], service)
+        assert scored.make(out, [row("a", "x", "y")], service, found[0].revision) == found
+        with pytest.raises(DataError, match="holds other responses than are to be scored"):
+            scored.make(out, [row("a", "x", "z")], service)
+        with pytest.raises(DataError, match="holds rewards of another revision than sha256:1"):
+            scored.make(out, [row("a", "x", "y")], service, "sha256:1")
+        pinned = service.model_copy(update={"revision": "sha256:1"})
+        with pytest.raises(DataError, match="holds rewards of another revision than sha256:1"):
+            scored.make(out, [row("a", "x", "y")], pinned)
+        with pytest.raises(ServiceError, match=r"fake is of revision sha256:0+, not sha256:1"):
+            scored.make(tmp_path / "new.jsonl", [row("a", "x", "y")], pinned)
+
+
+def test_samples_that_are_there_answer_the_same_prompts(tmp_path):
+    out = tmp_path / "samples.jsonl"
+    candidates.write(out, [row("a", "x")])
+    asked = [Prompt(row(name).prompt) for name in "ab"]
+    assert samples.make(out, asked[:1], "unused", Sampling()) == [row("a", "x")]
+    with pytest.raises(DataError, match="answers other prompts than are asked"):
+        samples.make(out, asked, "unused", Sampling())
+
+
+@pytest.mark.parametrize("command", [raft, rrhf, ppo, iterate])
+def test_what_several_processes_would_each_do_is_refused(command, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(SettingsError, match="runs in one process, and this is one of 2"):
+        command(None)
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    one_process.require("plaudit raft")
