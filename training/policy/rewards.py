@@ -75,6 +75,7 @@ def score(service: Service, rows: Sequence[Candidates], expected: str | None = N
             timeout_seconds=service.timeout_seconds,
             batch_items=IN_REQUEST,
             concurrency=AT_A_TIME,
+            retry_faults=True,
         ) as client:
             parts = [ask(client, service, info, part) for part in cut(rows, service)]
     except PlauditError as error:
