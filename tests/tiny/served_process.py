@@ -1,13 +1,13 @@
 """``plaudit serve`` as a process of its own, which can be killed and brought back on its port."""
 
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from plaudit.client import RewardClient
+from training.service_process import free_port
 
 # Generous: a busy machine loads torch slowly.
 READY_SECONDS = 300.0
@@ -15,9 +15,7 @@ READY_SECONDS = 300.0
 
 class ServedProcess:
     def __init__(self, models: Sequence[Path], *flags: str):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self._port = free.getsockname()[1]
+        self._port = free_port()
         self._command = [
             *(sys.executable, "-m", "plaudit.cli", "serve", *map(str, models)),
             *("--port", str(self._port), "--device", "cpu", "--dtype", "float32", *flags),

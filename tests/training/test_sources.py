@@ -250,3 +250,13 @@ def test_a_label_that_is_no_number_is_refused(write, column, value):
     loaded = load(write([GOOD, GOOD | {column: value}]))
     ((line, reason),) = loaded.refused
     assert (line, reason.split()[0]) == (2, column)
+
+
+def test_what_was_cut_is_marked_also_where_the_sides_change_places(write):
+    cut = GOOD | {"chosen_finished": False}
+    turned = cut | {"soft_label": 0.25}
+    found = load(write([GOOD, cut, turned])).pairs
+    assert [pair.finished for pair in found] == [(True, True), (False, True), (True, False)]
+    assert found[1].rest == {}
+    [(line, reason)] = load(write([GOOD, GOOD | {"rejected_finished": "no"}])).refused
+    assert (line, reason) == (2, "chosen_finished or rejected_finished is not true or false")

@@ -25,8 +25,9 @@ from training.experiments import judges, unseen
 from training.experiments.judges import Judges
 from training.experiments.lmc import BASE
 from training.experiments.result import Result, interval, table
-from training.policy import candidates, held_out, versus
+from training.policy import candidates, held_out, likelihood, versus
 from training.policy.candidates import Candidates
+from training.policy.chat import Chat
 from training.policy.held_out import Answers
 from training.policy.prompts import PromptFile
 from training.policy.raft import HeldOut, RaftPlan, RaftTuning, raft
@@ -72,7 +73,8 @@ def run(data: Path, quick: bool, out: Path) -> Result:
     enough = [one for one in answered if len(one.responses) == max(size.draws)]
     policies, given = judged(size, directory, made, enough[: size.given])
     offline = kept_of_given(given, size.draws)
-    return result(policies, offline, made.accuracies(), quick)
+    claims = learns(directory) if quick else proves(policies) | keeps_better(offline)
+    return result(policies, offline, made.accuracies(), size.draws, claims)
 
 
 def plan_of(size: Size, prompts: Path, out: Path, url: str, judge: str) -> RaftPlan:
@@ -140,10 +142,9 @@ def result(
     policies: dict[str, dict[str, Answers]],
     offline: dict[str, list[Estimate]],
     accuracies: dict[str, float],
-    quick: bool,
+    draws: Sequence[int],
+    claims: Mapping[str, bool],
 ) -> Result:
-    draws = (QUICK if quick else FULL).draws
-    claims = rises(policies) | keeps_better(offline, quick) | ({} if quick else proves(policies))
     return Result(
         tables=[_rounds(policies), _kept(offline, draws)],
         figure=_draw(policies, offline, draws),
@@ -156,30 +157,39 @@ def result(
     )
 
 
-def rises(policies: Mapping[str, Mapping[str, Answers]]) -> dict[str, bool]:
-    last = {judge: [*one.values()][-1].less_first for judge, one in policies.items()}
-    return {"the held-out reward by the proxy rises": last[PROXY].value > 0}
+def learns(out: Path) -> dict[str, bool]:
+    """Of the first round, on what it is tuned on: a few answers, whose likelihood rises far."""
+    kept = candidates.read(out / "round-1" / "kept.jsonl")
+    before, after = (likelihood_of(policy, kept) for policy in (BASE, out / "round-1" / "policy"))
+    return {"the policy finds the kept answers likelier": after > before}
+
+
+def likelihood_of(policy: Path, rows: Sequence[Candidates]) -> float:
+    """Mean log-probability of a token, over responses."""
+    chat = Chat.load(str(policy))
+    asked = [
+        (chat.prompt(one.prompt), chat.response(one.prompt, *response))
+        for one in rows
+        for response in one.ended()
+    ]
+    return float(np.mean(likelihood.of_all(likelihood.load(str(policy), chat), asked, 4096)))
 
 
 def proves(policies: Mapping[str, Mapping[str, Answers]]) -> dict[str, bool]:
     last = {judge: [*one.values()][-1].less_first for judge, one in policies.items()}
     return {
+        "the held-out reward by the proxy rises": last[PROXY].value > 0,
         "the held-out reward by gold rises, beyond its interval": last[GOLD].low > 0,
         "it rises with what length explains taken off": last[CONTROLLED].value > 0,
     }
 
 
-def keeps_better(offline: Mapping[str, Sequence[Estimate]], quick: bool) -> dict[str, bool]:
-    values = {judge: np.array([one.value for one in found]) for judge, found in offline.items()}
-    gains = {judge: one[-1] - one[0] for judge, one in values.items()}
-    found = {
-        "the kept answers' proxy reward rises with K": bool((np.diff(values[PROXY]) > 0).all())
-    }
-    if quick:
-        return found
-    return found | {
-        "their gold reward rises with K": bool(gains[GOLD] > 0),
-        "it rises by less than the proxy's": bool(gains[GOLD] < gains[PROXY]),
+def keeps_better(offline: Mapping[str, Sequence[Estimate]]) -> dict[str, bool]:
+    """The proxy's own reward of what it keeps can only rise."""
+    gains = {judge: found[-1].value - found[0].value for judge, found in offline.items()}
+    return {
+        "the kept answers' gold reward rises with K": gains[GOLD] > 0,
+        "it rises by less than the proxy's": gains[GOLD] < gains[PROXY],
     }
 
 

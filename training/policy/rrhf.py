@@ -7,7 +7,6 @@ on at the stage it was in: give it the same plan again.
 """
 
 import json
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,7 +39,6 @@ from training.policy.prompts import PromptFile
 from training.policy.rewards import Service
 from training.policy.sampling import FewSamples
 from training.shared_files import alone
-from training.train import last_state, refuse_shards
 
 # Tokens of one measuring forward.
 TOGETHER = 4096
@@ -135,10 +133,7 @@ def optimise(plan: RrhfPlan, rows: Sequence[Candidates], out: Path) -> None:
     states = out.with_name(f"{out.name}-states")
     set_seed(plan.tuning.seed)
     trainer = rrhf_trainer.trainer(policy, examples, plan.tuning, plan.rank_weight, states)
-    refuse_shards(trainer)
-    trainer.train(resume_from_checkpoint=last_state(states))
-    tune.save(policy, chat, plan.tuning, out)
-    shutil.rmtree(states, ignore_errors=True)
+    tune.complete(trainer, chat, plan.tuning, out)
 
 
 def measure(plan: RrhfPlan, model: str, rows: Sequence[Candidates], out: Path) -> Likelihoods:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from transformers import PreTrainedModel, set_seed
+from transformers import PreTrainedModel, Trainer, set_seed
 from trl import SFTConfig, SFTTrainer
 
 from plaudit.reward_model import DTYPES
@@ -29,10 +29,15 @@ def tune(model: str, rows: Sequence[Candidates], config: FineTuning, out: Path) 
     policy = load(model, chat, config)
     states = out.with_name(f"{out.name}-states")
     set_seed(config.seed)
-    trainer = trainer_of(policy, rows, chat, config, states)
+    complete(trainer_of(policy, rows, chat, config, states), chat, config, out)
+
+
+def complete(trainer: Trainer, chat: Chat, config: FineTuning, out: Path) -> None:
+    """Train from the last state or from the start, write ``out``, and remove the states."""
+    states = Path(trainer.args.output_dir)
     refuse_shards(trainer)
     trainer.train(resume_from_checkpoint=last_state(states))
-    save(policy, chat, config, out)
+    save(trainer.model, chat, config, out)
     shutil.rmtree(states, ignore_errors=True)
 
 

@@ -4,7 +4,6 @@ A run that was broken off goes on where it stopped: give it the same settings ag
 """
 
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,14 +13,12 @@ from pydantic import Field
 from transformers import PreTrainedModel, Trainer, TrainerCallback
 
 from plaudit.checkpoint import sha256
-from plaudit.reward_model import DTYPES
 from plaudit.whole_file import write_whole
 from training import backbone, fine_tuning
 from training.fine_tuning import FineTuning
 from training.method_settings import Lora
-from training.policy import curves
+from training.policy import curves, tune
 from training.policy.chat import Chat
-from training.policy.tune import load as load_policy
 from training.settings import SettingsError
 from training.train import last_state, refuse_shards
 
@@ -73,7 +70,7 @@ def load(config: Tuning, chat: Chat) -> PreTrainedModel:
     """The policy with its trainable part chosen."""
     if config.lora is not None and config.train_layers is not None:
         raise SettingsError("lora trains adapters, train_layers the blocks themselves: keep one")
-    return load_policy(config.model, chat, config)
+    return tune.load(config.model, chat, config)
 
 
 def adapters(config: Tuning) -> LoraConfig | None:
@@ -109,11 +106,7 @@ def save(config: Tuning, trainer: Trainer, chat: Chat) -> None:
     model = trainer.accelerator.unwrap_model(trainer.model)
     if config.lora is not None:
         model = model.merge_and_unload()
-    pending = config.out / f".{POLICY}.pending"
-    shutil.rmtree(pending, ignore_errors=True)
-    model.to(DTYPES[config.save_dtype]).save_pretrained(pending)
-    chat.tokenizer.save_pretrained(pending)
-    pending.rename(config.out / POLICY)
+    tune.save(model, chat, config, config.out / POLICY)
 
 
 class Curves(TrainerCallback):

@@ -60,6 +60,13 @@ def test_what_was_given_of_a_label_goes_with_it():
     assert (found[0]["target_margin"], found[0]["soft_label"]) == (1.0, 0.9)
 
 
+def test_which_response_was_cut_changes_sides_with_it():
+    cut = [row | {"chosen_finished": False, "rejected_finished": True} for row in ROWS]
+    found = treat(cut, [Treatment("flip", 0, 0.25)])
+    assert [row["chosen_finished"] for row in found] == [False, True, False, False]
+    assert [row["rejected_finished"] for row in found] == [True, False, True, True]
+
+
 @pytest.mark.parametrize(
     ("one", "other"), [("flip", "drop"), ("soft", "smooth"), ("margin", "margin")]
 )

@@ -120,16 +120,21 @@ def test_a_killed_service_costs_waiting_and_not_the_run(plan, served, tmp_path):
     assert found[2][WAIT_SHARE] > 0
 
 
-def test_a_run_ends_with_a_policy_and_its_curves(plan, tmp_path):
-    config = plan(tmp_path / "run")
+@pytest.fixture(scope="module")
+def whole(plan, tmp_path_factory) -> GrpoSettings:
+    config = plan(tmp_path_factory.mktemp("grpo") / "whole", save_steps=2)
     grpo(config)
-    found = steps_of(config.out)
+    return config
+
+
+def test_a_run_ends_with_a_policy_and_its_curves(whole):
+    found = steps_of(whole.out)
     assert [one["step"] for one in found] == [1, 2, 3, 4]
     assert all(0 <= one[WAIT_SHARE] <= 1 for one in found)
-    assert (config.out / "curves.svg").read_text().startswith("<?xml")
-    AutoModelForCausalLM.from_pretrained(config.out / "policy")
+    assert (whole.out / "curves.svg").read_text().startswith("<?xml")
+    AutoModelForCausalLM.from_pretrained(whole.out / "policy")
     with pytest.raises(SettingsError, match="is there already; choose another out=DIR"):
-        grpo(config)
+        grpo(whole)
 
 
 def test_the_reward_is_the_ensembles_with_its_penalty(plan, tmp_path, served):
@@ -148,22 +153,14 @@ def test_the_reward_is_the_ensembles_with_its_penalty(plan, tmp_path, served):
     client_of(reward.source).close()
 
 
-def test_a_run_that_was_broken_off_goes_on_to_the_same_policy(plan, tmp_path):
-    whole = plan(tmp_path / "whole", save_steps=2)
-    grpo(whole)
+def test_a_run_that_was_broken_off_goes_on_to_the_same_policy_and_no_other(plan, whole, tmp_path):
     broken = plan(tmp_path / "broken", save_steps=2)
     with interrupted_after_first_state(broken.out):
         grpo(broken)
+    with pytest.raises(SettingsError, match="is of another run"):
+        grpo(plan(broken.out, save_steps=2, lr=2e-3))
     grpo(broken)
     assert same(whole.out / "policy", broken.out / "policy")
-
-
-def test_a_directory_of_another_run_is_refused(plan, tmp_path):
-    config = plan(tmp_path / "run", save_steps=1)
-    with interrupted_after_first_state(config.out):
-        grpo(config)
-    with pytest.raises(SettingsError, match="is of another run"):
-        grpo(plan(config.out, lr=2e-3))
 
 
 def test_rewards_are_fetched_while_the_next_part_is_generated(plan, tmp_path):

@@ -134,10 +134,11 @@ def test_the_end_of_a_response_that_was_cut_is_neither_learnt_nor_measured(polic
 
 @pytest.fixture(scope="module")
 def given(questions, tmp_path_factory) -> Path:
-    """Three responses to each prompt, of two sources."""
+    """Three responses to each prompt, of two sources, which the policy begins by ordering at
+    random."""
     path = tmp_path_factory.mktemp("given") / "given.jsonl"
     asked = [json.loads(line)["prompt"] for line in questions.read_text().splitlines()]
-    texts = ("Because it is so.", "No idea!", "Yes 42")
+    texts = ("Because it is so.", "Ask me again", "Never")
     candidates.write(path, [Candidates(tuple(turns), texts, ("m", "m", "n")) for turns in asked])
     return path
 
@@ -171,7 +172,9 @@ def whole(plan, tmp_path_factory) -> RrhfPlan:
 def test_the_likelihood_learns_the_order_of_the_rewards(whole):
     found = json.loads((whole.out / "rrhf.json").read_text())
     before, after = (found[name]["accuracy"]["value"] for name in ("before", "after"))
-    assert after > 0.9 > before
+    # From one half to all of 18 pairs, so that some may fall otherwise on another machine.
+    assert after > 0.8
+    assert after - before > 0.2
     assert found["after"]["less_first"]["low"] > 0
     assert "| after |" in (whole.out / "rrhf.md").read_text()
 
