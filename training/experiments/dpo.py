@@ -168,5 +168,9 @@ def claims(measured: Mapping[str, Estimate], quick: bool) -> dict[str, bool]:
 
 
 def _table(measured: Mapping[str, Estimate], pairs: Mapping[str, Path]) -> str:
-    rows = [[name, f"{len(read(pairs[name]))}", "0.500", cell(measured[name])] for name in measured]
-    return table(["labelled by, side", "pairs", "before", "after DPO"], rows)
+    rows = []
+    for name, estimate in measured.items():
+        found = read(pairs[name])
+        finished = np.mean([one.finished for one in found])
+        rows.append([name, f"{len(found)}", f"{finished:.2f}", "0.500", cell(estimate)])
+    return table(["labelled by, side", "pairs", "finished", "before", "after DPO"], rows)
