@@ -50,11 +50,11 @@ class Size:
 
 
 FULL = Size(300, 150, 4, 40, 3, 8, 1e-4)
-QUICK = Size(24, 16, 4, 12, 6, 4, 3e-4)
+QUICK = Size(12, 8, 4, 12, 6, 4, 3e-4)
 
 
 def run(data: Path, quick: bool, out: Path) -> Result:
-    """Some hundred pairs; ``quick``: two dozen of a few words."""
+    """Some hundred pairs; ``quick``: a dozen of a few words."""
     size = QUICK if quick else FULL
     found = judges.make(data, out, quick)
     directory = out / ("dpo-quick" if quick else "dpo")

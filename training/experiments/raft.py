@@ -57,11 +57,11 @@ class Size:
 
 
 FULL = Size(4, 80, 8, 48, HeldOut(prompts=150, responses=2), 2, 7e-4, 8, 48, (1, 2, 4, 8, 16))
-QUICK = Size(2, 8, 4, 16, HeldOut(prompts=16, responses=2), 4, 1e-3, 8, 10, (1, 2, 4, 8))
+QUICK = Size(1, 8, 4, 16, HeldOut(prompts=6, responses=2), 4, 1e-3, 8, 6, (1, 2, 4))
 
 
 def run(data: Path, quick: bool, out: Path) -> Result:
-    """Four rounds of 80 prompts with 8 answers each; ``quick``: two of 8 with 4."""
+    """Four rounds of 80 prompts with 8 answers each; ``quick``: one of 8 with 4."""
     size = QUICK if quick else FULL
     made = judges.make(data, out, quick)
     directory = out.resolve() / ("raft-quick" if quick else "raft")

@@ -46,13 +46,13 @@ class Size:
 
 
 FULL = Size(300, 5, 10, 3, 2e-4)
-QUICK = Size(40, 4, 4, 2, 1e-3)
+QUICK = Size(24, 4, 4, 2, 1e-3)
 
 Found = dict[str, dict[str, Ordered]]
 
 
 def run(data: Path, quick: bool, out: Path) -> Result:
-    """Some 180 prompts with 5 answers each, measured on 120 others; ``quick``: some 20 and 20
+    """Some 180 prompts with 5 answers each, measured on 120 others; ``quick``: some 14 and 10
     with 4, with the ranking alone."""
     size = QUICK if quick else FULL
     made = judges.make(data, out, quick)
