@@ -84,7 +84,7 @@ class Pair:
 
     @property
     def first_turn(self) -> str:
-        return next(turn["content"] for turn in self.prompt if turn["role"] == "user")
+        return first_user_turn(self.prompt)
 
     @property
     def asked(self) -> list[Message]:
@@ -157,12 +157,23 @@ def _pair(group: Group, comparison: Comparison, source: str, benchmark: bool) ->
 def responses_of(row: Row) -> tuple[tuple[Message, ...], tuple[str, ...]]:
     """The prompt of an unlabelled row and its distinct responses, in their order."""
     columns = Columns(row, {})
-    prompt = turns(columns("prompt"))
-    _check_prompt(prompt)
+    prompt = prompt_of(columns)
     responses = texts(columns("responses"), "responses")
     if not all(response.strip() for response in responses):
         raise RowError("an empty response")
-    return tuple(prompt), tuple(dict.fromkeys(responses))
+    return prompt, tuple(dict.fromkeys(responses))
+
+
+def prompt_of(columns: Columns) -> tuple[Message, ...]:
+    """RowError unless it is turns that end with the user's."""
+    prompt = turns(columns("prompt"))
+    _check_prompt(prompt)
+    return tuple(prompt)
+
+
+def first_user_turn(conversation: Sequence[Message]) -> str:
+    """What decides the side of a conversation."""
+    return next(turn["content"] for turn in conversation if turn["role"] == "user")
 
 
 def _check_prompt(prompt: Sequence[Message]) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from plaudit.checkpoint import Message
 from training.data.jsonlines import DataError, Row
-from training.data.shapes import responses_of
+from training.data.shapes import first_user_turn, responses_of
 from training.data.sources import Source, fitting, rows_of_file, said_of
 
 
@@ -18,7 +18,7 @@ class Candidates:
 
     @property
     def first_turn(self) -> str:
-        return next(turn["content"] for turn in self.prompt if turn["role"] == "user")
+        return first_user_turn(self.prompt)
 
 
 @dataclass

@@ -6,6 +6,7 @@ import numpy as np
 
 from plaudit.checkpoint import Message
 from training.data.groups import Group
+from training.data.shapes import first_user_turn
 from training.data.sources import Loaded
 from training.evaluate.accuracy import Array
 
@@ -23,7 +24,7 @@ class GoldList:
 
     @property
     def first_turn(self) -> str:
-        return next(turn["content"] for turn in self.prompt if turn["role"] == "user")
+        return first_user_turn(self.prompt)
 
 
 def gold_lists(loaded: Loaded) -> list[GoldList]:

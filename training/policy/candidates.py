@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from plaudit.checkpoint import Message
-from training.data.columns import Columns, RowError, items, number, text, texts, turns
+from training.data.columns import Columns, RowError, items, number, text, texts
 from training.data.jsonlines import DataError, Row, write_rows
+from training.data.shapes import first_user_turn, prompt_of
 from training.data.sources import Source, fitting, rows_of_file, said_of
 
 # A whole prompt, hashable.
@@ -32,7 +33,7 @@ class Candidates:
 
     @property
     def first_turn(self) -> str:
-        return next(turn["content"] for turn in self.prompt if turn["role"] == "user")
+        return first_user_turn(self.prompt)
 
     @property
     def key(self) -> Key:
@@ -152,14 +153,6 @@ def of_row(row: Row) -> Candidates:
         rewards=_beside(columns, "rewards", count, _reward),
         revision=None if revision is None else text(revision),
     )
-
-
-def prompt_of(columns: Columns) -> tuple[Message, ...]:
-    """RowError unless it is turns that end with the user's."""
-    prompt = turns(columns("prompt"))
-    if not prompt or prompt[-1]["role"] != "user":
-        raise RowError("the prompt does not end with a user turn")
-    return tuple(prompt)
 
 
 def _beside(columns: Columns, name: str, count: int, read: Any) -> tuple[Any, ...] | None:

@@ -10,9 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from plaudit.checkpoint import Message
 from training.data.columns import Columns
 from training.data.jsonlines import DataError, Row
+from training.data.shapes import first_user_turn, prompt_of
 from training.data.sources import Source, fitting, rows_of_file, said_of
 from training.data.splits import Name, Split, unit_digest
-from training.policy.candidates import Key, key_of, prompt_of
+from training.policy.candidates import Key, key_of
 
 
 class PromptFile(BaseModel):
@@ -35,7 +36,7 @@ class Prompt:
 
     @property
     def first_turn(self) -> str:
-        return next(turn["content"] for turn in self.turns if turn["role"] == "user")
+        return first_user_turn(self.turns)
 
     @property
     def key(self) -> Key:
