@@ -18,6 +18,8 @@ def trains_in_bf16(precision: Precision) -> bool:
     return has_bf16() if precision == "auto" else precision == "bf16"
 
 
-def measuring_dtype() -> str:
-    """The dtype that scores held-out pairs soonest."""
+def measuring_dtype(asked: str = "auto") -> str:
+    """The dtype asked for, or with ``auto`` the one that scores held-out pairs soonest."""
+    if asked != "auto":
+        return asked
     return "bfloat16" if has_bf16() else "float32"

@@ -37,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
     check(options)
     found = read(options.members)
     lists = graded(options.gold)
-    dtype = measuring_dtype() if options.dtype == "auto" else options.dtype
+    dtype = measuring_dtype(options.dtype)
     judged = score(found, lists, dtype)
     tuning, reported = halves(judged, lambda one: one.prompt, salt="penalty")
     tuned = penalty.tune(tuning, options.aggregate, options.grid, options.n)

@@ -30,7 +30,7 @@ def main(argv: Sequence[str]) -> int:
     if not paths:
         raise SettingsError("nothing to evaluate: name a checkpoint directory or a file of several")
     config = settings.load(DataSettings, options.data, overrides)
-    dtype = measuring_dtype() if options.dtype == "auto" else options.dtype
+    dtype = measuring_dtype(options.dtype)
     found = candidates.read(paths)
     loaded = sources.load_all(config.sources, sys.stderr)
     pairs = evaluation.choose(loaded, config.split, options.split)

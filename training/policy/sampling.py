@@ -40,7 +40,7 @@ class Sampling(BaseModel):
 
     @property
     def torch_dtype(self) -> str:
-        return measuring_dtype() if self.dtype == "auto" else self.dtype
+        return measuring_dtype(self.dtype)
 
 
 class FewSamples(Sampling):

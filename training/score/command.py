@@ -121,7 +121,7 @@ def score(options: argparse.Namespace, asked: Sequence[Asked]) -> tuple[Scorer, 
         return served.score(options.scorer, options.model, asked, options.truncation)
     if options.model is not None:
         raise SettingsError("--model names one of a service's models; leave it out")
-    dtype = measuring_dtype() if options.dtype == "auto" else options.dtype
+    dtype = measuring_dtype(options.dtype)
     return checkpoints.score(Path(options.scorer), asked, options.truncation, dtype)
 
 
