@@ -136,15 +136,7 @@ ASYNC_CLIENTS: dict[Source, AsyncRewardClient] = {}
 @cache
 def client_of(source: Source) -> RewardClient:
     """One for all calls of a process with these options, closed at its end."""
-    client = RewardClient(
-        source.url,
-        source.api_key,
-        model=source.model,
-        revision=source.revision,
-        timeout_seconds=source.timeout_seconds,
-        max_retries=PATIENCE,
-        retry_faults=True,
-    )
+    client = RewardClient(**_options(source))
     atexit.register(client.close)
     return client
 
@@ -152,16 +144,20 @@ def client_of(source: Source) -> RewardClient:
 def async_client_of(source: Source) -> AsyncRewardClient:
     """As ``client_of``; its connections are those of the running loop."""
     if source not in ASYNC_CLIENTS:
-        ASYNC_CLIENTS[source] = AsyncRewardClient(
-            source.url,
-            source.api_key,
-            model=source.model,
-            revision=source.revision,
-            timeout_seconds=source.timeout_seconds,
-            max_retries=PATIENCE,
-            retry_faults=True,
-        )
+        ASYNC_CLIENTS[source] = AsyncRewardClient(**_options(source))
     return ASYNC_CLIENTS[source]
+
+
+def _options(source: Source) -> dict[str, Any]:
+    return {
+        "base_url": source.url,
+        "api_key": source.api_key,
+        "model": source.model,
+        "revision": source.revision,
+        "timeout_seconds": source.timeout_seconds,
+        "max_retries": PATIENCE,
+        "retry_faults": True,
+    }
 
 
 async def close_async() -> None:
@@ -176,13 +172,7 @@ def ask(source: Source, items: Sequence[ItemLike]) -> Scores | EnsembleScores:
     client = client_of(source)
     if not source.of_ensemble:
         return client.score(items, truncation=source.truncation)
-    return client.ensemble_score(
-        items,
-        ensemble=source.ensemble,
-        aggregate=source.aggregate,
-        coefficient=source.coefficient,
-        truncation=source.truncation,
-    )
+    return client.ensemble_score(items, **_of_ensemble(source))
 
 
 async def ask_async(source: Source, items: Sequence[ItemLike]) -> Scores | EnsembleScores:
@@ -190,13 +180,16 @@ async def ask_async(source: Source, items: Sequence[ItemLike]) -> Scores | Ensem
     client = async_client_of(source)
     if not source.of_ensemble:
         return await client.score(items, truncation=source.truncation)
-    return await client.ensemble_score(
-        items,
-        ensemble=source.ensemble,
-        aggregate=source.aggregate,
-        coefficient=source.coefficient,
-        truncation=source.truncation,
-    )
+    return await client.ensemble_score(items, **_of_ensemble(source))
+
+
+def _of_ensemble(source: Source) -> dict[str, Any]:
+    return {
+        "ensemble": source.ensemble,
+        "aggregate": source.aggregate,
+        "coefficient": source.coefficient,
+        "truncation": source.truncation,
+    }
 
 
 def without_stop(source: Source, response: str) -> str:
