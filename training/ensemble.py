@@ -40,12 +40,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    found = argparse.ArgumentParser(
-        prog="plaudit ensemble",
-        description=__doc__,
-        epilog="\n".join(settings.describe(EnsemblePlan)),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    found = settings.parser_of(EnsemblePlan, "plaudit ensemble", __doc__)
     found.add_argument("plan", type=Path, help="YAML file: the settings of train, and members")
     found.add_argument("overrides", nargs="*", metavar="key=value", help="override a setting")
     how = found.add_mutually_exclusive_group()

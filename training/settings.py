@@ -264,18 +264,35 @@ def describe(kind: type[BaseModel]) -> list[str]:
     return lines
 
 
+def of_training(
+    kind: type[Model], name: str, about: str | None, argv: Sequence[str]
+) -> tuple[Model, bool]:
+    """Of a command whose arguments are a file of settings and overrides; and whether it resumes."""
+    parser = parser_of(kind, name, about)
+    parser.add_argument("settings", type=Path, help="YAML file of settings")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="override a setting")
+    parser.add_argument("--resume", action="store_true", help="go on from the last saved state")
+    options = parser.parse_args(argv)
+    return load(kind, options.settings, options.overrides), options.resume
+
+
 def of_command(kind: type[Model], name: str, about: str | None, argv: Sequence[str]) -> Model:
     """Of a command whose arguments are a file of settings, ``key=value`` overrides, or both."""
-    parser = ArgumentParser(
+    parser = parser_of(kind, name, about)
+    parser.add_argument(
+        "settings", nargs="+", metavar="FILE|key=value", help="YAML file of settings, overrides"
+    )
+    return load(kind, *file_and_overrides(parser.parse_args(argv).settings))
+
+
+def parser_of(kind: type[BaseModel], name: str, about: str | None) -> ArgumentParser:
+    """Its help ends with every setting."""
+    return ArgumentParser(
         prog=name,
         description=about,
         epilog="\n".join(describe(kind)),
         formatter_class=RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "settings", nargs="+", metavar="FILE|key=value", help="YAML file of settings, overrides"
-    )
-    return load(kind, *file_and_overrides(parser.parse_args(argv).settings))
 
 
 def file_and_overrides(given: Sequence[str]) -> tuple[Path | None, Sequence[str]]:

@@ -4,7 +4,6 @@ The loss is that of the response alone. Several checkpoints of the run are kept,
 of one ensemble may start (Baklava, arXiv:2401.12187 section 4).
 """
 
-import argparse
 import json
 from collections.abc import Sequence
 from copy import deepcopy
@@ -62,17 +61,7 @@ class SftSettings(DataSettings, FineTuning):
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="plaudit sft",
-        description=__doc__,
-        epilog="\n".join(settings.describe(SftSettings)),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("settings", type=Path, help="YAML file of settings")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="override a setting")
-    parser.add_argument("--resume", action="store_true", help="go on from the last saved state")
-    options = parser.parse_args(argv)
-    sft(settings.load(SftSettings, options.settings, options.overrides), options.resume)
+    sft(*settings.of_training(SftSettings, "plaudit sft", __doc__, argv))
     return 0
 
 

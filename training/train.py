@@ -1,6 +1,5 @@
 """``plaudit train``: one reward model from preference pairs."""
 
-import argparse
 import json
 import shutil
 import subprocess
@@ -39,17 +38,7 @@ from training.training_data import Data
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="plaudit train",
-        description=__doc__,
-        epilog="\n".join(settings.describe(TrainSettings)),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("settings", type=Path, help="YAML file of settings")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="override a setting")
-    parser.add_argument("--resume", action="store_true", help="go on from the last saved state")
-    options = parser.parse_args(argv)
-    train(settings.load(TrainSettings, options.settings, options.overrides), options.resume)
+    train(*settings.of_training(TrainSettings, "plaudit train", __doc__, argv))
     return 0
 
 

@@ -69,12 +69,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    found = argparse.ArgumentParser(
-        prog="plaudit strength",
-        description=__doc__,
-        epilog="\n".join(settings.describe(StrengthPlan)),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    found = settings.parser_of(StrengthPlan, "plaudit strength", __doc__)
     found.add_argument(
         "plan",
         type=Path,

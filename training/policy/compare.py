@@ -5,7 +5,6 @@ with what the length of a response alone explains taken off. A policy may also b
 candidates (.jsonl), of which nothing is sampled.
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -53,12 +52,7 @@ class CompareSettings(BaseModel):
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="plaudit compare",
-        description=__doc__,
-        epilog="\n".join(settings.describe(CompareSettings)),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = settings.parser_of(CompareSettings, "plaudit compare", __doc__)
     parser.add_argument("first", help="a policy, or its answers in a .jsonl file")
     parser.add_argument("second", help="what it is compared with")
     parser.add_argument(
