@@ -6,6 +6,10 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet -c constraints.txt
 MODEL  := models/smollm2-135m
 DEMO   := runs/demo
+# What the tests run beside the project: a cache, operators' tools, a browser, a proxy.
+DEBIAN := redis-server prometheus prometheus-alertmanager chromium nginx-light
+# Processes that run tests, each with one thread: they wait for one another less than threads do.
+WORKERS ?= 2
 ROOT   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 .PHONY: help serve test test-vllm check format demo bench clean
@@ -15,10 +19,10 @@ help:  ## list the targets
 serve: $(DEMO)/warm/reward.json  ## everything, then the demo models on 127.0.0.1:8000
 	$(BIN)/plaudit serve $(DEMO)/warm $(DEMO)/ensemble.yaml
 
-test: $(VENV)/.dev $(MODEL)/tokenizer_config.json  ## the whole test suite, with a real redis-server
-	@command -v redis-server >/dev/null \
-		|| ($(ROOT) apt-get update -q && $(ROOT) apt-get install -qy redis-server)
-	$(BIN)/python -m pytest
+test: $(VENV)/.dev $(MODEL)/tokenizer_config.json  ## the whole test suite, with a real Redis, Prometheus and browser
+	@which redis-server promtool amtool chromium nginx >/dev/null || { $(ROOT) apt-get update -q \
+		&& $(ROOT) apt-get install -qy --no-install-recommends $(DEBIAN); }
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-vllm: $(VLLM)/.run  ## the vLLM engine against the real vLLM, on the CPU
 	$(VLLM)/bin/python -m pytest -W default tests/vllm  # vLLM warns of things that are its own

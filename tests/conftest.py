@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -20,6 +21,10 @@ from plaudit.calibration import Calibration
 from plaudit.checkpoint import Base, Manifest
 from plaudit.probes import make
 from plaudit.reward_model import RewardModel
+
+# How long an example takes is the machine's affair.
+hypothesis.settings.register_profile("plaudit", deadline=None)
+hypothesis.settings.load_profile("plaudit")
 
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
