@@ -3,6 +3,7 @@ query and every recorded series must have data."""
 
 import math
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,6 +18,10 @@ from spawned import spawned, wait_for
 
 from plaudit.checkpoint import Stats
 from training.service_process import free_port
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("prometheus") is None, reason="prometheus is not installed: apt-get install it"
+)
 
 # Nothing here exports these: there is no GPU, no cluster, no exporter beside Redis.
 ABSENT = {
