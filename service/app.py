@@ -68,7 +68,7 @@ def create_app(settings: Settings, registry: Registry, metrics: Metrics) -> Fast
         async with running(canary.run()), running(heartbeat.beat(metrics)):
             yield
         await registry.engine.close()
-        metrics.traces.close()
+        await asyncio.to_thread(metrics.traces.close)  # a collector may be slow
         if redis is not None:
             await redis.close()
 

@@ -194,9 +194,7 @@ async def test_a_machine_that_is_slow_by_nature_is_not_unready(canary, health, c
     assert health.unready() is not None
 
 
-async def test_a_model_without_probes_is_watched_but_has_no_drift(
-    tmp_path, tokenizer, save_plain
-):
+async def test_a_model_without_probes_is_watched_but_has_no_drift(tmp_path, tokenizer, save_plain):
     metrics = Metrics()
     plain = save_plain(tmp_path / "plain", tokenizer, seed=5)
     read = Settings(models=[plain], dtype="float32", device="cpu", _cli_parse_args=False)

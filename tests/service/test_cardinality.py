@@ -47,7 +47,7 @@ def requests(count: int):
              f"/k/{junk()}/score", f"/v2/models/{junk()}/infer"]
         )  # fmt: skip
         headers = {
-            "authorization": f"Bearer {made.choice(['right', 'other', 'third', junk(), f'x{i}:a'])}",
+            "authorization": f"Bearer {made.choice(['right', 'ppo:right', 'third', junk()])}",
             "x-priority": made.choice(["train", "offline", junk()]),
             "x-request-id": junk(),
             "x-stainless-retry-count": made.choice(["0", "3", junk(), "9" * 40]),
@@ -57,8 +57,8 @@ def requests(count: int):
         name = made.choice(["m0", "ens", junk(), f"../{junk()}", None, 7])
         body = {
             "model": name, "ensemble": name, "revision": made.choice([None, junk()]),
-            "items": [{"token_ids": [made.randrange(300)]}], "truncation": made.choice(["left", junk()]),
-            junk(): junk(),
+            "items": [{"token_ids": [made.randrange(300)]}],
+            "truncation": made.choice(["left", junk()]), junk(): junk(),
         }  # fmt: skip
         for field in made.sample(sorted(body, key=str), made.randrange(len(body))):
             if field != "items":

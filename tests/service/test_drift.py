@@ -201,7 +201,9 @@ async def test_the_service_feeds_drift_and_agreement(
     assert value("plaudit_score_psi", {"model": "m0", "window": "15m"}) > 0.25
     assert value("plaudit_score_psi", {"model": "m1", "window": "15m"}) is None
     assert value("plaudit_score_saturation_ratio", {"model": "m0"}) == 1
-    assert value("plaudit_score_mean", {"model": "m0"}) == pytest.approx(rows[:, 0].mean(), abs=1e-5)
+    assert value("plaudit_score_mean", {"model": "m0"}) == pytest.approx(
+        rows[:, 0].mean(), abs=1e-5
+    )
     assert value("plaudit_score_std", {"model": "m1"}) == pytest.approx(rows[:, 1].std(ddof=1))
     lengths = [len(text) for text in texts]
     assert value("plaudit_response_length_score_corr", {"model": "m2"}) == pytest.approx(

@@ -5,7 +5,6 @@ import subprocess
 
 import httpx2
 import pytest
-from prometheus_client import generate_latest
 
 NAMES = {
     "plaudit_admission_rejections_total", "plaudit_batch_fill_ratio",
@@ -78,9 +77,7 @@ async def test_without_a_gpu_its_metrics_are_absent_and_not_zero(serve, tiny_che
         assert value("plaudit_device_utilization_ratio") is None
 
 
-async def test_items_and_waits_are_counted_under_the_name_of_the_key(
-    serve, tiny_checkpoint, value
-):
+async def test_items_and_waits_are_counted_under_the_name_of_the_key(serve, tiny_checkpoint, value):
     keys = "ppo:right,ppo:newer,other"
     async with serve(models=[tiny_checkpoint], api_keys=keys) as client:
         for key, ids in (("right", 5), ("newer", 6), ("ppo:newer", 7), ("other", 8)):
