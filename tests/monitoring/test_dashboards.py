@@ -11,7 +11,9 @@ from promql_reader import (
     RULES,
     Selector,
     annotations,
+    chained_divisions,
     panels,
+    parsed,
     queries,
     reads,
     variables,
@@ -160,6 +162,12 @@ def test_counters_are_read_as_rates_over_the_scrape_aware_range(board: dict[str,
             grows = re.search(r"_(total|bucket|sum|count)$", one.metric) is not None
             assert grows == one.over_range == ("rate" in one.inside), (title, expr)
         assert expr.count("[") == expr.count("[$__rate_interval]"), (title, expr)
+
+
+def test_a_quotient_of_quotients_says_which_is_which() -> None:
+    texts = [expr for board in BOARDS.values() for _, expr in queries(board)]
+    for expr in [*texts, *(rule["expr"] for rule in RULES)]:
+        assert not chained_divisions(parsed(expr)), expr
 
 
 @each_board

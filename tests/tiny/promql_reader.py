@@ -36,6 +36,26 @@ def parsed(expr: str) -> Any:
     return promql.parse(expr.replace("$__rate_interval", "1m"))
 
 
+def children(node: Any) -> Iterator[Any]:
+    for name in ("lhs", "rhs", "expr", "param", "args", "vector_selector"):
+        below = getattr(node, name, None)
+        for child in below if isinstance(below, list) else [below]:
+            if child is not None and not isinstance(child, str | float):
+                yield child
+
+
+def chained_divisions(node: Any) -> bool:
+    """Whether it has a / b / c anywhere, which PromQL reads as a / (b * c)."""
+    first = getattr(node, "lhs", None)
+    if is_division(node) and is_division(first):
+        return True
+    return any(map(chained_divisions, children(node)))
+
+
+def is_division(node: Any) -> bool:
+    return isinstance(node, promql.BinaryExpr) and str(node.op) == "/"
+
+
 def selectors(node: Any, inside: tuple[str, ...] = (), over_range: bool = False) -> Iterator[Any]:
     if isinstance(node, promql.VectorSelector):
         found = frozenset((m.name, str(m.op), m.value) for m in node.matchers.matchers)
@@ -44,11 +64,8 @@ def selectors(node: Any, inside: tuple[str, ...] = (), over_range: bool = False)
     if isinstance(node, promql.Call):
         inside = (*inside, node.func.name)
     over_range = over_range or isinstance(node, promql.MatrixSelector)
-    for name in ("lhs", "rhs", "expr", "param", "args", "vector_selector"):
-        below = getattr(node, name, None)
-        for child in below if isinstance(below, list) else [below]:
-            if child is not None and not isinstance(child, str | float):
-                yield from selectors(child, inside, over_range)
+    for child in children(node):
+        yield from selectors(child, inside, over_range)
 
 
 def reads(expr: str) -> list[Selector]:

@@ -41,9 +41,9 @@ def total(counter: str, *matchers: str, by: str = "") -> str:
 
 
 def mean(histogram: str, *matchers: str, by: str = "") -> str:
-    """The mean observation."""
+    """The mean observation, in parentheses: PromQL divides from the left."""
     observed = total(f"{histogram}_sum", *matchers, by=by)
-    return f"{observed} / {total(f'{histogram}_count', *matchers, by=by)}"
+    return f"({observed} / {total(f'{histogram}_count', *matchers, by=by)})"
 
 
 def quantile(q: float, histogram: str, *matchers: str, by: str = "") -> str:

@@ -25,6 +25,7 @@ def reward_health() -> dashboard.Dashboard:
     rows = [
         ("At a glance", glance()),
         ("Scores", scores()),
+        ("Distribution of each model", [distribution()]),
         ("Against the reference of reward.json", reference()),
         ("Ensemble", ensemble()),
         ("Canaries and members", canaries()),
@@ -84,12 +85,6 @@ def glance() -> list[Panel]:
 def scores() -> list[Panel]:
     deciles = {"p10": 0.1, "median": 0.5, "p90": 0.9}
     return [
-        heat(
-            "Scores",
-            "Raw scores of the selected models; choose one model for a clear picture",
-            "short",
-            buckets("plaudit_score", OF_MODEL),
-        ),
         graph(
             "Scores by model",
             "Raw scores: the middle, and the span of four fifths of them",
@@ -109,6 +104,17 @@ def scores() -> list[Panel]:
             levels=above(0.1, 0.25),
         ),
     ]
+
+
+def distribution() -> Panel:
+    """One panel a model: each has edges of its own, which do not add up."""
+    made = heat(
+        "Scores of $model",
+        "Raw scores; the edges are the quantiles of the model's reference set",
+        "short",
+        buckets("plaudit_score", OF_MODEL),
+    )
+    return made.repeat("model").repeat_direction("h").max_per_row(3)
 
 
 def reference() -> list[Panel]:
