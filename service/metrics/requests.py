@@ -4,6 +4,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from service.metrics.buckets import SECONDS
 
+STAGES = ("decode", "tokenize", "cache_get", "queue", "compute", "cache_set", "encode")
+
 
 class Requests:
     def __init__(self, r: CollectorRegistry):
@@ -18,11 +20,11 @@ class Requests:
             "plaudit_errors_total", "Failed requests by problem type", ["route", "type"],
             registry=r,
         )  # fmt: skip
-        self.stage_seconds = Histogram(
-            "plaudit_stage_duration_seconds", "Time a request or batch spends in a stage: decode, "
-            "tokenize, cache_get, queue, compute, cache_set, encode", ["stage"], buckets=SECONDS,
-            registry=r,
+        stage_seconds = Histogram(
+            "plaudit_stage_duration_seconds", "Time a request or batch spends in a stage: "
+            f"{', '.join(STAGES)}", ["stage"], buckets=SECONDS, registry=r,
         )  # fmt: skip
+        self.stage_seconds = {stage: stage_seconds.labels(stage) for stage in STAGES}
         self.admission_rejections = Counter(
             "plaudit_admission_rejections_total", "Requests refused", ["reason"], registry=r
         )
