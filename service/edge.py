@@ -88,7 +88,7 @@ class Edge:
         state = scope.get("state", {})
         fields = state.get("log", {})
         if fields:
-            requests.client_items.labels(state["client"]).inc(fields["items"])
+            requests.client_items[state["client"],].inc(fields["items"])
         self._metrics.traces.describe(route, method, status, fields)
         event(
             "request", instance=sent.instance, route=route, method=method, status=status,

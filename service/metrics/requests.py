@@ -3,6 +3,7 @@
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from service.metrics.buckets import SECONDS
+from service.metrics.children import Children
 
 STAGES = ("decode", "tokenize", "cache_get", "queue", "compute", "cache_set", "encode")
 
@@ -34,11 +35,11 @@ class Requests:
         self.retries = Counter(
             "plaudit_request_retries_total", "Requests that said they are a retry", registry=r
         )
-        self.client_items = Counter(
+        self.client_items = Children(Counter(
             "plaudit_client_items_total", "Items answered, by the name of the caller's API key",
             ["client"], registry=r,
-        )  # fmt: skip
-        self.client_wait_seconds = Counter(
+        ))  # fmt: skip
+        self.client_wait_seconds = Children(Counter(
             "plaudit_client_wait_seconds_total", "Time that sequences waited for a forward, summed "
             "over the sequences, by the name of the caller's API key", ["client"], registry=r,
-        )  # fmt: skip
+        ))  # fmt: skip
