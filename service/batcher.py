@@ -143,9 +143,9 @@ class Batcher:
         now, requests = time.perf_counter(), self._metrics.requests
         for work in batch:
             work.begin(now)
-            requests.stage_seconds.labels("queue").observe(now - work.since)
+            requests.stage_seconds["queue"].observe(now - work.since)
             if work.caller.client is not None:
-                requests.client_wait_seconds.labels(work.caller.client).inc(now - work.since)
+                requests.client_wait_seconds[work.caller.client,].inc(now - work.since)
 
     async def _busily(self, work: Callable[[], T]) -> T:
         """The result of ``work`` in the engine's thread, which is counted as busy meanwhile."""

@@ -36,21 +36,22 @@ class Edge:
         began = time.perf_counter()
         key = self._entrance.take_key(scope)
         route = self._routes.of(scope["path"])
-        headers = Request(scope, receive).headers
-        if is_retry(headers):
+        request = Request(scope, receive)
+        if is_retry(scope["headers"]):
             self._metrics.requests.retries.inc()
-        sending = Sending(send, request_id(headers))
+        sending = Sending(send, request_id(request.headers))
         traces = OFF if route.path in QUIET else self._metrics.traces
-        with traces.request(f"{method_of(scope)} {route.path}", headers):
+        with traces.request(f"{method_of(scope)} {route.path}", request.headers):
             try:
-                await self._answer(scope, receive, sending, route, key)
+                await self._answer(request, sending, route, key)
             finally:
                 self._record(scope, route.path, sending, time.perf_counter() - began)
 
     async def _answer(
-        self, scope: Scope, receive: Receive, sending: "Sending", route: Route, key: str | None
+        self, request: Request, sending: "Sending", route: Route, key: str | None
     ) -> None:
-        authorization = Request(scope).headers.get("authorization")
+        scope, receive = request.scope, request.receive
+        authorization = request.headers.get("authorization")
         try:
             client = self._entrance.check(scope, authorization, key)
             scope.setdefault("state", {})["client"] = client
@@ -87,7 +88,7 @@ class Edge:
         state = scope.get("state", {})
         fields = state.get("log", {})
         if fields:
-            requests.client_items.labels(state["client"]).inc(fields["items"])
+            requests.client_items[state["client"],].inc(fields["items"])
         self._metrics.traces.describe(route, method, status, fields)
         event(
             "request", instance=sent.instance, route=route, method=method, status=status,

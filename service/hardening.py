@@ -5,7 +5,7 @@ import hashlib
 import hmac
 import re
 import uuid
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from typing import Any, TypeVar, cast, get_args
 
 from starlette.requests import ClientDisconnect, Request
@@ -15,7 +15,7 @@ from service.problems import Failure
 
 T = TypeVar("T")
 
-RETRY_HEADERS = ("x-plaudit-retry-count", "x-stainless-retry-count")
+RETRY_HEADERS = (b"x-plaudit-retry-count", b"x-stainless-retry-count")
 REQUEST_ID = re.compile(r"^[A-Za-z0-9-]{1,64}$")
 
 
@@ -88,10 +88,10 @@ def priority(headers: Mapping[str, str]) -> Priority:
     raise Failure("malformed", f"X-Priority is not one of {', '.join(get_args(Priority))}")
 
 
-def is_retry(headers: Mapping[str, str]) -> bool:
+def is_retry(headers: Iterable[tuple[bytes, bytes]]) -> bool:
     """Whether the caller says that it asked before: our client, or one that OpenAI's SDK is in."""
-    counts = (headers.get(name, "0") for name in RETRY_HEADERS)
-    return any(count.isdecimal() and count.strip("0") for count in counts)
+    counts = [value for name, value in headers if name in RETRY_HEADERS]
+    return any(count.isdigit() and count.strip(b"0") for count in counts)
 
 
 def caller_of(request: Request) -> Caller:

@@ -39,12 +39,15 @@ class MemberScores:
         """The cached score of each, where there is one."""
         wanted = list(dict.fromkeys(seen.key for seen in row if seen is not None))
         known = await self._look_up(wanted) if wanted else {}
-        found = [seen for seen in row if seen is not None and seen.key in known]
-        self._metrics.saved(sum(seen.tokens for seen in found))
-        return [
-            Scored(known[seen.key], cached=True) if seen is not None and seen.key in known else None
-            for seen in row
-        ]
+        found: list[Outcome | None] = []
+        saved = 0
+        for seen in row:
+            score = None if seen is None else known.get(seen.key)
+            found.append(None if score is None else Scored(score, cached=True))
+            if seen is not None and score is not None:
+                saved += seen.tokens
+        self._metrics.saved(saved)
+        return found
 
     async def of(
         self,

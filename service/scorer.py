@@ -128,7 +128,7 @@ class Scorer:
         # By the revision that was loaded: weights of a request make another, of which there are
         # as many as callers like.
         given = len(rewards) - rewards.count(None)
-        self._metrics.rewards.given.labels(loaded.name, loaded.revision).inc(given)
+        self._metrics.rewards.given[loaded.name, loaded.revision].inc(given)
 
     def _count(self, answer: EnsembleResponse) -> None:
         self._metrics.rewards.agreements[answer.ensemble].add(
@@ -179,9 +179,9 @@ class Scorer:
     ) -> None:
         for member, row in zip(members, rows, strict=True):
             read = [one for one in row if isinstance(one, Seen)]
-            self._metrics.rewards.sequences.labels(member.name).inc(len(read))
+            self._metrics.rewards.sequences[member.name,].inc(len(read))
             shorter = sum(1 for one in read if one.truncated)
-            self._metrics.rewards.truncated.labels(cut.truncation).inc(shorter)
+            self._metrics.rewards.truncated[cut.truncation,].inc(shorter)
 
     async def _anew(
         self,

@@ -3,6 +3,9 @@
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from service.metrics.buckets import SECONDS
+from service.metrics.children import Children
+
+STAGES = ("decode", "tokenize", "cache_get", "queue", "compute", "cache_set", "encode")
 
 
 class Requests:
@@ -18,11 +21,11 @@ class Requests:
             "plaudit_errors_total", "Failed requests by problem type", ["route", "type"],
             registry=r,
         )  # fmt: skip
-        self.stage_seconds = Histogram(
-            "plaudit_stage_duration_seconds", "Time a request or batch spends in a stage: decode, "
-            "tokenize, cache_get, queue, compute, cache_set, encode", ["stage"], buckets=SECONDS,
-            registry=r,
+        stage_seconds = Histogram(
+            "plaudit_stage_duration_seconds", "Time a request or batch spends in a stage: "
+            f"{', '.join(STAGES)}", ["stage"], buckets=SECONDS, registry=r,
         )  # fmt: skip
+        self.stage_seconds = {stage: stage_seconds.labels(stage) for stage in STAGES}
         self.admission_rejections = Counter(
             "plaudit_admission_rejections_total", "Requests refused", ["reason"], registry=r
         )
@@ -32,11 +35,11 @@ class Requests:
         self.retries = Counter(
             "plaudit_request_retries_total", "Requests that said they are a retry", registry=r
         )
-        self.client_items = Counter(
+        self.client_items = Children(Counter(
             "plaudit_client_items_total", "Items answered, by the name of the caller's API key",
             ["client"], registry=r,
-        )  # fmt: skip
-        self.client_wait_seconds = Counter(
+        ))  # fmt: skip
+        self.client_wait_seconds = Children(Counter(
             "plaudit_client_wait_seconds_total", "Time that sequences waited for a forward, summed "
             "over the sequences, by the name of the caller's API key", ["client"], registry=r,
-        )  # fmt: skip
+        ))  # fmt: skip

@@ -11,6 +11,7 @@ from plaudit.checkpoint import Stats
 from service.agreement import Agreement
 from service.metrics.at_scrape import AtScrape, Series
 from service.metrics.buckets import STD
+from service.metrics.children import Children
 from service.score_stream import ScoreStream
 
 WINDOWS = ("15m", "24h")
@@ -20,17 +21,17 @@ class Rewards:
     def __init__(self, r: CollectorRegistry):
         self.streams: dict[str, ScoreStream] = {}
         self.agreements: dict[str, Agreement] = {}
-        self.given = Counter(
+        self.given = Children(Counter(
             "plaudit_rewards_total", "Rewards given, cached ones too", ["model", "revision"],
             registry=r,
-        )  # fmt: skip
-        self.sequences = Counter(
+        ))  # fmt: skip
+        self.sequences = Children(Counter(
             "plaudit_sequences_total", "Sequences that a model was asked for and could read, "
             "cached ones too", ["model"], registry=r,
-        )  # fmt: skip
-        self.truncated = Counter(
+        ))  # fmt: skip
+        self.truncated = Children(Counter(
             "plaudit_truncated_total", "Sequences cut to fit", ["side"], registry=r
-        )
+        ))  # fmt: skip
         self.nonfinite = Counter(
             "plaudit_nonfinite_total", "Scores that were NaN or infinite", ["model"], registry=r
         )
