@@ -57,7 +57,9 @@ def table(columns: str) -> None:
 
 def size_table(costs: Costs) -> dict[str, list[Seen]]:
     """Replicas against what a step waits, whole groups and one response a request."""
-    table("| replicas | groups whole: step, p50, p99 s | busy | split, at random | split, by prompt |")
+    table(
+        "| replicas | groups whole: step, p50, p99 s | busy | split, at random | split, by prompt |"
+    )
     found: dict[str, list[Seen]] = {"whole": [], "split, at random": [], "split, by prompt": []}
     for count in REPLICAS:
         whole = through(costs, "least loaded", STEP, count)
@@ -76,7 +78,9 @@ def route_tables(costs: Costs, replicas: int = 16) -> None:
     """Routes at one size, for three ways of sending a step."""
     traffics = {"whole groups": STEP, "one a request": SPLIT, "one a request, over 90 s": SPREAD}
     for label, traffic in traffics.items():
-        table(f"| {label} | computed of asked tokens | step s | p50 s | p99 s | busiest over mean |")
+        table(
+            f"| {label} | computed of asked tokens | step s | p50 s | p99 s | busiest over mean |"
+        )
         for name in routes():
             seen = through(costs, name, traffic, replicas)
             busy = [tally.busy_seconds for tally in seen.tallies]
@@ -88,11 +92,12 @@ def route_tables(costs: Costs, replicas: int = 16) -> None:
 
 
 def cache_table(costs: Costs, replicas: int = 16) -> None:
-    table("| three in ten groups asked again | scores found: own caches | step s | with Redis | step s |")
+    table("| three in ten groups asked again | own caches find | step s | Redis finds | step s |")
     for name in routes():
         own, redis = (through(costs, name, AGAIN, replicas, shared) for shared in (False, True))
         print(
-            f"| {name} | {own.cached:.0%} | {own.step:.1f} | {redis.cached:.0%} | {redis.step:.1f} |"
+            f"| {name} | {own.cached:.0%} | {own.step:.1f} "
+            f"| {redis.cached:.0%} | {redis.step:.1f} |"
         )
 
 

@@ -1,13 +1,16 @@
 """The simulated replica beside a real server, under the same open-loop load.
 
     python bench/fleet_against_server.py --model runs/demo/warm [--loads 0.3 0.6 0.8]
-        [--requests 150]
+        [--requests 150] [--paced]
 
 Starts ``plaudit serve`` with one thread, and sends requests of four responses to one prompt at
 random times, at a rate that is meant to keep the engine busy for such a part of the time. The
 simulation gets the same requests at the same times. Only its speed is fitted, by one factor: its
 engine is to be busy as long as the server's was, by the server's own metrics. What is compared is
 therefore the queue: how long callers wait at that utilisation.
+
+With ``--paced`` forwards take the time of the fitted costs and compute nothing
+(bench/fleet_paced_server.py): nothing is fitted then, and other work on the machine matters little.
 """
 
 import argparse
@@ -23,11 +26,13 @@ from fleet_replica import Costs, Limits, Request
 from fleet_routes import least_loaded
 from fleet_run import Fleet, run, wait
 from fleet_traffic import Bursts
-from server import serving
+from server import PLAUDIT, serving
 
 RESPONSES = 4
 COMPUTE = re.compile(r'plaudit_stage_duration_seconds_sum\{stage="compute"\} (\S+)')
 FITTINGS = 8
+FLAGS = ("--threads", "1", "--cache-megabytes", "0", "--prefix-cache-megabytes", "0")
+LIMITS = Limits(prefix_tokens=0)
 
 
 def main() -> None:
@@ -38,9 +43,12 @@ def main() -> None:
     parser.add_argument("--costs", type=Path, default=Path(__file__).with_name("fleet_costs.json"))
     parser.add_argument("--loads", type=float, nargs="+", default=[0.3, 0.6, 0.8])
     parser.add_argument("--requests", type=int, default=150)
+    parser.add_argument("--paced", action="store_true", help="forwards take the fitted time")
     options = parser.parse_args()
     print("busy | server p50, p90, p99 s | simulation p50, p90, p99 s | factor of speed")
-    with serving(options.model, "bfloat16", "--threads", "1", "--cache-megabytes", "0") as port:
+    paced = (str(Path(__file__).with_name("fleet_paced_server.py")), str(options.costs))
+    program = paced if options.paced else PLAUDIT
+    with serving(options.model, "bfloat16", *FLAGS, program=program) as port:
         asyncio.run(compare(f"http://127.0.0.1:{port}", options))
 
 
@@ -54,11 +62,12 @@ async def compare(url: str, options: argparse.Namespace) -> None:
             seconds = predicted(warm, costs) / len(warm) / speed
             requests = traffic(options.requests, seconds / load, seed=number)
             busy, seen = await open_loop(client, requests)
-            simulated, factor = fitted(requests, costs, busy)
-            part = busy / max(
-                one.sent + late for one, late in zip(requests, seen, strict=True)
+            simulated, factor = fitted(requests, costs, None if options.paced else busy)
+            part = busy / max(one.sent + late for one, late in zip(requests, seen, strict=True))
+            print(
+                f"{part:.2f} | {quantiles(seen)} | {quantiles(simulated)} | {factor:.2f}",
+                flush=True,
             )
-            print(f"{part:.2f} | {quantiles(seen)} | {quantiles(simulated)} | {factor:.2f}", flush=True)
 
 
 def traffic(count: int, every_seconds: float, seed: int) -> list[Request]:
@@ -66,7 +75,9 @@ def traffic(count: int, every_seconds: float, seed: int) -> list[Request]:
     spread = np.random.default_rng(seed)
     shape = Bursts(count, RESPONSES, RESPONSES, bursts=1, prompt_tokens=96, response_tokens=40)
     [requests] = shape.requests(seed)
-    times = np.cumsum(spread.exponential(every_seconds, count)) if every_seconds else np.zeros(count)
+    times = (
+        np.cumsum(spread.exponential(every_seconds, count)) if every_seconds else np.zeros(count)
+    )
     for request, sent in zip(requests, times, strict=True):
         request.sent = float(sent)
     return requests
@@ -137,15 +148,17 @@ async def open_loop(
 
 
 def fitted(
-    requests: Sequence[Request], costs: Costs, busy: float
+    requests: Sequence[Request], costs: Costs, busy: float | None
 ) -> tuple[list[float], float]:
-    """Waits of the simulation that is busy for as long, and how many times the costs it took."""
+    """Waits of the simulation that is busy for as long, and how many times the costs it took; at
+    the costs as they are without ``busy``."""
     factor = 1.0
-    for _ in range(FITTINGS):
+    for _ in range(FITTINGS if busy else 1):
         again = [Request([*one.sequences], one.sent) for one in requests]
-        seen = run(Fleet(costs.faster(1 / factor), Limits(), least_loaded), 1, [again])
+        seen = run(Fleet(costs.faster(1 / factor), LIMITS, least_loaded), 1, [again])
         waits = [wait(one) for one in again]
-        factor *= busy / seen.tallies[0].busy_seconds
+        if busy:
+            factor *= busy / seen.tallies[0].busy_seconds
     return waits, factor
 
 

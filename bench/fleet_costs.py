@@ -95,9 +95,7 @@ def measure(model: RewardModel, repeats: int) -> Iterator[Point]:
         print(f"{found[0][0]} tokens, {groups} x {a_prompt}: {seconds:.4f} s", flush=True)
 
 
-def sequences(
-    spread: random.Random, groups: int, a_prompt: int, response: int
-) -> list[list[int]]:
+def sequences(spread: random.Random, groups: int, a_prompt: int, response: int) -> list[list[int]]:
     def ids(count: int) -> list[int]:
         return [spread.randrange(3, 40_000) for _ in range(count)]
 

@@ -36,9 +36,7 @@ class Costs:
         return cls(found["fixed_seconds"], found["token_seconds"], found["sequence_seconds"])
 
     def of(self, tokens: int, sequences: int) -> float:
-        return (
-            self.fixed_seconds + self.token_seconds * tokens + self.sequence_seconds * sequences
-        )
+        return self.fixed_seconds + self.token_seconds * tokens + self.sequence_seconds * sequences
 
     def faster(self, times: float) -> Self:
         """On a machine that does everything so many times as fast."""

@@ -97,9 +97,7 @@ def run(
     return summary(fleet, bursts, sizes, scaled=scaling is not None)
 
 
-def summary(
-    fleet: Fleet, bursts: Sequence[list[Request]], sizes: list[int], scaled: bool
-) -> Seen:
+def summary(fleet: Fleet, bursts: Sequence[list[Request]], sizes: list[int], scaled: bool) -> Seen:
     waits = [wait(request) for burst in bursts for request in burst]
     each = np.repeat(waits, sizes)
     tallies = fleet.tallies()

@@ -3,7 +3,7 @@
 It knows an average of the past minute, as ``k8s/README.md`` computes it; what it starts is ready
 only after scheduling and loading. The rule is that of
 https://kubernetes.io/docs/tasks/run-application/horizontal-pod-autoscale/ : the wanted number is
-ceil(now * average / target), left alone within a tenth of the target; growth is bounded by a policy,
+ceil(now * average / target), left alone within a tenth of the target; a policy bounds growth,
 and a fleet shrinks only to the largest number wanted during the stabilisation window.
 """
 

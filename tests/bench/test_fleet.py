@@ -94,7 +94,9 @@ def test_replicas_shorten_a_step_less_and_less() -> None:
     assert found[2] / found[3] < 4
 
 
-def test_a_fleet_that_scales_comes_too_late_for_its_first_burst_and_in_time_for_later_ones() -> None:
+def test_a_fleet_that_scales_comes_too_late_for_its_first_burst_and_in_time_for_later_ones() -> (
+    None
+):
     traffic = Bursts(prompts=256, bursts=6, every_seconds=150.0)
     fleet = Fleet(COSTS, Limits(), least_loaded)
     seen = run(fleet, 2, [*traffic.requests()], Scaling(least=2, most=8, up=4))

@@ -32,7 +32,7 @@ def rollouts(seed: int, count: int) -> list[Sized]:
 
 
 def ids(sequence: Sized) -> list[int]:
-    """Token ids that share their prompt, and nothing else, in the order of prompts and responses."""
+    """Token ids that share their prompt alone, in the order of prompts and responses."""
     prompt = [sequence.prompt * 2] * sequence.prompt_tokens
     return [*prompt, *[100_000 + sequence.response] * sequence.response_tokens]
 
