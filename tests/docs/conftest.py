@@ -29,7 +29,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory, members: list[Path]) -> Path:
 
 @pytest.fixture(scope="session")
 def served(demo: Path) -> Iterator[str]:
-    """The URL of ``plaudit serve`` with all that the pages ask: ``warm``, ``ensemble``, ``balanced``
+    """The URL of ``plaudit serve`` with what the pages ask: ``warm``, ``ensemble``, ``balanced``
     and the floor that docs/compat.md speaks of."""
     models = [demo / "runs/demo/warm", demo / "runs/demo/ensemble.yaml", demo / "balanced.yaml"]
     flags = ["--compat-model", "ensemble", "--compat-on-error", "openrlhf=floor:-5"]

@@ -1,7 +1,7 @@
 """Every command of the pages is one that its program takes.
 
 ``plaudit …`` and ``python FILE …`` are given to the program's own parser, which ends there;
-``curl`` is run by test_requests.py. The others are listed here with what keeps a test from running them.
+``curl`` is run by test_requests.py. The others are listed here with what keeps a test from them.
 """
 
 import argparse
