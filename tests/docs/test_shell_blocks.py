@@ -26,6 +26,7 @@ NOT_RUN = {
     "sed": "writes a manifest for kubectl",
     "export": "sets a variable for the next line",
     "curl": "run by test_requests.py",
+    "redis-benchmark": "measures a redis-server of the reader's",
     "helm": "needs a cluster",
 }
 # Of a trainer's own command line, of which the page shows our part.
