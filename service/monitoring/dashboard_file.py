@@ -49,6 +49,7 @@ class Panel:
     width: int
     height: int
     unit: str
+    minimum: float | None
     queries: tuple[Query, ...]
     steps: tuple[Step, ...]
     lines: bool
@@ -101,6 +102,7 @@ def panel(found: Mapping[str, Any], values: Mapping[str, str]) -> Panel:
         width=place["w"],
         height=place["h"],
         unit=defaults.get("unit", "short"),
+        minimum=defaults.get("min"),
         queries=tuple(query(one, values) for one in found.get("targets", []) if not hidden(one)),
         steps=tuple(
             Step(one["value"], one["color"])

@@ -16,7 +16,7 @@ Found = list[tuple[Query, list[Series]]]
 
 COLUMN_INCHES, UNIT_INCHES = 0.62, 0.36
 COLORS = {"green": "#299c46", "orange": "#ed8128", "yellow": "#e0b400", "red": "#d44a3a"}
-MAX_LEGEND = 8
+MAX_LEGEND, MAX_NAME = 8, 30
 # Seconds from tick to tick.
 APART = [10, 30, 60, 300, 600, 900, 1800, 3600, 7200, 21_600, 86_400]
 MAX_TICKS = 6
@@ -72,12 +72,17 @@ def say(axes: Axes, text: str) -> None:
 
 
 def draw_lines(axes: Axes, panel: Panel, found: Found) -> None:
-    named = [(query.name(one.labels) or panel.title, one) for query, some in found for one in some]
+    named = [
+        ((query.name(one.labels) or panel.title)[:MAX_NAME], one)
+        for query, some in found
+        for one in some
+    ]
     if panel.stacked:
         stack(axes, named)
     else:
         for name, one in named:
             axes.plot(one.times, one.values, label=name, linewidth=1)
+    axes.set_ylim(bottom=panel.minimum)
     for step in panel.steps if panel.lines else ():
         if step.value is not None:
             axes.axhline(step.value, color=COLORS.get(step.color, "gray"), ls="--", linewidth=0.8)
@@ -143,14 +148,15 @@ def draw_heatmap(axes: Axes, panel: Panel, found: Found) -> None:
     rows_shown = slice(int(shown.min()), int(shown.max()) + 1) if len(shown) else slice(None)
     edges = [edge for edge, _ in buckets][rows_shown]
     axes.imshow(inside[rows_shown], aspect="auto", origin="lower", cmap="Oranges",
-                extent=(0, len(times), 0, len(edges)))  # fmt: skip
+                interpolation="nearest", extent=(0, len(times), 0, len(edges)))  # fmt: skip
     axes.set_yticks(np.arange(len(edges)) + 1, [text_of(edge, panel.unit) for edge in edges])
     ticks = np.linspace(0, len(times) - 1, 4).astype(int)
     axes.set_xticks(ticks + 0.5, [clock(times[i]) for i in ticks])
 
 
 def clock(at: float) -> str:
-    return f"{datetime.fromtimestamp(at, UTC):%H:%M}"
+    """A locator's round time may lack a millionth of a second."""
+    return f"{datetime.fromtimestamp(round(at), UTC):%H:%M}"
 
 
 def label(axes: Axes, unit: str) -> None:
