@@ -13,12 +13,19 @@ HOSTS = ("http://127.0.0.1:8000", "http://HOST:8000")
 ANY_BODY = '{"model": "warm", "items": [{"prompt": "Hi", "response": "Hello"}]}'
 # Of docs/warm.md, whose ensemble has an average as its centre; tests/service/test_centre.py.
 CENTRE = ".centre"
-REQUESTS = [
-    pytest.param(block, words, id=f"{block} {words[2]}")
+# Of other programs' servers.
+ELSEWHERE = "http://PROMETHEUS:9090"
+CURLS = [
+    (block, words)
     for block in blocks()
     if block.language == "sh"
     for words in commands(block)
     if words[0] == "curl"
+]
+REQUESTS = [
+    pytest.param(block, words, id=f"{block} {words[2]}")
+    for block, words in CURLS
+    if not any(ELSEWHERE in word for word in words)
 ]
 JSON = [pytest.param(block, id=str(block)) for block in blocks() if block.language == "json"]
 ANSWERS = [
