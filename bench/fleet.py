@@ -108,13 +108,13 @@ PACES: dict[str, Scaling | int] = {
     "2 replicas always": 2,
     "8 replicas always": 8,
     "16 replicas always": 16,
-    "as k8s/base, ready in 60 s": BASE,
+    "2 more a minute, ready in 60 s": BASE,
     "all at once, ready in 60 s": replace(BASE, up=14),
     "all at once, ready in 300 s": replace(BASE, up=14, ready_seconds=300.0),
-    "all at once, forgets after 60 s": replace(
+    "all at once, shrinks after 60 s": replace(
         BASE, up=14, stable_seconds=60.0, down=14, down_every=60.0
     ),
-    "all at once, looks each 5 s, no average": replace(
+    "all at once, looks every 5 s, no mean": replace(
         BASE, up=14, look_seconds=5.0, average_seconds=5.0
     ),
 }

@@ -16,7 +16,7 @@ TOLERANCE = 0.1
 
 @dataclass(frozen=True)
 class Scaling:
-    """Bounds and pace; the defaults are those of ``k8s/base/hpa.yaml``. Seconds and replicas.
+    """Bounds and pace; the defaults are those of ``hpa.yaml`` under k8s/. Seconds and replicas.
 
     ``ready_seconds`` is from the decision until a replica answers: its node, image, load, probes.
     """

@@ -8,13 +8,15 @@ import statistics
 from pathlib import Path
 
 import pytest
+import yaml
 from fleet_replica import Costs, Limits, Request
 from fleet_routes import least_loaded, routes
 from fleet_run import Fleet, Seen, run, wait
 from fleet_scaling import Autoscaler, Scaling
 from fleet_traffic import Bursts, poisson
 
-COSTS = Costs.read(Path(__file__).parents[2] / "bench/fleet_costs.json")
+ROOT = Path(__file__).parents[2]
+COSTS = Costs.read(ROOT / "bench/fleet_costs.json")
 # One sequence a forward, taken as it comes: a queue with one server, as in the textbooks.
 ONE_BY_ONE = Limits(batch_tokens=1, queued_tokens=10**12, linger_seconds=0.0)
 
@@ -124,6 +126,24 @@ def test_the_autoscaler_follows_the_rule_of_kubernetes() -> None:
     assert Autoscaler(scaling).decide(0.0, 4, 4 * 109.0) == 4  # within a tenth
 
 
+def test_what_is_simulated_by_default_is_the_autoscaler_that_is_shipped() -> None:
+    [path] = (ROOT / "k8s").rglob("hpa.yaml")
+    spec = yaml.safe_load(path.read_text())["spec"]
+    up, down = spec["behavior"]["scaleUp"], spec["behavior"]["scaleDown"]
+    shipped = Scaling(
+        least=spec["minReplicas"],
+        most=spec["maxReplicas"],
+        target_tokens=float(spec["metrics"][0]["pods"]["target"]["averageValue"]),
+        up=up["policies"][0]["value"],
+        up_every=up["policies"][0]["periodSeconds"],
+        down=down["policies"][0]["value"],
+        down_every=down["policies"][0]["periodSeconds"],
+        stable_seconds=down["stabilizationWindowSeconds"],
+    )
+
+    assert shipped == Scaling()
+
+
 def test_growth_is_bounded_by_the_policy_and_shrinking_waits_for_its_window() -> None:
     scaler = Autoscaler(Scaling(target_tokens=100.0, average_seconds=1.0))
 
@@ -134,7 +154,7 @@ def test_growth_is_bounded_by_the_policy_and_shrinking_waits_for_its_window() ->
 
 
 def test_the_committed_costs_fit_what_was_measured() -> None:
-    found = json.loads((Path(__file__).parents[2] / "bench/fleet_costs.json").read_text())
+    found = json.loads((ROOT / "bench/fleet_costs.json").read_text())
     off = [
         abs(COSTS.of(point["computed"], point["sequences"]) / point["seconds"] - 1)
         for point in found["points"]

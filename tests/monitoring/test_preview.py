@@ -214,3 +214,17 @@ def test_without_matplotlib_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) 
 
     with pytest.raises(PreviewError, match=r"needs matplotlib: pip install 'plaudit\[training\]'"):
         preview.needs_matplotlib()
+
+
+def test_our_own_dashboards_are_all_drawn(
+    prometheus: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parser = argparse.ArgumentParser()
+    preview.add_preview(parser.add_subparsers())
+    given = ["preview", "--out", str(tmp_path), "--prometheus", prometheus, "--last", "5m"]
+    options = parser.parse_args(given)
+
+    assert options.run(options) == 0
+    shipped = {path.stem for path in preview.SHIPPED.glob("*.json")}
+    assert {path.stem for path in tmp_path.glob("*.html")} == shipped
+    assert len(capsys.readouterr().out.splitlines()) == len(shipped) > 0
