@@ -17,6 +17,7 @@ from fleet_routes import least_loaded, routes
 from fleet_run import Fleet, Seen, run
 from fleet_scaling import Scaling
 from fleet_traffic import Bursts
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 REPLICAS = [2, 4, 8, 16, 32, 64]
@@ -161,9 +162,10 @@ def draw_scaling(found: dict[str, Seen], path: Path) -> None:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Without a date, so that the same figures give the same file."""
+    """Without date and chance, so that the same figures give the same file."""
     path.parent.mkdir(exist_ok=True)
-    figure.savefig(path, metadata={"Date": None})
+    with rc_context({"svg.hashsalt": path.stem}):
+        figure.savefig(path, metadata={"Date": None})
 
 
 if __name__ == "__main__":
