@@ -28,6 +28,7 @@ from plaudit.conversation import Encoder
 from plaudit.reward_model import RewardModel
 
 IN_A_REQUEST = 64
+PLAUDIT = ("-m", "plaudit.cli", "serve")
 
 
 Pair = tuple[Row, list[int]]
@@ -56,15 +57,17 @@ def alone(engine: RewardModel, sequences: list[list[int]]) -> float:
 
 
 @contextmanager
-def serving(model: Path, dtype: str) -> Iterator[int]:
-    """The port of a server that is ready."""
+def serving(
+    model: Path, dtype: str, *flags: str, program: Sequence[str] = PLAUDIT
+) -> Iterator[int]:
+    """The port of a server that starts."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [
-        sys.executable, "-m", "plaudit.cli", "serve", str(model), "--port", str(port),
+        sys.executable, *program, str(model), "--port", str(port),
         "--dtype", dtype, "--max-batch-tokens", str(MAX_BATCH_TOKENS),
-        "--deadline-seconds", "600", "--log-level", "warning",
+        "--deadline-seconds", "600", "--log-level", "warning", *flags,
     ]  # fmt: skip
     server = subprocess.Popen(command)
     try:

@@ -6,6 +6,8 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
+from service.monitoring.preview import add_preview
+
 # What an operator takes; the rest of the folder is how it is made.
 SUFFIXES = (".json", ".yml", ".yaml")
 
@@ -24,6 +26,7 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="plaudit dashboard", description=__doc__)
     commands = made.add_subparsers(required=True, metavar="COMMAND")
     add_write(commands)
+    add_preview(commands)
     return made
 
 
