@@ -32,7 +32,8 @@ class Route:
 
 UNKNOWN = Route("unknown", "keyed")
 OWN = (
-    *(Route(path, "open") for path in ("/livez", "/readyz", "/metrics", "/openapi.json", "/docs")),
+    *(Route(path, "open") for path in ("/livez", "/readyz", "/metrics", "/openapi.json")),
+    *(Route(path, "open") for path in ("/", "/docs", "/ui/{file}")),
     Route("/score", "scoring"),
     Route("/ensemble_score", "scoring"),
     Route("/models", "keyed"),

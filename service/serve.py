@@ -89,7 +89,8 @@ def banner(settings: Settings, registry: Registry) -> str:
     """What an operator wants to know at start, and a curl to copy."""
     url = f"http://{settings.host}:{settings.port}"
     cache = "memory and Redis" if settings.redis_url else "memory"
-    lines = [f"Plaudit at {url} (docs at {url}/docs)"]
+    playground = f"playground at {url}/, " if settings.playground else ""
+    lines = [f"Plaudit at {url} ({playground}docs at {url}/docs)"]
     for info in registry.infos():
         lines.append(
             f"  {info.kind:10} {info.name}  {info.revision[:19]}  {info.max_tokens} tokens, "

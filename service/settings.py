@@ -59,6 +59,10 @@ class Settings(BaseSettings):
         "", description="networks that score without a key, comma separated: 10.0.0.0/8,fd00::/8"
     )
 
+    playground: bool = Field(
+        True, description="the page at / to try models by hand; --no-playground leaves it out"
+    )
+
     compat_model: str | None = Field(
         None, description="of other servers' routes that name no model; else the only one loaded"
     )
