@@ -41,6 +41,7 @@ HEADERS = {
 }
 # What every page of ours has.
 SHARED = {
+    "/ui/frame.css": "files/frame.css",
     "/ui/mark.svg": "files/mark.svg",
     "/ui/page.css": "files/page.css",
     "/ui/theme.js": "files/theme.js",

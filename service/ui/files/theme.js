@@ -8,12 +8,18 @@
   const remembered = localStorage.getItem("plaudit-theme");
   if (remembered === "dark" || remembered === "light") root.dataset.theme = remembered;
 
+  // The class is what Swagger UI's own sheet goes by.
+  const mark = () => root.classList.toggle("dark-mode", shown() === "dark");
+  mark();
+  system.addEventListener("change", mark);
+
   addEventListener("DOMContentLoaded", () => {
     const toggle = document.getElementById("theme");
     const say = () => toggle.setAttribute("aria-pressed", String(shown() === "dark"));
     toggle.addEventListener("click", () => {
       root.dataset.theme = shown() === "dark" ? "light" : "dark";
       localStorage.setItem("plaudit-theme", root.dataset.theme);
+      mark();
       say();
     });
     system.addEventListener("change", say);
