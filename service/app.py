@@ -59,7 +59,9 @@ def create_app(settings: Settings, registry: Registry, metrics: Metrics) -> Fast
         if redis is not None:
             await redis.close()
 
-    app = FastAPI(title="Plaudit", version=VERSION, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="Plaudit", version=VERSION, lifespan=lifespan, docs_url=None, redoc_url=None
+    )
     metrics.build_info.labels(VERSION).set(1)
     app.add_exception_handler(HTTPException, http_failure)
     routes = Routes([*OWN, *peers.ROUTES])
