@@ -31,13 +31,20 @@ class Route:
 
 
 UNKNOWN = Route("unknown", "keyed")
+METRICS = Route("/metrics", "open")
+PROBES = (Route("/livez", "open"), Route("/readyz", "open"))
+# Of the pages.
+FILES = "/ui/{file}"
 OWN = (
-    *(Route(path, "open") for path in ("/livez", "/readyz", "/metrics", "/openapi.json")),
-    *(Route(path, "open") for path in ("/", "/docs", "/ui/{file}")),
+    *PROBES,
+    METRICS,
+    *(Route(path, "open") for path in ("/openapi.json", "/", "/docs", FILES)),
     Route("/score", "scoring"),
     Route("/ensemble_score", "scoring"),
     Route("/models", "keyed"),
 )
+# Of the admin port. /ops is the page for people.
+ADMIN = (*PROBES, METRICS, *(Route(path, "open") for path in ("/ops", "/ops/models", FILES)))
 
 
 class Routes:

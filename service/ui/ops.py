@@ -8,15 +8,14 @@ import msgspec
 from fastapi import FastAPI, Response
 
 from plaudit.wire import ModelList
-from service.metrics import Metrics
 from service.registry import Registry
 from service.ui import assets
 
 SCRIPTS = ("ops", "charts", "element", "exposition", "numbers", "panels", "scrapes")
 
 
-def add_ops(app: FastAPI, metrics: Metrics, registry: Registry) -> None:
-    """The page, its files, and what is loaded. ``app`` must serve ``metrics`` at ``/metrics``."""
+def add_ops(app: FastAPI, registry: Registry) -> None:
+    """The page, its files, and what is loaded. ``app`` must serve ``/metrics`` too."""
     scripts = {f"/ui/{name}.js": f"files/{name}.js" for name in SCRIPTS}
     own = {"/ops": "files/ops.html", "/ui/ops.css": "files/ops.css"}
     assets.add(app, assets.SHARED | own | scripts)

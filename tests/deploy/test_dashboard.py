@@ -43,9 +43,8 @@ def test_every_metric_is_one_the_service_declares(
 ) -> None:
     definitions = [v["definition"] for v in dashboard["templating"]["list"] if "definition" in v]
     used = set().union(*(metrics_in(text) for text in [*queries, *definitions]))
-    declared = set(
-        re.findall(r"""["'](plaudit_\w+)["']""", (root / "service/metrics.py").read_text())
-    )
+    sources = "".join(path.read_text() for path in (root / "service/metrics").glob("*.py"))
+    declared = set(re.findall(r"""["'](plaudit_\w+)["']""", sources))
     assert {base(name) for name in used} <= {base(name) for name in declared}
 
 

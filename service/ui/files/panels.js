@@ -5,8 +5,11 @@ import { figures, fixed, percent, seconds, shortRevision, signed } from "./numbe
 import { Span } from "./scrapes.js";
 
 const LATENCY = "plaudit_http_request_duration_seconds";
-const UNSCORED = new Set(["/", "/docs", "/livez", "/readyz", "/metrics", "/openapi.json", "/models"]);
-const scoring = ({ route }) => !UNSCORED.has(route) && !route.startsWith("/ui/");
+const BESIDE = new Set([
+  "/", "/docs", "/livez", "/metrics", "/models", "/openapi.json", "/ops", "/ops/models", "/readyz",
+  "/ui/{file}", "unknown",
+]);
+const scoring = ({ route }) => !BESIDE.has(route);
 const real = ({ kind }) => kind === "real";
 
 export function state(scrape) {
