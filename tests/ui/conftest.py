@@ -15,6 +15,7 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, s
 from served_process import ServedProcess
 
 from plaudit import checkpoint
+from training.service_process import free_port
 
 CHROMIUM = shutil.which("chromium")
 KEY = "a-key-of-the-tests"
@@ -124,13 +125,14 @@ def models_file(tmp_path_factory: pytest.TempPathFactory, members: list[Path]) -
 
 @pytest.fixture(scope="session")
 def servers(models_file: Path) -> Iterator[dict[str, str]]:
-    """Two processes over the same models, of which one wants a key."""
-    config = ["--config", str(models_file)]
+    """URLs of two processes over the same models: "open" has an admin port, "keyed" wants a key."""
+    config, port = ["--config", str(models_file)], free_port()
     processes = {
-        "open": ServedProcess([], *config),
+        "open": ServedProcess([], *config, "--admin-port", str(port)),
         "keyed": ServedProcess([], *config, "--api-keys", KEY),
     }
-    yield {name: process.wait() for name, process in processes.items()}
+    urls = {name: process.wait() for name, process in processes.items()}
+    yield urls | {"admin": f"http://127.0.0.1:{port}"}
     for process in processes.values():
         process.kill()
 
@@ -143,3 +145,16 @@ def url(servers: dict[str, str]) -> str:
 @pytest.fixture(scope="session")
 def keyed_url(servers: dict[str, str]) -> str:
     return servers["keyed"]
+
+
+@pytest.fixture(scope="session")
+def admin_url(servers: dict[str, str]) -> str:
+    return servers["admin"]
+
+
+@pytest.fixture(scope="session")
+def promtool() -> str:
+    found = shutil.which("promtool")
+    if found is None:
+        pytest.skip("promtool is not installed: apt-get install prometheus")
+    return found

@@ -60,6 +60,12 @@ function path(values, top) {
     .join("");
 }
 
+function range(buckets, place) {
+  const [from, to] = [buckets[place - 1]?.edge, buckets[place].edge];
+  if (from === undefined) return `≤ ${figures(to)}`;
+  return to === Infinity ? `> ${figures(from)}` : `${figures(from)} to ${figures(to)}`;
+}
+
 /** The shape of a histogram's cumulative ``buckets``; the two ends hold all beyond them. */
 export function histogram(title, buckets, note) {
   const counts = buckets.map(({ count }, place) => count - (buckets[place - 1]?.count ?? 0));
@@ -68,14 +74,13 @@ export function histogram(title, buckets, note) {
   const total = buckets.at(-1)?.count ?? 0;
   const bars = counts.map((count, place) => {
     const height = (count / tallest) * (HEIGHT - 4);
-    return svg("rect", {
-      class: "a", x: place * width + 1, y: HEIGHT - height, width: width - 2, height,
-    });
+    const bar = { class: "a", x: place * width + 1, y: HEIGHT - height, width: width - 2, height };
+    return svg("rect", bar, svg("title", {}, `${range(buckets, place)}: ${figures(count)}`));
   });
   return el(
     "figure",
     { class: "panel" },
-    el("figcaption", {}, title, el("span", { class: "note" }, note)),
+    el("figcaption", {}, title, el("span", { class: "note" }, `${figures(total)} scores, ${note}`)),
     drawing(`${title}: ${figures(total)} scores, ${note}`, ...bars),
     el(
       "p",

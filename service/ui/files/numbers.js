@@ -36,7 +36,7 @@ function short(value) {
   const size = Math.abs(value);
   if (size === 0) return "0";
   const digits = size >= 100 ? 0 : size >= 10 ? 1 : size >= 0.01 ? 2 : 4;
-  return String(Number(value.toFixed(digits)));
+  return String(Number(value.toFixed(digits))).replace("-", MINUS);
 }
 
 export const shortRevision = (revision) => revision.slice(0, "sha256:".length + 12);

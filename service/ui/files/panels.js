@@ -1,7 +1,7 @@
 // What the page says of the service: one function a part, of a span of time.
 import { histogram, lines } from "./charts.js";
 import { el, fact } from "./element.js";
-import { figures, fixed, percent, seconds, shortRevision, signed } from "./numbers.js";
+import { figures, fixed, percent, seconds, shortRevision } from "./numbers.js";
 import { Span } from "./scrapes.js";
 
 const LATENCY = "plaudit_http_request_duration_seconds";
@@ -15,7 +15,7 @@ const real = ({ kind }) => kind === "real";
 export function state(scrape) {
   if (scrape.value("plaudit_ready") === 0) return { text: "not ready", kind: "wrong" };
   const version = scrape.labels("plaudit_build_info", "version").join(", ");
-  return { text: `up, version ${version}`, kind: "" };
+  return { text: `ready, version ${version}`, kind: "good" };
 }
 
 export function tiles(span) {
@@ -31,7 +31,7 @@ export function tiles(span) {
     tile("failed requests", percent(failedShare(span)), "failed"),
     tile("from the cache", percent(hits), "hits"),
     tile("batch fill, mean", percent(span.mean("plaudit_batch_fill_ratio")), "fill"),
-    tile("waiting", `${figures(last.value("plaudit_queue_items"))} items`, "queue"),
+    tile("items waiting", figures(last.value("plaudit_queue_items")), "queue"),
     tile("oldest in batch", seconds(last.value("plaudit_queue_oldest_age_seconds")), "oldest"),
     tile("engine busy", percent(last.value("plaudit_worker_busy_ratio")), "busy"),
   ];
@@ -77,6 +77,7 @@ export function charts(scrapes) {
       fill: over((span) => span.mean("plaudit_batch_fill_ratio")),
       hits: over(cacheHits),
     }, percent),
+    lines("Engine busy", { busy: over((span) => span.later.value("plaudit_worker_busy_ratio")) }, percent),
   ];
 }
 
@@ -95,16 +96,21 @@ function modelRow(span, model) {
     el("code", { title: model.revision }, shortRevision(model.revision)),
     `${model.max_tokens}`,
     figures(span.rate("plaudit_rewards_total", (labels) => labels.model === model.name)),
-    up === 0 ? el("span", { class: "mark wrong" }, "down") : "loaded",
+    up === 0 ? el("span", { class: "mark wrong" }, "down") : el("span", { class: "mark good" }, "loaded"),
     single ? canary(last, model.name) : "–",
     single ? drift(last, model.name) : "–",
   ];
 }
 
+/** Whether the checkpoint's probes still get their stored scores, and when that was last tried. */
 function canary(scrape, model) {
   const moved = scrape.value("plaudit_canary_score_drift", { model });
   const age = scrape.value("plaudit_canary_age_seconds", { model });
-  return moved === null ? "–" : `${signed(moved)}, ${seconds(age)} ago`;
+  if (moved === null) return "–";
+  const held = Math.abs(moved) <= scrape.value("plaudit_canary_score_tolerance", { model });
+  const kind = held ? "mark good" : "mark wrong";
+  const word = held ? "as stored" : `off by ${fixed(moved)}`;
+  return el("span", { class: kind, title: `difference ${moved}` }, `${word}, ${seconds(age)} ago`);
 }
 
 /** Population stability of the scores; the usual bands are 0.1 and 0.25. */
@@ -114,7 +120,7 @@ function drift(scrape, model) {
   if (known.length === 0) return "–";
   const worst = Math.max(...known);
   const [word, kind] =
-    worst < 0.1 ? ["steady", ""] : worst < 0.25 ? ["moving", "warn"] : ["shifted", "wrong"];
+    worst < 0.1 ? ["steady", "good"] : worst < 0.25 ? ["moving", "warn"] : ["shifted", "wrong"];
   const psi = values.map((value) => fixed(value, 2)).join(" / ");
   return el("span", { class: `mark ${kind}`, title: "PSI over 15 minutes / 24 hours" }, `${word} ${psi}`);
 }
@@ -123,10 +129,10 @@ export const scores = (span) =>
   span.later.labels("plaudit_score_bucket", "model").map((name) => {
     const own = ({ model }) => model === name;
     const buckets = span.buckets("plaudit_score", own);
-    const mean = span.mean("plaudit_score", own);
+    const mean = span.later.value("plaudit_score_mean", { model: name });
     const reference = span.later.value("plaudit_score_reference_mean", { model: name });
-    const beside = reference === null ? "" : `, trained at ${fixed(reference, 2)}`;
-    return histogram(name, buckets, `${figures(buckets.at(-1).count)}, mean ${fixed(mean, 2)}${beside}`);
+    const beside = reference === null ? "" : `, in training ${fixed(reference, 2)}`;
+    return histogram(name, buckets, `mean ${fixed(mean, 2)}${beside}`);
   });
 
 const ORDER = ["decode", "tokenize", "cache_get", "queue", "compute", "cache_set", "encode"];
