@@ -104,7 +104,7 @@ def save(page: Page, last: str, name: str) -> None:
     """The page from its top to the end of the element ``last``."""
     box = page.locator(last).bounding_box()
     assert box is not None
-    height = box["y"] + box["height"] + 24
+    height = box["y"] + box["height"] + 12
     clip = {"x": 0, "y": 0, "width": WIDTH, "height": height}
     page.screenshot(path=IMAGES / name, full_page=True, clip=clip)
     print(f"{IMAGES / name}: {(IMAGES / name).stat().st_size / 1000:.0f} kB", file=sys.stderr)

@@ -85,8 +85,9 @@ def test_a_model_shows_the_numbers_of_the_score_route(playground, ask):
     assert shown(playground, "#verdict", "latency").endswith("s")
 
 
-def test_a_repeat_is_marked_as_cached(playground):
-    fill(playground, "m1", a="An answer of this test alone.", b="Another of this test alone.")
+@pytest.mark.parametrize("judge", ["m1", "careful", "balanced"])
+def test_a_repeat_is_marked_as_cached(playground, judge):
+    fill(playground, judge, prompt=judge, a="An answer of this test alone.", b="Another of this test alone.")
     score(playground)
     expect(playground.locator("#result-a .mark")).to_have_text("computed")
     playground.locator("#score").click()

@@ -131,7 +131,7 @@ export const scores = (span) =>
     const buckets = span.buckets("plaudit_score", own);
     const mean = span.later.value("plaudit_score_mean", { model: name });
     const reference = span.later.value("plaudit_score_reference_mean", { model: name });
-    const beside = reference === null ? "" : `, in training ${fixed(reference, 2)}`;
+    const beside = reference === null ? "" : `, reference ${fixed(reference, 2)}`;
     return histogram(name, buckets, `mean ${fixed(mean, 2)}${beside}`);
   });
 

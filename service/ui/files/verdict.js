@@ -85,6 +85,7 @@ function summary(answer, seconds) {
   const [a, b] = answer.rewards;
   const margin = a == null || b == null ? null : a - b;
   const chance = winChance(answer);
+  const cached = answer.items.filter((item) => item.cached).length;
   return el(
     "div",
     { class: "panel summary" },
@@ -97,7 +98,7 @@ function summary(answer, seconds) {
       answer.aggregate ? fact("aggregate", howAggregated(answer), "aggregate") : null,
       fact("round trip", inSeconds(seconds), "latency"),
       fact("tokens computed", String(answer.usage.computed_tokens), "computed"),
-      fact("from the cache", `${answer.usage.cached} of ${answer.items.length}`, "cached"),
+      fact("from the cache", `${cached} of ${answer.items.length}`, "cached"),
     ),
   );
 }
