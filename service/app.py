@@ -23,6 +23,7 @@ from service.entrance import Entrance, networks
 from service.fair_queue import Caller
 from service.hardening import Keys, caller_of, deadline_seconds, unless_gone
 from service.health import Health
+from service.logs import log
 from service.member_scores import MemberScores
 from service.metrics import Metrics
 from service.probe_routes import add_metrics, add_probes
@@ -69,7 +70,7 @@ def create_app(settings: Settings, registry: Registry, metrics: Metrics) -> Fast
         async with running(canary.run()), running(heartbeat.beat(metrics)):
             yield
         await registry.engine.close()
-        metrics.traces.close()
+        await asyncio.to_thread(metrics.traces.close)  # a collector may be slow
         if redis is not None:
             await redis.close()
 
@@ -157,8 +158,15 @@ def add_models(app: FastAPI, registry: Registry) -> None:
 async def running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     """``work`` runs beside the body, and ends with it."""
     task = asyncio.create_task(work)
+    task.add_done_callback(say_if_dead)
     try:
         yield
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+def say_if_dead(task: asyncio.Task[None]) -> None:
+    error = None if task.cancelled() else task.exception()
+    if error is not None:
+        log.error("a task beside the requests died", exc_info=error)

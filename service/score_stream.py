@@ -62,7 +62,8 @@ class ScoreStream:
         row = np.array(self._open)
         self._all_time += row
         for window in self._windows.values():
-            window.add(row, now)
+            # They came before this, however long nobody has called since.
+            window.add(row, min(now, self._folds_at))
         self._open = [0.0] * len(row)
         self._folds_at = now + FOLD_SECONDS
 
