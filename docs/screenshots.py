@@ -1,7 +1,7 @@
 """Draws the pictures of the pages for the documents: python docs/screenshots.py
 
 It serves the demonstration models (`make demo` trains them), or what the arguments say, which are
-those of ``plaudit serve``; asks them for half a minute; and writes docs/images. It needs Chromium.
+those of ``plaudit serve``; asks them for a minute; and writes docs/images. It needs Chromium.
 """
 
 import shutil
@@ -21,7 +21,7 @@ from training.service_process import free_port
 IMAGES = Path(__file__).parent / "images"
 DEMO = ("runs/demo/warm", "runs/demo/ensemble.yaml")
 WIDTH = 1180
-TRAFFIC_SECONDS = 30
+WARM_UP_SECONDS, TRAFFIC_SECONDS = 15, 40
 PROMPTS = (
     "How do I boil an egg?",
     "Name the largest planet.",
@@ -77,17 +77,19 @@ def draw_playground(browser: Browser, url: str, scheme: str, name: str) -> None:
 
 def draw_ops(browser: Browser, url: str, admin_url: str) -> None:
     page = browser.new_page(viewport={"width": WIDTH, "height": 1000})
-    page.goto(f"{admin_url}/ops")
+    turns = count()
     with RewardClient(url) as client:
-        ask(page, client)
+        ask(page, client, turns, WARM_UP_SECONDS)
+        page.goto(f"{admin_url}/ops")
+        ask(page, client, turns, TRAFFIC_SECONDS)
     save(page, "#scores", "ops.png")
 
 
-def ask(page: Page, client: RewardClient) -> None:
+def ask(page: Page, client: RewardClient, turns: Iterator[int], seconds: float) -> None:
     """Traffic for a while: every model and ensemble, with repeats as trainers' epochs have."""
     names = [model for model in client.models() if model.kind != "objectives"]
-    end = time.monotonic() + TRAFFIC_SECONDS
-    for turn in count():
+    end = time.monotonic() + seconds
+    for turn in turns:
         items = [(prompt, f"{one} ({turn // 3})") for prompt in PROMPTS for one in RESPONSES]
         start = turn * 5 % len(items)
         for model in names:

@@ -87,7 +87,13 @@ def test_a_model_shows_the_numbers_of_the_score_route(playground, ask):
 
 @pytest.mark.parametrize("judge", ["m1", "careful", "balanced"])
 def test_a_repeat_is_marked_as_cached(playground, judge):
-    fill(playground, judge, prompt=judge, a="An answer of this test alone.", b="Another of this test alone.")
+    fill(
+        playground,
+        judge,
+        prompt=judge,
+        a="An answer of this test alone.",
+        b="Another of this test alone.",
+    )
     score(playground)
     expect(playground.locator("#result-a .mark")).to_have_text("computed")
     playground.locator("#score").click()
