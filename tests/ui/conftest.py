@@ -4,14 +4,21 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import msgspec
 import pytest
 import yaml
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    expect,
+    sync_playwright,
+)
 from served_process import ServedProcess
 
 from plaudit import checkpoint
@@ -22,6 +29,7 @@ KEY = "a-key-of-the-tests"
 HOSTILE = "<img src=x onerror=alert(1)>"
 # What Chromium says of an answer over 399, and of none, which tests provoke.
 REFUSED = "Failed to load resource: "
+expect.set_options(timeout=60_000)
 
 
 @dataclass
@@ -82,15 +90,21 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
 
 @pytest.fixture
 def violations() -> Callable[..., list[str]]:
-    """``violations(page, "label")``: what axe finds, but for the rules named: rule and elements."""
+    """``violations(page, "label")``: what axe finds in the light and in the dark scheme, but for
+    the rules named: scheme, rule and elements. Without motion, so that no colour is on its way."""
 
     def find(page: Page, *excused: str) -> list[str]:
-        found = Axe().run(page).response["violations"]
         return [
-            f"{one['id']}: {[node['html'][:120] for node in one['nodes']][:5]}"
-            for one in found
+            f"{scheme}, {one['id']}: {[node['html'][:120] for node in one['nodes']][:5]}"
+            for scheme in ("light", "dark")
+            for one in found(page, scheme)
             if one["id"] not in excused
         ]
+
+    def found(page: Page, scheme: Literal["light", "dark"]) -> list[dict[str, Any]]:
+        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+        violations: list[dict[str, Any]] = Axe().run(page).response["violations"]
+        return violations
 
     return find
 

@@ -30,17 +30,15 @@ def fresh(tmp_path_factory: pytest.TempPathFactory, members: list[Path]) -> Path
     return root / "out" / "evaluation.html"
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("which", ["fresh", "shown"])
 def test_it_asks_for_nothing_and_axe_finds_nothing(
     open_page: Callable[..., Page],
     violations: Callable[..., list[str]],
     fresh: Path,
     which: str,
-    scheme: str,
 ):
     report = fresh if which == "fresh" else SHOWN
-    page = open_page(report.as_uri(), color_scheme=scheme)
+    page = open_page(report.as_uri())
     assert page.locator("h1").inner_text() == "Reward model evaluation"
     assert page.locator("svg").count() > 5
     assert violations(page) == []

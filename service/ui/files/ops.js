@@ -58,7 +58,9 @@ async function turn() {
     );
     byId("problem").hidden = false;
   }
-  if (timer !== null) timer = setTimeout(turn, EVERY_MS);
+  if (timer === null) return;
+  clearTimeout(timer); // of a turn that a quick pause and resume began beside this one
+  timer = setTimeout(turn, EVERY_MS);
 }
 
 byId("pause").addEventListener("click", () => {
