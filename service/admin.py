@@ -1,4 +1,4 @@
-"""The admin port: probes and metrics beside the traffic, for those who run the service.
+"""The admin port: probes, metrics and their page beside the traffic, for those who run the service.
 
 It is served by the same event loop. What it serves needs no key and has no text of anybody.
 """
@@ -18,11 +18,13 @@ from service.hardening import Keys
 from service.health import Health
 from service.metrics import Metrics
 from service.probe_routes import add_metrics, add_probes
+from service.registry import Registry
 from service.routes import ADMIN, Routes
 from service.settings import SettingsError
+from service.ui.ops import add_ops
 
 
-def create_admin(health: Health, metrics: Metrics) -> FastAPI:
+def create_admin(health: Health, metrics: Metrics, registry: Registry) -> FastAPI:
     """The application of the admin port."""
     app = FastAPI(title="Plaudit admin", version=VERSION, openapi_url=None)
     app.add_exception_handler(HTTPException, http_failure)
@@ -31,6 +33,7 @@ def create_admin(health: Health, metrics: Metrics) -> FastAPI:
     app.add_middleware(Edge, routes=routes, entrance=entrance, metrics=metrics)
     add_probes(app, health)
     add_metrics(app, metrics)
+    add_ops(app, registry)
     return app
 
 

@@ -32,6 +32,8 @@ from service.repeats import Repeats
 from service.routes import METRICS, OWN, Routes
 from service.scorer import Scorer
 from service.settings import Settings
+from service.ui.api_docs import add_api_docs
+from service.ui.playground import add_playground
 
 R = TypeVar("R", ScoreRequest, EnsembleRequest)
 # Of a score in memory and of the item that it belongs to.
@@ -72,7 +74,9 @@ def create_app(settings: Settings, registry: Registry, metrics: Metrics) -> Fast
         if redis is not None:
             await redis.close()
 
-    app = FastAPI(title="Plaudit", version=VERSION, lifespan=lifespan, redoc_url=None)
+    app = FastAPI(
+        title="Plaudit", version=VERSION, lifespan=lifespan, docs_url=None, redoc_url=None
+    )
     metrics.saturation.build_info.labels(VERSION).set(1)
     app.add_exception_handler(HTTPException, http_failure)
     admin = settings.admin_port is not None
@@ -87,6 +91,9 @@ def create_app(settings: Settings, registry: Registry, metrics: Metrics) -> Fast
     if not admin:
         add_metrics(app, metrics)
     app.state.health = health
+    add_api_docs(app)
+    if settings.playground:
+        add_playground(app)
     openapi.describe(app, peers.ROUTES)
     return app
 

@@ -19,7 +19,7 @@ from service.traces import OFF
 # nginx's status for a caller that hung up; it is only logged and counted.
 CLIENT_CLOSED_REQUEST = 499
 # Asked every few seconds by machines: not logged, not traced.
-QUIET = ("/livez", "/readyz", "/metrics")
+QUIET = ("/livez", "/readyz", "/metrics", "/ops/models")
 
 
 class Edge:

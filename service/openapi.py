@@ -42,6 +42,8 @@ def with_bodies(schema: dict[str, Any], routes: Sequence[Route]) -> dict[str, An
     )
     refs = dict(zip(types, found, strict=True))
     schema.setdefault("components", {}).setdefault("schemas", {}).update(components)
+    schema["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+    schema["security"] = [{}, {"key": []}]  # none is needed where the server has no keys
     for path, (request, response) in BODIES.items():
         for operation in schema["paths"][path].values():
             if request is not None:

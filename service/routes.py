@@ -33,16 +33,18 @@ class Route:
 UNKNOWN = Route("unknown", "keyed")
 METRICS = Route("/metrics", "open")
 PROBES = (Route("/livez", "open"), Route("/readyz", "open"))
+# Of the pages.
+FILES = "/ui/{file}"
 OWN = (
     *PROBES,
     METRICS,
-    *(Route(path, "open") for path in ("/openapi.json", "/docs")),
+    *(Route(path, "open") for path in ("/openapi.json", "/", "/docs", FILES)),
     Route("/score", "scoring"),
     Route("/ensemble_score", "scoring"),
     Route("/models", "keyed"),
 )
 # Of the admin port. /ops is the page for people.
-ADMIN = (*PROBES, METRICS, Route("/ops", "open"))
+ADMIN = (*PROBES, METRICS, *(Route(path, "open") for path in ("/ops", "/ops/models", FILES)))
 
 
 class Routes:

@@ -57,7 +57,7 @@ async def serve(settings: Settings) -> None:
     if admin_socket is None:
         await server.serve()
     else:
-        beside = admin.create_admin(app.state.health, metrics)
+        beside = admin.create_admin(app.state.health, metrics, registry)
         config = listener(beside, settings.admin_host, 0)
         await admin.serve_both(server, uvicorn.Server(config), admin_socket)
 
@@ -114,7 +114,8 @@ def banner(settings: Settings, registry: Registry) -> str:
     """What an operator wants to know at start, and a curl to copy."""
     url = f"http://{settings.host}:{settings.port}"
     cache = "memory and Redis" if settings.redis_url else "memory"
-    lines = [f"Plaudit at {url} (docs at {url}/docs)"]
+    playground = f"playground at {url}/, " if settings.playground else ""
+    lines = [f"Plaudit at {url} ({playground}docs at {url}/docs)"]
     for info in registry.infos():
         lines.append(
             f"  {info.kind:10} {info.name}  {info.revision[:19]}  {info.max_tokens} tokens, "
@@ -125,6 +126,8 @@ def banner(settings: Settings, registry: Registry) -> str:
             f"  {'shared':10} {trunk.shared} of {trunk.blocks} blocks, computed once for "
             f"{', '.join(trunk.members)}"
         )
+    if settings.admin_port is not None:
+        lines.append(f"  operations: http://{settings.admin_host}:{settings.admin_port}/ops")
     lines.append(f"  cache: {cache}; API key: {'required' if settings.keys() else 'none needed'}")
     if settings.admin_port is not None:
         there = f"http://{settings.admin_host}:{settings.admin_port}"

@@ -68,6 +68,9 @@ class Settings(BaseSettings):
     admin_host: str = Field(
         "127.0.0.1", description="address of the admin port, which asks for no key"
     )
+    playground: bool = Field(
+        True, description="the page at / to try models by hand; --no-playground leaves it out"
+    )
 
     compat_model: str | None = Field(
         None, description="of other servers' routes that name no model; else the only one loaded"

@@ -44,7 +44,7 @@ class Both:
         self.main = uvicorn.Server(listener(self.app, "127.0.0.1", 0))
         self.app.state.health.stopping = lambda: self.main.should_exit
         at = admin.bind(self.settings.admin_host, self.settings.admin_port)
-        beside = admin.create_admin(self.app.state.health, self._metrics)
+        beside = admin.create_admin(self.app.state.health, self._metrics, registry)
         self.admin = uvicorn.Server(listener(beside, "127.0.0.1", 0))
         self.serving = asyncio.create_task(admin.serve_both(self.main, self.admin, at))
         async with asyncio.timeout(60):

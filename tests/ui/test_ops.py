@@ -1,0 +1,197 @@
+"""The page of operations, of a real admin port; Prometheus' own code is the oracle."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from typing import Any
+
+import httpx2
+import pytest
+import yaml
+from playwright.sync_api import Page, expect
+from prometheus_client.parser import text_string_to_metric_families
+
+ITEMS = [{"prompt": f"Question {i}?", "response": "Because it is so. " * i} for i in range(1, 9)]
+LATENCY = "plaudit_http_request_duration_seconds"
+# Of the page's own modules.
+IMPORTED = """async (text) => {
+  const { parse } = await import("/ui/exposition.js");
+  return [...parse(text)].flatMap(([name, series]) =>
+    series.map(({ labels, value }) => [name, labels, String(value)]));
+}"""
+QUANTILES = """async ([buckets, asked]) => {
+  const { quantile } = await import("/ui/scrapes.js");
+  const read = buckets.map(([edge, count]) => ({ edge: Number(edge), count }));
+  return asked.map((q) => quantile(q, read));
+}"""
+
+
+@pytest.fixture(scope="module")
+def ports(url: str, admin_url: str) -> tuple[str, str]:
+    """URLs of the main and of the admin port, after some traffic."""
+    for _ in range(2):
+        ensemble = {"ensemble": "careful", "items": ITEMS}
+        httpx2.post(url + "/ensemble_score", json=ensemble).raise_for_status()
+    return url, admin_url
+
+
+@pytest.fixture
+def ops(open_page: Callable[..., Page], ports: tuple[str, str]) -> Page:
+    page = open_page(ports[1] + "/ops")
+    expect(page.locator("#stages tbody tr").first).to_be_visible()
+    return page
+
+
+@pytest.fixture
+def paused(ops: Page) -> tuple[Page, Callable[..., float]]:
+    """The page at rest, over all since the start, and the sums in what it read last:
+    ``metrics("plaudit_x_total", model="m0")``."""
+    answers = []
+    ops.on("response", lambda one: one.url.endswith("/metrics") and answers.append(one))
+    with ops.expect_response("**/metrics"):
+        pass
+    ops.get_by_role("button", name="Pause").click()
+    ops.wait_for_load_state("networkidle")
+    ops.get_by_label("Over", exact=True).select_option("all")
+    expect(ops.locator("#read")).to_contain_text("all since the start")
+    read = [
+        one
+        for family in text_string_to_metric_families(answers[-1].text())
+        for one in family.samples
+    ]
+
+    def add(name: str, **labels: str) -> float:
+        fits = [one for one in read if one.name == name and labels.items() <= one.labels.items()]
+        assert fits, name
+        return sum(one.value for one in fits)
+
+    return ops, add
+
+
+def tile(page: Page, name: str) -> str:
+    return page.locator(f"[data-fact='{name}']").inner_text()
+
+
+def test_what_the_tiles_say_is_what_the_metrics_say(paused):
+    ops, metrics = paused
+    hits = metrics("plaudit_cache_lookups_total", tier="l1", result="hit")
+    asked = metrics("plaudit_cache_lookups_total", tier="l1")
+    assert asked > hits > 0
+    assert tile(ops, "hits") == f"{hits / asked * 100:.1f} %"
+    fill = metrics("plaudit_batch_fill_ratio_sum") / metrics("plaudit_batch_fill_ratio_count")
+    assert tile(ops, "fill") == f"{fill * 100:.1f} %"
+    assert tile(ops, "failed") == "0.0 %"
+    assert tile(ops, "queue") == "0"
+    for name in ("requests", "rewards", "tokens"):
+        assert float(tile(ops, name).split()[0]) > 0
+
+
+def test_every_model_is_there_with_its_revision_and_scores(paused, ports):
+    ops, metrics = paused
+    models = httpx2.get(ports[1] + "/ops/models").json()["models"]
+    assert models == httpx2.get(ports[0] + "/models").json()["models"]
+    rows = ops.locator("#models tbody tr")
+    expect(rows).to_have_count(len(models))
+    for row, model in zip(rows.all(), models, strict=True):
+        expect(row.locator("th")).to_have_text(model["name"])
+        expect(row.locator("code")).to_have_attribute("title", model["revision"])
+        expect(row).to_contain_text("loaded")
+    count = metrics("plaudit_score_bucket", model="m0", le="+Inf")
+    expect(ops.locator("#scores figure", has_text="m0")).to_contain_text(f"{count:g} scores")
+    bars = ops.locator("#scores figure", has_text="m0").locator("rect title").all_text_contents()
+    assert sum(float(bar.rpartition(": ")[2]) for bar in bars) == count
+
+
+def test_the_page_reads_on_until_paused(ops, ports):
+    read = ops.locator("#read")
+    with ops.expect_response("**/metrics"):
+        pass
+    expect(read).to_contain_text(" s.")  # of two readings at least
+    ops.get_by_role("button", name="Pause").click()
+    expect(ops.get_by_role("button", name="Resume")).to_have_attribute("aria-pressed", "true")
+    ops.wait_for_load_state("networkidle")
+    asked = []
+    ops.on("request", lambda request: asked.append(request.url))
+    ops.clock.install()
+    ops.clock.run_for(30_000)
+    assert asked == []
+    with ops.expect_response("**/metrics"):
+        ops.get_by_role("button", name="Resume").click()
+
+
+def test_a_service_that_is_gone_is_said_and_its_return_too(ops):
+    ops.context.set_offline(True)
+    expect(ops.locator("#problem")).to_contain_text("No answer")
+    expect(ops.locator("#stages tbody tr").first).to_be_visible()
+    ops.context.set_offline(False)
+    expect(ops.locator("#problem")).to_be_hidden()
+
+
+def test_the_parser_reads_what_prometheus_own_client_reads(ops, ports):
+    text = httpx2.get(ports[1] + "/metrics").text + (
+        '# HELP x a "comment" {with="braces"}\n'
+        'odd{a="\\\\ \\" \\n {}, = é",b=""} 1e-05 1395066363000\n'
+        "plain +Inf\nother -Inf\nnone NaN\n"
+    )
+    expected = [
+        [one.name, one.labels, one.value]
+        for family in text_string_to_metric_families(text)
+        for one in family.samples
+    ]
+    found = [
+        [name, labels, float(value.replace("Infinity", "inf"))]
+        for name, labels, value in ops.evaluate(IMPORTED, text)
+    ]
+
+    def by_series(sample: list[Any]) -> str:
+        return json.dumps(sample[:2], sort_keys=True)
+
+    expected.sort(key=by_series)
+    found.sort(key=by_series)
+    assert repr(found) == repr(expected)
+
+
+def test_quantiles_are_those_of_prometheus(ops, promtool, tmp_path):
+    cases = [
+        [("0.1", 3), ("0.5", 3), ("2", 10), ("+Inf", 12)],
+        [("-2", 4), ("-1", 9), ("0", 9), ("1", 20), ("+Inf", 20)],
+        [("1", 0), ("2", 1), ("+Inf", 1)],
+    ]
+    asked = [0.05, 0.5, 0.75, 0.9, 0.99]
+    for place, buckets in enumerate(cases):
+        read = [[edge.replace("+Inf", "Infinity"), count] for edge, count in buckets]
+        found = ops.evaluate(QUANTILES, [read, asked])
+        series = [{"series": f'x_bucket{{le="{edge}"}}', "values": f"{n}"} for edge, n in buckets]
+        tests = [
+            {
+                "expr": f"abs(histogram_quantile({q}, x_bucket) - {value}) < bool 1e-9",
+                "eval_time": "0m",
+                "exp_samples": [{"labels": "{}", "value": 1}],
+            }
+            for q, value in zip(asked, found, strict=True)
+        ]
+        file = tmp_path / f"{place}.yaml"
+        file.write_text(
+            yaml.safe_dump({"tests": [{"input_series": series, "promql_expr_test": tests}]})
+        )
+        done = subprocess.run([promtool, "test", "rules", file], capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_axe_finds_nothing(open_page, violations, ports):
+    page = open_page(ports[1] + "/ops")
+    expect(page.locator("#stages tbody tr").first).to_be_visible()
+    page.get_by_role("button", name="Pause").click()
+    assert violations(page) == []
+
+
+def test_nothing_is_cut_off_on_a_narrow_screen(open_page, ports):
+    page = open_page(ports[1] + "/ops", viewport={"width": 360, "height": 700})
+    expect(page.locator("#stages tbody tr").first).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+def test_the_main_port_has_no_such_page(url, keyed_url):
+    for path in ("/ops", "/ops/models", "/ui/ops.js"):
+        assert httpx2.get(url + path).status_code == 404, path
+        assert httpx2.get(keyed_url + path).status_code in (401, 404), path
