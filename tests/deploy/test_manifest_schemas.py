@@ -16,7 +16,7 @@ VERSIONS = ("1.31", "1.37")
 
 def is_of_kubernetes(doc: Manifest) -> bool:
     group = doc["apiVersion"].rpartition("/")[0]
-    return "." not in group or group.endswith(".k8s.io") and not group.startswith("gateway")
+    return "." not in group or (group.endswith(".k8s.io") and not group.startswith("gateway"))
 
 
 def check(doc: Manifest, root: Path) -> None:
