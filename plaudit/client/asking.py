@@ -93,7 +93,9 @@ class Asking:
                 template = msgspec.structs.replace(template, model=self._options.model)
         headers = self._options.caller_headers()
         calls = [
-            Call("POST", path, batch.replicas, new_request_id(), body, prompt_header(batch) | headers)
+            Call(
+                "POST", path, batch.replicas, new_request_id(), body, prompt_header(batch) | headers
+            )
             for batch, body in zip(batches, fill(template, batches), strict=True)
         ]
         return Plan(calls, batches)
