@@ -1,7 +1,6 @@
 """For a router in front of the replicas: which requests should meet one cache."""
 
 from hashlib import blake2b
-from itertools import chain
 
 import msgspec
 
@@ -12,7 +11,8 @@ PROMPT_HEADER = "X-Prompt-Hash"
 
 def prompt_header(batch: Batch) -> dict[str, str]:
     """A digest of the prompt that all of a request is about; empty if it is about several."""
-    prompts = (prompt_of(value) for value in chain(batch.items or (), batch.groups or ()))
+    values = [*(batch.items or ()), *(batch.groups or ())]
+    prompts = map(prompt_of, values)
     first = next(prompts, None)
     if first is None or any(prompt != first for prompt in prompts):
         return {}

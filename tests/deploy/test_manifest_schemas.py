@@ -72,7 +72,8 @@ def test_overlays_match_the_schema(root: Path, overlay: str) -> None:
 
 
 def test_the_containers_of_the_kserve_example_are_those_of_a_pod(root: Path) -> None:
-    runtime, _ = load(root / "k8s" / "examples" / "kserve.yaml")
+    runtime, service = load(root / "k8s" / "examples" / "kserve.yaml")
+    assert service["spec"]["predictor"]["enableServiceLinks"] is False
     keys = ("containers", "volumes")
     spec = {key: runtime["spec"][key] for key in keys}
     check({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "any"}, "spec": spec}, root)
