@@ -17,7 +17,7 @@ async def within(deadline: float, where: str, metrics: Metrics) -> AsyncIterator
         async with asyncio.timeout_at(deadline):
             yield
     except TimeoutError:
-        metrics.deadline_expired.labels(where).inc()
+        metrics.requests.deadline_expired.labels(where).inc()
         raise Failure("deadline", f"the deadline passed during {where}") from None
 
 
@@ -43,7 +43,7 @@ class Admission:
                 )
                 self._move(tokens)
         except TimeoutError:
-            self._metrics.admission_rejections.labels("queue-full").inc()
+            self._metrics.requests.admission_rejections.labels("queue-full").inc()
             raise Failure(
                 "overloaded",
                 f"{self._used} tokens are queued, {self._max} is the limit",
@@ -59,4 +59,4 @@ class Admission:
 
     def _move(self, tokens: int) -> None:
         self._used += tokens
-        self._metrics.queue_tokens.set(self._used)
+        self._metrics.batches.queue_tokens.set(self._used)

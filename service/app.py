@@ -1,32 +1,35 @@
 """The application: routes around the scorer."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import msgspec
 from fastapi import FastAPI, Request, Response
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 
 from plaudit.version import VERSION
 from plaudit.wire import EnsembleRequest, EnsembleResponse, ModelList, ScoreRequest, ScoreResponse
-from service import openapi
+from service import heartbeat, openapi
 from service.admission import Admission
 from service.bodies import Bodies
 from service.cache import Cache, MemoryCache, RedisCache, TieredCache
+from service.canary import Canary
 from service.compat import peers
 from service.compat.exchange import Exchange
 from service.edge import Edge, http_failure
 from service.entrance import Entrance, networks
 from service.fair_queue import Caller
-from service.hardening import Keys, deadline_seconds, priority, unless_gone
+from service.hardening import Keys, caller_of, deadline_seconds, unless_gone
+from service.health import Health
+from service.logs import log
 from service.member_scores import MemberScores
 from service.metrics import Metrics
-from service.problems import Failure
+from service.probe_routes import add_metrics, add_probes
 from service.registry import Registry
 from service.repeats import Repeats
-from service.routes import OWN, Routes
+from service.routes import METRICS, OWN, Routes
 from service.scorer import Scorer
 from service.settings import Settings
 
@@ -41,32 +44,49 @@ def create_app(settings: Settings, registry: Registry, metrics: Metrics) -> Fast
     entries = int(settings.cache_megabytes * 1e6 / ENTRY_BYTES)
     memory = MemoryCache(entries, metrics)
     cache: Cache = memory if redis is None else TieredCache(memory, redis)
+    member_scores = MemberScores(cache, metrics)
     scorer = Scorer(
         registry,
-        MemberScores(cache, metrics),
+        member_scores,
         Repeats(entries),
         Admission(settings.max_queued_tokens, metrics),
         metrics,
         settings.max_items,
     )
 
+    canary = Canary(
+        [*registry.members.values()],
+        registry.engine.dtype,
+        member_scores.computed_at,
+        metrics,
+        settings.canary_seconds,
+    )
+    health = Health(registry, canary, metrics)
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        yield
+        async with running(canary.run()), running(heartbeat.beat(metrics)):
+            yield
         await registry.engine.close()
+        await asyncio.to_thread(metrics.traces.close)  # a collector may be slow
         if redis is not None:
             await redis.close()
 
     app = FastAPI(title="Plaudit", version=VERSION, lifespan=lifespan, redoc_url=None)
-    metrics.build_info.labels(VERSION).set(1)
+    metrics.saturation.build_info.labels(VERSION).set(1)
     app.add_exception_handler(HTTPException, http_failure)
-    routes = Routes([*OWN, *peers.ROUTES])
+    admin = settings.admin_port is not None
+    routes = Routes([*(own for own in OWN if not admin or own != METRICS), *peers.ROUTES])
     entrance = Entrance(Keys(settings.keys()), networks(settings.trusted_networks), routes)
     app.add_middleware(Edge, routes=routes, entrance=entrance, metrics=metrics)
     bodies = Bodies(int(settings.max_body_megabytes * 1e6), metrics)
     add_scoring(app, scorer, bodies, settings, metrics)
     peers.add(app, Exchange(scorer, bodies, settings, metrics))
-    add_operations(app, registry, metrics)
+    add_models(app, registry)
+    add_probes(app, health)
+    if not admin:
+        add_metrics(app, metrics)
+    app.state.health = health
     openapi.describe(app, peers.ROUTES)
     return app
 
@@ -96,7 +116,7 @@ def add_scoring(
         use: Callable[[R, Caller, float], Coroutine[Any, Any, ScoreResponse | EnsembleResponse]],
     ) -> Response:
         seconds = deadline_seconds(request.headers, settings.deadline_seconds)
-        caller = Caller(priority(request.headers))
+        caller = caller_of(request)
         decoded = await bodies.read(request, decoder)
         response = await unless_gone(request, use(decoded, caller, seconds))
         request.state.log = {
@@ -119,26 +139,27 @@ def add_scoring(
         return await answer(request, ensemble_decoder, scorer.ensemble_score)
 
 
-def add_operations(app: FastAPI, registry: Registry, metrics: Metrics) -> None:
+def add_models(app: FastAPI, registry: Registry) -> None:
     @app.get("/models")
     async def models() -> Response:
         """What is loaded, with revisions."""
         listed = ModelList(list(registry.infos()))
         return Response(msgspec.json.encode(listed), media_type="application/json")
 
-    @app.get("/livez")
-    async def livez() -> Response:
-        """The event loop turns."""
-        return Response(b'{"status":"alive"}', media_type="application/json")
 
-    @app.get("/readyz")
-    async def readyz() -> Response:
-        """Models are loaded, their probes gave the stored scores, and the engine computes."""
-        if not registry.engine.ready:
-            raise Failure("not-ready", "the engine is being restarted", retry_after_seconds=5)
-        return Response(b'{"status":"ready"}', media_type="application/json")
+@asynccontextmanager
+async def running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """``work`` runs beside the body, and ends with it."""
+    task = asyncio.create_task(work)
+    task.add_done_callback(say_if_dead)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
-    @app.get("/metrics")
-    async def metrics_text() -> Response:
-        """Prometheus metrics."""
-        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+def say_if_dead(task: asyncio.Task[None]) -> None:
+    error = None if task.cancelled() else task.exception()
+    if error is not None:
+        log.error("a task beside the requests died", exc_info=error)

@@ -6,15 +6,16 @@ error. While a forward runs the queue grows by itself; an idle engine lingers a 
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from plaudit.joint_model import Asked, Computed
 from service.fair_queue import Caller, FairQueue
 from service.metrics import Metrics
 from service.work import STOPPING, EngineFault, Work, fault_of, settle
 
+T = TypeVar("T")
 # Budgets of tokens planned together: wide enough for like lengths and shared prefixes to meet,
 # narrow enough that nobody at the queue's head waits for more forwards than this.
 WINDOW = 4
@@ -45,6 +46,7 @@ class Batcher:
         self._forward, self._thread, self._metrics = forward, thread, metrics
         self._max_tokens, self._linger = max_batch_tokens, linger_seconds
         self._queue: FairQueue[Work] = FairQueue(max(1, max_batch_tokens // TURNS))
+        metrics.batches.watch_queue(self.oldest_age)
         self._arrivals = 0
         self._arrived = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
@@ -53,12 +55,17 @@ class Batcher:
         """Queue a sequence. Its ``done`` is settled with a score or EngineFault."""
         work = Work(asked, caller, asyncio.get_running_loop().create_future())
         self._queue.push(work)
-        self._metrics.queue_items.inc()
+        self._metrics.batches.queue_items.inc()
         self._arrivals += 1
         self._arrived.set()
         if self._loop is None or self._loop.done():
             self._loop = asyncio.create_task(self._run())
         return work
+
+    def oldest_age(self) -> float:
+        """Seconds that the oldest queued sequence has waited; 0 when none waits."""
+        oldest = min((work.since for work in self._queue.heads()), default=None)
+        return 0.0 if oldest is None else time.perf_counter() - oldest
 
     async def close(self) -> None:
         """Stop the loop; sequences still queued get an EngineFault."""
@@ -74,9 +81,7 @@ class Batcher:
                 await self._arrived.wait()
                 await self._gather()
             taken = self._queue.take(WINDOW * self._max_tokens)
-            self._metrics.queue_items.dec(len(taken))
-            oldest = min(work.since for work in taken)
-            self._metrics.queue_oldest.set(time.perf_counter() - oldest)
+            self._metrics.batches.queue_items.dec(len(taken))
             window = still_wanted(taken)
             try:
                 await self._work_through(window)
@@ -103,7 +108,7 @@ class Batcher:
             if rest and arrivals != self._arrivals:
                 waiting = [window[i] for i in rest]
                 self._queue.put_back(waiting)
-                self._metrics.queue_items.inc(len(waiting))
+                self._metrics.batches.queue_items.inc(len(waiting))
                 for i in reversed(rest):
                     del window[i]
                 return
@@ -111,11 +116,8 @@ class Batcher:
     async def _plan(self, window: Sequence[Work]) -> list[list[int]]:
         """Batches of positions in the window. Planned in the engine's thread: it takes a while."""
         asked = [work.asked for work in window]
-        loop = asyncio.get_running_loop()
         try:
-            plan = await loop.run_in_executor(
-                self._thread, self._forward.batches, asked, self._max_tokens
-            )
+            plan = await self._busily(lambda: self._forward.batches(asked, self._max_tokens))
         except Exception as error:  # noqa: BLE001  as in _compute
             settle(window, error=fault_of(error, len(window)))
             return []
@@ -124,15 +126,11 @@ class Batcher:
     async def _compute(self, batch: list[Work]) -> None:
         if not batch:
             return
-        now = time.perf_counter()
-        for work in batch:
-            work.begun = True
-            self._metrics.stage_seconds.labels("queue").observe(now - work.since)
+        self._begin(batch)
         asked = [work.asked for work in batch]
-        loop = asyncio.get_running_loop()
         try:
-            with self._metrics.stage("compute"):
-                found = await loop.run_in_executor(self._thread, self._forward.compute, asked)
+            with self._metrics.timed("compute"):
+                found = await self._busily(lambda: self._forward.compute(asked))
             if len(found.scores) != len(batch):
                 raise ValueError(f"{len(found.scores)} scores for {len(batch)} sequences")
         except Exception as error:  # noqa: BLE001  an engine's failure ends here
@@ -141,15 +139,32 @@ class Batcher:
             settle(batch, scores=found.scores)
             self._count(asked, found.tokens, found.padding)
 
+    def _begin(self, batch: Sequence[Work]) -> None:
+        now, requests = time.perf_counter(), self._metrics.requests
+        for work in batch:
+            work.begin(now)
+            requests.stage_seconds.labels("queue").observe(now - work.since)
+            if work.caller.client is not None:
+                requests.client_wait_seconds.labels(work.caller.client).inc(now - work.since)
+
+    async def _busily(self, work: Callable[[], T]) -> T:
+        """The result of ``work`` in the engine's thread, which is counted as busy meanwhile."""
+
+        def counted() -> T:
+            with self._metrics.saturation.busy:
+                return work()
+
+        return await asyncio.get_running_loop().run_in_executor(self._thread, counted)
+
     def _count(self, asked: Sequence[Asked], computed: int, padded: int) -> None:
         metrics = self._metrics
-        real = sum(len(one.ids) for one in asked)
-        metrics.batch_items.observe(len(asked))
-        metrics.batch_tokens.observe(computed + padded)
-        metrics.batch_fill.observe((computed + padded) / self._max_tokens)
-        metrics.padding_waste.observe(padded / (computed + padded))
-        for kind, count in (("real", real), ("computed", computed), ("padded", padded)):
-            metrics.tokens.labels(kind).inc(count)
+        metrics.computed(sum(len(one.ids) for one in asked))
+        metrics.batches.items.observe(len(asked))
+        metrics.batches.batch_tokens.observe(computed + padded)
+        metrics.batches.fill.observe((computed + padded) / self._max_tokens)
+        metrics.batches.padding_waste.observe(padded / (computed + padded))
+        metrics.batches.tokens.labels("computed").inc(computed)
+        metrics.batches.tokens.labels("padded").inc(padded)
 
 
 def still_wanted(works: Sequence[Work]) -> list[Work]:

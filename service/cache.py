@@ -44,8 +44,8 @@ class MemoryCache:
 
     def __init__(self, entries: int, metrics: Metrics):
         self._scores: Recent[float] = Recent(entries)
-        self._hits = metrics.cache_lookups.labels("l1", "hit")
-        self._misses = metrics.cache_lookups.labels("l1", "miss")
+        self._hits = metrics.cache.lookups.labels("l1", "hit")
+        self._misses = metrics.cache.lookups.labels("l1", "miss")
 
     async def get(self, keys: Sequence[bytes]) -> dict[bytes, float]:
         found = self._scores.get(keys)
@@ -144,14 +144,14 @@ class RedisCache:
             self._breaker.record(succeeded=True)
             return result
         finally:
-            self._metrics.cache_seconds.labels(op).observe(time.perf_counter() - began)
-            self._metrics.cache_breaker.set(self._breaker.open)
+            self._metrics.cache.op_seconds.labels(op).observe(time.perf_counter() - began)
+            self._metrics.cache.breaker.set(self._breaker.open)
 
     def _names(self, keys: Sequence[bytes]) -> list[bytes]:
         return [KEY_PREFIX + key for key in keys]
 
     def _count(self, result: str, count: int) -> None:
-        self._metrics.cache_lookups.labels("redis", result).inc(count)
+        self._metrics.cache.lookups.labels("redis", result).inc(count)
 
     def _checksum(self, key: bytes, score: bytes) -> bytes:
         # Over the key too, so that a reply shifted by one is a miss and not another item's score.

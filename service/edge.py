@@ -9,14 +9,17 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.entrance import Entrance
-from service.hardening import request_id
+from service.hardening import is_retry, request_id
 from service.logs import event, log
 from service.metrics import Metrics
 from service.problems import Failure, problem
 from service.routes import Route, Routes
+from service.traces import OFF
 
 # nginx's status for a caller that hung up; it is only logged and counted.
 CLIENT_CLOSED_REQUEST = 499
+# Asked every few seconds by machines: not logged, not traced.
+QUIET = ("/livez", "/readyz", "/metrics")
 
 
 class Edge:
@@ -33,34 +36,37 @@ class Edge:
         began = time.perf_counter()
         key = self._entrance.take_key(scope)
         route = self._routes.of(scope["path"])
-        request = Request(scope, receive)
-        instance = request_id(request.headers)
-        status = 500
+        headers = Request(scope, receive).headers
+        if is_retry(headers):
+            self._metrics.requests.retries.inc()
+        sending = Sending(send, request_id(headers))
+        traces = OFF if route.path in QUIET else self._metrics.traces
+        with traces.request(f"{method_of(scope)} {route.path}", headers):
+            try:
+                await self._answer(scope, receive, sending, route, key)
+            finally:
+                self._record(scope, route.path, sending, time.perf_counter() - began)
 
-        async def send_with_id(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                message["headers"].append((b"x-request-id", instance.encode()))
-            await send(message)
-
+    async def _answer(
+        self, scope: Scope, receive: Receive, sending: "Sending", route: Route, key: str | None
+    ) -> None:
+        authorization = Request(scope).headers.get("authorization")
         try:
-            self._entrance.check(scope, request.headers.get("authorization"), key)
-            await self._app(scope, receive, send_with_id)
+            client = self._entrance.check(scope, authorization, key)
+            scope.setdefault("state", {})["client"] = client
+            await self._app(scope, receive, sending)
         except Failure as failure:
-            await self._refusal(failure, route, instance)(scope, receive, send_with_id)
+            await self._refusal(failure, route, sending.instance)(scope, receive, sending)
         except ClientDisconnect:
-            status = CLIENT_CLOSED_REQUEST
+            sending.status = CLIENT_CLOSED_REQUEST
         except Exception:  # noqa: BLE001  the one place where an unforeseen failure is answered
-            log.exception("internal", extra={"fields": {"instance": instance}})
+            log.exception("internal", extra={"fields": {"instance": sending.instance}})
             unforeseen = Failure("internal", "an unforeseen failure")
-            await self._refusal(unforeseen, route, instance)(scope, receive, send_with_id)
-        finally:
-            self._record(scope, route.path, instance, status, time.perf_counter() - began)
+            await self._refusal(unforeseen, route, sending.instance)(scope, receive, sending)
 
     def _refusal(self, failure: Failure, route: Route, instance: str) -> Response:
         """What says that ``failure`` happened: problem+json, or as the route's peer would."""
-        self._metrics.errors.labels(route.path, failure.kind).inc()
+        self._metrics.requests.errors.labels(route.path, failure.kind).inc()
         if route.refuse is None:
             status, body = failure.status, msgspec.json.encode(problem(failure, instance))
             media = "application/problem+json"
@@ -72,17 +78,34 @@ class Edge:
             headers["retry-after"] = str(failure.retry_after_seconds)
         return Response(body, status, headers, media)
 
-    def _record(self, scope: Scope, route: str, instance: str, status: int, seconds: float) -> None:
-        method = method_of(scope)
-        self._metrics.http_requests.labels(route, method, str(status)).inc()
-        self._metrics.http_seconds.labels(route, f"{status // 100}xx").observe(seconds)
-        if route in ("/livez", "/readyz", "/metrics"):
+    def _record(self, scope: Scope, route: str, sent: "Sending", seconds: float) -> None:
+        method, status, requests = method_of(scope), sent.status, self._metrics.requests
+        requests.http.labels(route, method, str(status)).inc()
+        requests.http_seconds.labels(route, f"{status // 100}xx").observe(seconds)
+        if route in QUIET:
             return
-        fields = scope.get("state", {}).get("log", {})
+        state = scope.get("state", {})
+        fields = state.get("log", {})
+        if fields:
+            requests.client_items.labels(state["client"]).inc(fields["items"])
+        self._metrics.traces.describe(route, method, status, fields)
         event(
-            "request", instance=instance, route=route, method=method, status=status,
+            "request", instance=sent.instance, route=route, method=method, status=status,
             milliseconds=round(seconds * 1000, 2), **fields,
         )  # fmt: skip
+
+
+class Sending:
+    """Sends an answer with the id of its request, and remembers its status."""
+
+    def __init__(self, send: Send, instance: str):
+        self._send, self.instance, self.status = send, instance, 500
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message["headers"].append((b"x-request-id", self.instance.encode()))
+        await self._send(message)
 
 
 def method_of(scope: Scope) -> str:

@@ -8,12 +8,14 @@ from collections.abc import Sequence
 
 from starlette.types import Scope
 
-from service.hardening import Keys
+from service.hardening import ANONYMOUS, Keys
 from service.problems import Failure
 from service.routes import Routes
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 KEY_IN_PATH = re.compile(r"/k/(?P<key>[^/]+)(?P<rest>/.*)?", re.DOTALL)
+# The client of callers without a key whom their network lets in.
+TRUSTED = "trusted-network"
 # Where the rest of a path with a key is no route of a peer.
 NOWHERE = "/k"
 
@@ -45,13 +47,18 @@ class Entrance:
         scope["path"], scope["raw_path"] = rest, rest.encode()
         return matched["key"] if rest != NOWHERE else None
 
-    def check(self, scope: Scope, authorization: str | None, key: str | None) -> None:
-        """Failure "unauthenticated" unless the caller may use the route; ``key`` is the path's."""
+    def check(self, scope: Scope, authorization: str | None, key: str | None) -> str:
+        """The client's name, from a closed set. Failure "unauthenticated" unless it may use the
+        route; ``key`` is the path's."""
+        client = self._keys.client(key or key_of(authorization))
+        if client is not None:
+            return client
         use = self._routes.of(scope["path"]).use
-        if use == "open" or (use == "scoring" and self.trusts(scope)):
-            return
-        if not self._keys.accept(key or key_of(authorization)):
-            raise Failure("unauthenticated", "no accepted key in the Authorization header")
+        if use == "open":
+            return ANONYMOUS
+        if use == "scoring" and self.trusts(scope):
+            return TRUSTED
+        raise Failure("unauthenticated", "no accepted key in the Authorization header")
 
     def trusts(self, scope: Scope) -> bool:
         """Whether the other end of the socket is in a trusted network; what proxies say of those

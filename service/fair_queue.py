@@ -7,7 +7,7 @@ share.
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Generic, Literal, Protocol, TypeVar
 
@@ -19,9 +19,11 @@ SHARES: dict[Priority, float] = {"train": 1.0, "eval": 1 / 4, "offline": 1 / 16}
 
 @dataclass(frozen=True, eq=False)
 class Caller:
-    """One request, known by identity, and how urgent it is."""
+    """One request, known by identity, and how urgent it is. ``client``: whose it is, by the name
+    of its key; None for the service's own work."""
 
     priority: Priority = "train"
+    client: str | None = None
 
 
 class Waiting(Protocol):
@@ -122,6 +124,10 @@ class FairQueue(Generic[W]):
 
     def _sent(self, priority: Priority) -> float:
         return self._lanes[priority].sent
+
+    def heads(self) -> Iterator[W]:
+        """The oldest work of each caller."""
+        return (flow.works[0] for lane in self._lanes.values() for flow in lane.flows.values())
 
     def put_back(self, works: Iterable[W]) -> None:
         """Return work that was taken and not begun, in its order, with the credit and the turns

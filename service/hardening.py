@@ -10,31 +10,52 @@ from typing import Any, TypeVar, cast, get_args
 
 from starlette.requests import ClientDisconnect, Request
 
-from service.fair_queue import Priority
+from service.fair_queue import Caller, Priority
 from service.problems import Failure
 
 T = TypeVar("T")
 
+RETRY_HEADERS = ("x-plaudit-retry-count", "x-stainless-retry-count")
 REQUEST_ID = re.compile(r"^[A-Za-z0-9-]{1,64}$")
 
 
+# Of a key that may have a name before it: trainer:b3ac…
+NAMED = re.compile(r"(?P<name>[a-z][a-z0-9_-]{0,31}):(?P<key>.+)", re.DOTALL)
+ANONYMOUS = "anonymous"
+
+
 class Keys:
-    """Accepted API keys, held as digests. No keys: every caller is let in."""
+    """Accepted API keys, held as digests under the names of their clients. No keys: every caller
+    is let in. Two keys may have one name, as while one takes the place of the other."""
 
     def __init__(self, keys: Sequence[str]):
-        self._digests = [hashlib.sha256(key.encode()).digest() for key in keys]
+        self._clients = [
+            (_digest(key), client)
+            for place, entry in enumerate(keys, start=1)
+            for client, key in _named(entry, place)
+        ]
 
-    def __len__(self) -> int:
-        return len(self._digests)
-
-    def accept(self, key: str | None) -> bool:
-        """Whether ``key`` is one of them, or there are none."""
-        if not self._digests:
-            return True
-        given = hashlib.sha256((key or "").encode()).digest()
+    def client(self, key: str | None) -> str | None:
+        """The name of the client whose key it is, or None; "anonymous" for all without keys."""
+        if not self._clients:
+            return ANONYMOUS
+        given = _digest(key or "")
         # All keys are compared, so that the time taken tells nothing of which one is near.
-        matches = [hmac.compare_digest(given, known) for known in self._digests]
-        return key is not None and any(matches)
+        matching = [name for known, name in self._clients if hmac.compare_digest(given, known)]
+        return matching[0] if key is not None and matching else None
+
+
+def _named(entry: str, place: int) -> list[tuple[str, str]]:
+    """Client and key of an entry of the settings. A named one is also accepted as it stands there,
+    name included: a caller may well copy the whole."""
+    named = NAMED.fullmatch(entry)
+    if named is None:
+        return [(f"key-{place}", entry)]
+    return [(named["name"], named["key"]), (named["name"], entry)]
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode()).digest()
 
 
 async def read_body(request: Request, max_bytes: int) -> bytes:
@@ -65,6 +86,17 @@ def priority(headers: Mapping[str, str]) -> Priority:
         if value == known:
             return cast(Priority, known)
     raise Failure("malformed", f"X-Priority is not one of {', '.join(get_args(Priority))}")
+
+
+def is_retry(headers: Mapping[str, str]) -> bool:
+    """Whether the caller says that it asked before: our client, or one that OpenAI's SDK is in."""
+    counts = (headers.get(name, "0") for name in RETRY_HEADERS)
+    return any(count.isdecimal() and count.strip("0") for count in counts)
+
+
+def caller_of(request: Request) -> Caller:
+    """Who asks, as the entrance found, and how urgently."""
+    return Caller(priority(request.headers), request.state.client)
 
 
 async def unless_gone(request: Request, answer: Coroutine[Any, Any, T]) -> T:

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
@@ -31,12 +31,16 @@ class MemberScores:
     def __init__(self, cache: Cache, metrics: Metrics):
         self._cache, self._metrics = cache, metrics
         self._running: dict[bytes, Work] = {}
+        # When each member last gave a score, by ``time.perf_counter``.
+        self.computed_at: dict[str, float] = {}
         self._storing: set[asyncio.Task[None]] = set()
 
     async def kept(self, row: Sequence[Seen | None]) -> list[Outcome | None]:
         """The cached score of each, where there is one."""
         wanted = list(dict.fromkeys(seen.key for seen in row if seen is not None))
         known = await self._look_up(wanted) if wanted else {}
+        found = [seen for seen in row if seen is not None and seen.key in known]
+        self._metrics.saved(sum(seen.tokens for seen in found))
         return [
             Scored(known[seen.key], cached=True) if seen is not None and seen.key in known else None
             for seen in row
@@ -53,13 +57,14 @@ class MemberScores:
         Identical items are computed once. Items are submitted one after another, each for all its
         members, so that members that share blocks meet in one forward.
         """
-        wanted: dict[bytes, tuple[Member, Sequence[int]]] = {
-            one.seen.key: (member, one.ids)
+        wanted: dict[bytes, tuple[Member, Encoded]] = {
+            one.seen.key: (member, one)
             for item in zip(*rows, strict=True)
             for member, one in zip(members, item, strict=True)
             if isinstance(one, Encoded)
         }
         known = await self._look_up(list(wanted))
+        self._metrics.saved(sum(wanted[key][1].seen.tokens for key in known))
         found: dict[bytes, Outcome] = {k: Scored(v, cached=True) for k, v in known.items()}
         found |= await self._compute({k: v for k, v in wanted.items() if k not in known}, caller)
         return [
@@ -72,13 +77,11 @@ class MemberScores:
             return await self._cache.get(keys)
 
     async def _compute(
-        self, missing: Mapping[bytes, tuple[Member, Sequence[int]]], caller: Caller
+        self, missing: Mapping[bytes, tuple[Member, Encoded]], caller: Caller
     ) -> dict[bytes, Outcome]:
         if not missing:
             return {}
-        works = {
-            key: self._join(member, key, ids, caller) for key, (member, ids) in missing.items()
-        }
+        works = {key: self._join(member, one, caller) for key, (member, one) in missing.items()}
         storing = asyncio.create_task(self._store(works))
         self._storing.add(storing)
         storing.add_done_callback(self._storing.discard)
@@ -88,11 +91,12 @@ class MemberScores:
         finally:
             for work in works.values():
                 work.leave()
-        return {key: self._outcome(missing[key][0], work) for key, work in works.items()}
+        return {key: self._outcome(work) for key, work in works.items()}
 
     async def _store(self, works: Mapping[bytes, Work]) -> None:
         """Wait until all is settled, then cache the scores."""
         await asyncio.wait([work.done for work in works.values()])
+        self._trace(works.values())
         fresh = {
             key: work.done.result()
             for key, work in works.items()
@@ -103,28 +107,47 @@ class MemberScores:
         with self._metrics.stage("cache_set"):
             await self._cache.put(fresh)
 
-    def _join(self, member: Member, key: bytes, ids: Sequence[int], caller: Caller) -> Work:
-        """The work already running for ``key``, or new work."""
+    def _trace(self, works: Iterable[Work]) -> None:
+        """Of those that were computed: from the first that waited to the last that was done."""
+        begun = [work for work in works if work.begun_at and work.ended_at]
+        if begun:
+            first = min(work.begun_at for work in begun)
+            count = {"plaudit.sequences": len(begun)}
+            traces = self._metrics.traces
+            traces.spent("queue", min(work.since for work in begun), first, count)
+            traces.spent("compute", first, max(work.ended_at for work in begun), count)
+
+    def _join(self, member: Member, one: Encoded, caller: Caller) -> Work:
+        """The work already running for the same, or new work."""
+        key = one.seen.key
         running = self._running.get(key)
         if running is not None and not running.done.cancelled():
             running.waiters += 1
-            self._metrics.joined.inc()
+            self._metrics.cache.joined.inc()
+            self._metrics.saved(one.seen.tokens)
             return running
-        work = self._running[key] = member.submit(ids, caller)
-        work.done.add_done_callback(lambda _: self._forget(key, work))
+        work = self._running[key] = member.submit(one.ids, caller)
+        work.done.add_done_callback(lambda _: self._settled(member, one.seen, work))
         return work
 
-    def _forget(self, key: bytes, work: Work) -> None:
-        if self._running.get(key) is work:
-            del self._running[key]
+    def _settled(self, member: Member, seen: Seen, work: Work) -> None:
+        """Once for each sequence that was computed or given up, however many wait for it."""
+        if self._running.get(seen.key) is work:
+            del self._running[seen.key]
+        if work.done.cancelled() or work.done.exception() is not None:
+            return
+        self.computed_at[member.name] = work.ended_at
+        score = work.done.result()
+        if math.isfinite(score):
+            self._metrics.rewards.streams[member.name].add(score, seen.characters)
+        else:
+            self._metrics.rewards.nonfinite.labels(member.name).inc()
 
-    def _outcome(self, member: Member, work: Work) -> Outcome:
+    def _outcome(self, work: Work) -> Outcome:
         fault = work.done.exception()
         if isinstance(fault, EngineFault):
             return ItemError("engine-fault", str(fault))
         score = work.done.result()
         if not math.isfinite(score):
-            self._metrics.nonfinite.labels(member.name).inc()
             return ItemError("non-finite", f"the model's score is {score}")
-        self._metrics.score.labels(member.name).observe(score)
         return Scored(score, cached=False)

@@ -162,7 +162,12 @@ class Registry:
             await engine.close()  # an engine's processes must not outlive a refused start
             raise
         for name, member in members.items():
-            metrics.model_info.labels(name, member.revision, engine.dtype, engine.name).set(1)
+            metrics.rewards.watch(name, member.manifest.stats)
+            metrics.saturation.model_info.labels(
+                name, member.revision, engine.dtype, engine.name
+            ).set(1)
+        for name, ensemble in registry.ensembles.items():
+            metrics.rewards.watch_ensemble(name, [member.name for member in ensemble.members])
         return registry
 
     def _ensemble(self, name: str, entry: EnsembleFile) -> Ensemble:

@@ -31,12 +31,18 @@ class Route:
 
 
 UNKNOWN = Route("unknown", "keyed")
+METRICS = Route("/metrics", "open")
+PROBES = (Route("/livez", "open"), Route("/readyz", "open"))
 OWN = (
-    *(Route(path, "open") for path in ("/livez", "/readyz", "/metrics", "/openapi.json", "/docs")),
+    *PROBES,
+    METRICS,
+    *(Route(path, "open") for path in ("/openapi.json", "/docs")),
     Route("/score", "scoring"),
     Route("/ensemble_score", "scoring"),
     Route("/models", "keyed"),
 )
+# Of the admin port. /ops is the page for people.
+ADMIN = (*PROBES, METRICS, Route("/ops", "open"))
 
 
 class Routes:

@@ -36,7 +36,7 @@ from service.member_scores import MemberScores, Outcome, Scored
 from service.metrics import Metrics
 from service.places import Places
 from service.problems import Failure, quote
-from service.registry import Registry
+from service.registry import Loaded, Registry
 from service.repeats import Repeats, digests, under
 
 T = TypeVar("T")
@@ -75,10 +75,12 @@ class Scorer:
             score_result(member, one, outcome)
             for one, outcome in zip(seen[0], outcomes[0], strict=True)
         ]
+        rewards = [r.reward if isinstance(r.reward, float) else None for r in results]
+        self._given(member, rewards)
         return ScoreResponse(
             model=member.name,
             revision=member.revision,
-            rewards=[r.reward if isinstance(r.reward, float) else None for r in results],
+            rewards=rewards,
             items=results,
             usage=usage(seen, outcomes),
         )
@@ -87,6 +89,7 @@ class Scorer:
         self, bundle: Bundle, request: ScoreRequest, caller: Caller, seconds: float
     ) -> ScoreResponse:
         """An item that one member cannot score has no reward: a partial sum would be another."""
+        own = bundle
         if request.weights is not None:
             bundle = bundle.weighed(request.weights)
         refuse_another(bundle.name, bundle.revision, request.revision)
@@ -97,6 +100,7 @@ class Scorer:
         places = np.flatnonzero(~np.isnan(raw).any(axis=1)).tolist()
         at = Places(places, len(raw))
         sums = at.floats(weighted_sum(rewards[places], [*bundle.weights.values()]))
+        self._given(own, sums)
         summed = joint_results(seen, outcomes, sums)
         return ScoreResponse(
             model=bundle.name,
@@ -116,17 +120,30 @@ class Scorer:
         ensemble = own.asked(request.aggregate, request.coefficient)
         seen, outcomes = await self._outcomes(ensemble.models, request, caller, seconds)
         answer = ensemble_answer.answer(ensemble, seen, outcomes, usage(seen, outcomes))
+        self._given(own, answer.rewards)
         self._count(answer)
         return answer
 
+    def _given(self, loaded: Loaded, rewards: Sequence[float | None]) -> None:
+        # By the revision that was loaded: weights of a request make another, of which there are
+        # as many as callers like.
+        given = len(rewards) - rewards.count(None)
+        self._metrics.rewards.given.labels(loaded.name, loaded.revision).inc(given)
+
     def _count(self, answer: EnsembleResponse) -> None:
+        self._metrics.rewards.agreements[answer.ensemble].add(
+            np.array([row for row in answer.member_scores if row and None not in row], float),
+            [variance for variance in answer.variance if variance is not None],
+        )
         for variance in answer.variance:
             if variance is not None:
-                self._metrics.ensemble_std.labels(answer.ensemble).observe(math.sqrt(variance))
+                self._metrics.rewards.ensemble_std.labels(answer.ensemble).observe(
+                    math.sqrt(variance)
+                )
         for item in answer.items:
             if item.failed is not UNSET:
                 for member, error in item.failed.items():
-                    self._metrics.degraded.labels(answer.ensemble, member, error.type).inc()
+                    self._metrics.rewards.degraded.labels(answer.ensemble, member, error.type).inc()
 
     async def _outcomes(
         self,
@@ -154,9 +171,17 @@ class Scorer:
             fill(row, missing, [e.seen if isinstance(e, Encoded) else e for e in encoded])
             for row, encoded in zip(seen, fresh, strict=True)
         ]
-        shorter = sum(1 for row in rows for one in row if isinstance(one, Seen) and one.truncated)
-        self._metrics.truncated.labels(cut.truncation).inc(shorter)
+        self._count_sequences(members, rows, cut)
         return rows, [fill(row, missing, new) for row, new in zip(kept, found, strict=True)]
+
+    def _count_sequences(
+        self, members: Sequence[Member], rows: Sequence[Sequence[Seen | ItemError]], cut: Cut
+    ) -> None:
+        for member, row in zip(members, rows, strict=True):
+            read = [one for one in row if isinstance(one, Seen)]
+            self._metrics.rewards.sequences.labels(member.name).inc(len(read))
+            shorter = sum(1 for one in read if one.truncated)
+            self._metrics.rewards.truncated.labels(cut.truncation).inc(shorter)
 
     async def _anew(
         self,

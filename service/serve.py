@@ -13,13 +13,14 @@ from msgspec import UNSET
 
 from plaudit.checkpoint import CheckpointError
 from plaudit.wire import ModelInfo
-from service import logs
+from service import admin, logs, traces
 from service.app import create_app
 from service.engines.choice import engine_of
 from service.metrics import Metrics
 from service.registry import Registry, sources
 from service.settings import Settings, SettingsError, load
 from service.timings import DRAIN_SECONDS
+from service.traces import Traces
 
 
 def main(argv: Sequence[str]) -> int:
@@ -39,14 +40,38 @@ def main(argv: Sequence[str]) -> int:
 
 async def serve(settings: Settings) -> None:
     """Load, listen until a signal, and stop. An engine lives in the loop that serves."""
-    metrics = Metrics()
+    metrics = Metrics(traces_of(settings))
+    admin_socket = None
+    if settings.admin_port is not None:
+        admin_socket = admin.bind(settings.admin_host, settings.admin_port)
     print("loading …", file=sys.stderr, flush=True)
     registry = await load_registry(settings, metrics)
     logs.configure(settings.log_level)
     warn_of_scales(registry)
     app = create_app(settings, registry, metrics)
     print(banner(settings, registry), file=sys.stderr, flush=True)
-    await uvicorn.Server(listener(app, settings.host, settings.port)).serve()
+    server = uvicorn.Server(listener(app, settings.host, settings.port))
+    app.state.health.stopping = lambda: server.should_exit
+    if admin_socket is None:
+        await server.serve()
+    else:
+        beside = admin.create_admin(app.state.health, metrics)
+        config = listener(beside, settings.admin_host, 0)
+        await admin.serve_both(server, uvicorn.Server(config), admin_socket)
+
+
+def traces_of(settings: Settings) -> Traces:
+    """Where traces go. Refused without the packages that the setting needs; without them a
+    variable that is everybody's, OTEL_…, is left alone and said so."""
+    if not traces.wanted(settings.otlp_endpoint):
+        return traces.OFF
+    try:
+        return traces.to(settings.otlp_endpoint)
+    except ImportError:
+        if settings.otlp_endpoint is not None:
+            raise SettingsError("--otlp-endpoint: pip install 'plaudit[otel]'") from None
+        print("no traces, for which: pip install 'plaudit[otel]'", file=sys.stderr)
+        return traces.OFF
 
 
 def listener(app: FastAPI, host: str, port: int) -> uvicorn.Config:
@@ -99,6 +124,9 @@ def banner(settings: Settings, registry: Registry) -> str:
             f"{', '.join(trunk.members)}"
         )
     lines.append(f"  cache: {cache}; API key: {'required' if settings.keys() else 'none needed'}")
+    if settings.admin_port is not None:
+        there = f"http://{settings.admin_host}:{settings.admin_port}"
+        lines.append(f"  admin: {there}/metrics, {there}/readyz")
     lines.append(f"  trainers' own routes: {of_the_trainers(settings, registry)}")
     lines.append(curl(settings, registry, url))
     return "\n".join(lines)

@@ -52,11 +52,21 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="address to bind; any but loopback needs a key")
     port: int = Field(8000, ge=0, le=65535, description="port to bind")
-    api_keys: SecretStr | None = Field(None, description="accepted keys, comma separated")
+    api_keys: SecretStr | None = Field(
+        None, description="accepted keys, comma separated; NAME:KEY names the client in metrics"
+    )
     api_keys_file: Path | None = Field(None, description="file of accepted keys, one a line")
 
     trusted_networks: str = Field(
         "", description="networks that score without a key, comma separated: 10.0.0.0/8,fd00::/8"
+    )
+
+    admin_port: int | None = Field(
+        None, ge=1, le=65535, description="port of /metrics, /ops and the probes; /metrics leaves "
+        "the main port then"
+    )  # fmt: skip
+    admin_host: str = Field(
+        "127.0.0.1", description="address of the admin port, which asks for no key"
     )
 
     compat_model: str | None = Field(
@@ -109,6 +119,13 @@ class Settings(BaseSettings):
         SecretStr(""), description="key of the checksum on values in Redis"
     )
 
+    canary_seconds: float = Field(
+        15.0, gt=0, description="how often a stored probe of each model is scored again; without "
+        "any score for four times that /readyz says no"
+    )  # fmt: skip
+    otlp_endpoint: str | None = Field(
+        None, description="collector for traces, http://HOST:4318; needs plaudit[otel]"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="of logs")
 
     def keys(self) -> list[str]:
@@ -169,6 +186,8 @@ def check(settings: Settings) -> None:
             "--ensemble is of the checkpoints named, and --config declares its own ensembles: "
             "leave one of them out"
         )
+    if settings.admin_port == settings.port and settings.port:
+        raise SettingsError(f"--admin-port {settings.port} is --port too: choose another for one")
     if settings.engine == "torch" and settings.tensor_parallel > 1:
         raise SettingsError("--tensor-parallel is vLLM's: add --engine vllm, or leave it out")
     if settings.engine == "vllm" and settings.deterministic:
@@ -188,6 +207,9 @@ def check_texts(settings: Settings) -> None:
         raise SettingsError(
             f"--trusted-networks: {error}: name networks as 10.0.0.0/8,fd00::/8"
         ) from None
+    url = settings.otlp_endpoint
+    if url is not None and not url.startswith(("http://", "https://")):
+        raise SettingsError("--otlp-endpoint is not of the form http://HOST:4318")
     try:
         on_error.read(settings.compat_on_error)
     except ValueError as error:

@@ -24,7 +24,7 @@ class Work:
     """One sequence on its way to one member's score, wanted by ``waiters`` callers.
 
     ``done`` is settled with the score or an EngineFault, or cancelled when the last caller leaves
-    before a forward has ``begun`` on it.
+    before a forward has ``begun`` on it. Times are of ``time.perf_counter``.
     """
 
     asked: Asked
@@ -33,6 +33,11 @@ class Work:
     waiters: int = 1
     begun: bool = False
     since: float = field(default_factory=time.perf_counter)
+    begun_at: float = 0.0
+    ended_at: float = 0.0
+
+    def begin(self, now: float) -> None:
+        self.begun, self.begun_at = True, now
 
     @property
     def tokens(self) -> int:
@@ -59,9 +64,11 @@ def settle(
     error: EngineFault | None = None,
 ) -> None:
     """Give each its score, or all the error."""
+    now = time.perf_counter()
     for i, work in enumerate(works):
         if work.done.done():
             continue
+        work.ended_at = now
         if scores is None:
             assert error is not None
             work.done.set_exception(error)

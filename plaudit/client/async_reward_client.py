@@ -143,7 +143,7 @@ class AsyncRewardClient(Asking):
         while True:
             base_url = attempts.base_url()
             try:
-                return await self._attempt(call, base_url, attempts.deadline)
+                return await self._attempt(attempts.call, base_url, attempts.deadline)
             except (ProblemError, Unreachable) as error:
                 pause = attempts.pause_or_raise(base_url, error, clock.uniform())
             await clock.sleep(pause)

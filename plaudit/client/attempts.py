@@ -42,6 +42,7 @@ class Attempts:
                 return 0.0
         pause = self.retry.pause_or_raise(self.retries, error, self.deadline, chance)
         self.retries += 1
+        self.call = replace(self.call, retries=self.retries)
         self._tried.clear()
         return pause
 

@@ -17,6 +17,7 @@ from plaudit.wire import EnsembleRequest, ScoreRequest
 CONNECT_SECONDS = 5.0
 # Below the 5 s after which uvicorn closes an idle connection, lest a request meets the closing.
 KEEP_SECONDS = 4.0
+RETRY_HEADER = "X-Plaudit-Retry-Count"
 # Of each request its own: they are not the caller's to set.
 OWN_HEADERS = {
     "accept",
@@ -25,12 +26,14 @@ OWN_HEADERS = {
     "user-agent",
     "x-request-id",
     DEADLINE_HEADER.lower(),
+    RETRY_HEADER.lower(),
 }
 
 
 @dataclass(frozen=True)
 class Call:
-    """One HTTP request, before its deadline and key; ``replicas`` are its URLs to try in turn."""
+    """One HTTP request, before its deadline and key; ``replicas`` are its URLs to try in turn,
+    ``retries`` how often it was tried before."""
 
     method: str
     path: str
@@ -38,6 +41,7 @@ class Call:
     request_id: str
     body: ScoreRequest | EnsembleRequest | None = None
     headers: dict[str, str] = field(default_factory=dict)
+    retries: int = 0
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,8 @@ class Options:
             "X-Request-Id": call.request_id,
             DEADLINE_HEADER: str(max(1, int(left * 1000))),
         }
+        if call.retries:
+            headers[RETRY_HEADER] = str(call.retries)
         if self.api_key is not None:
             headers["Authorization"] = f"Bearer {self.api_key}"
         content = None

@@ -173,7 +173,7 @@ class RewardClient(Asking):
         while True:
             base_url = attempts.base_url()
             try:
-                return self._attempt(call, base_url, attempts.deadline)
+                return self._attempt(attempts.call, base_url, attempts.deadline)
             except (ProblemError, Unreachable) as error:
                 pause = attempts.pause_or_raise(base_url, error, clock.uniform())
                 if clock.wait(stop, pause):

@@ -27,7 +27,7 @@ from service.compat.on_error import PeerName
 from service.compat.special_tokens import Bos, with_one_bos
 from service.ensemble import Ensemble
 from service.fair_queue import Caller
-from service.hardening import deadline_seconds, priority, unless_gone
+from service.hardening import caller_of, deadline_seconds, unless_gone
 from service.items import Cut, refuse_more
 from service.member import Member
 from service.metrics import Metrics
@@ -122,7 +122,7 @@ class Exchange:
         the policy of the peer is ``fail`` and an item has an error."""
         refuse_more(len(asked.items), self.max_items)
         seconds = deadline_seconds(request.headers, self._deadline_seconds)
-        caller = Caller(priority(request.headers))
+        caller = caller_of(request)
         loaded = self.chosen(asked.model)
         tokenizers = [model.encoder.around for model in models_of(loaded)]
         items, bos = with_one_bos(asked.items, tokenizers, asked.special_tokens)
@@ -189,7 +189,7 @@ class Exchange:
         refuse_passing(errors)
         for error in errors:
             if error is not None:
-                self._metrics.compat_filled.labels(peer, policy.kind, error.type).inc()
+                self._metrics.rewards.compat_filled.labels(peer, policy.kind, error.type).inc()
         both = zip(numbers, errors, strict=True)
         return [number if error is None else policy.floor for number, error in both]
 

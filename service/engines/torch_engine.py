@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from plaudit import invariance
+from plaudit import checkpoint, invariance
 from plaudit.joint_model import Asked, JointModel, join
 from plaudit.prefix_cache import PrefixCache
 from plaudit.reward_model import RewardModel, pick_device
@@ -79,14 +79,19 @@ class TorchEngine:
         # Each gives up shared blocks before the next is loaded.
         joints = join(loading(), self._prefixes)
         for joint in joints:
-            joint.verify_probes(self.dtype)
+            with self._metrics.phase("probes"):
+                joint.verify_probes(self.dtype)
             if self._settings.deterministic:
-                invariance.verify(joint)
+                with self._metrics.phase("invariance"):
+                    invariance.verify(joint)
         return loaded, joints
 
     def _load(self, directory: Path) -> RewardModel:
         settings = self._settings
-        model = RewardModel.load(directory, settings.device, self.dtype, settings.max_tokens)
+        with self._metrics.phase("read"):
+            manifest, revision = checkpoint.describe(directory, settings.max_tokens)
+        with self._metrics.phase("load"):
+            model = RewardModel.open(directory, manifest, revision, settings.device, self.dtype)
         if settings.deterministic:
             model.make_deterministic()
         return model

@@ -6,6 +6,7 @@ engine core and its workers. A core that dies is started again.
 
 import asyncio
 import itertools
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -62,7 +63,8 @@ class VllmEngine:
         return {name: await self._member(name, path, len(models)) for name, path in models.items()}
 
     async def _member(self, name: str, directory: Path, count: int) -> Member:
-        manifest, revision = checkpoint.describe(directory, self._settings.max_tokens)
+        with self._metrics.phase("read"):
+            manifest, revision = checkpoint.describe(directory, self._settings.max_tokens)
         encoder = Encoder.load(directory, manifest.max_tokens)
         arguments = self._arguments(directory, manifest.max_tokens, count)
         core = Core(arguments, self._metrics)
@@ -113,7 +115,8 @@ class Core:
 
     async def open(self, member: Member) -> None:
         """Start, re-score the probes and keep watch. Raises CheckpointError."""
-        await self._start(member)
+        with self._metrics.phase("load"):
+            await self._start(member)
         self._watching = asyncio.create_task(self._watch(member))
 
     async def _start(self, member: Member) -> None:
@@ -177,7 +180,8 @@ class Core:
         try:
             await self._up.wait()
             llm = self._llm
-            with self._metrics.stage("compute"):
+            work.begun_at = time.perf_counter()
+            with self._metrics.timed("compute"), self._metrics.saturation.busy:
                 score = await self._score(work.asked.ids, PRIORITIES[work.caller.priority])
         except asyncio.CancelledError:  # by close(), or by a core that died while it was sent
             settle([work], error=EngineFault(STOPPING))
@@ -188,7 +192,7 @@ class Core:
             settle([work], error=fault_of(error, 1))
         else:
             settle([work], scores=np.array([score], np.float32))
-            self._metrics.tokens.labels("real").inc(work.tokens)
+            self._metrics.computed(work.tokens)
 
     async def _score(self, ids: Sequence[int], priority: int) -> float:
         """The raw logit of one sequence. Cancelled, it is aborted in the core."""

@@ -338,6 +338,8 @@ def test_passing_refusals_are_retried_as_asked(ask: Ask, server: Scripted, time:
     assert time.pauses == [2.0, 0.25, 2.0]
     assert len({json.dumps(seen.body) for seen in server.seen}) == 1
     told = [int(seen.headers["X-Request-Deadline-Ms"]) for seen in server.seen]
+    counts = [seen.headers.get("X-Plaudit-Retry-Count") for seen in server.seen]
+    assert counts == [None, *map(str, range(1, len(counts)))]
     assert told == [120_000, 118_000, 117_750, 115_750]
 
 

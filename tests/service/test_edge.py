@@ -60,57 +60,6 @@ async def test_a_hostile_request_id_is_replaced(serve, tiny_checkpoint):
     assert re.fullmatch("[0-9a-f]{32}", replaced.headers["x-request-id"])
 
 
-METRICS = {
-    "plaudit_admission_rejections_total", "plaudit_batch_fill_ratio", "plaudit_batch_items",
-    "plaudit_batch_tokens", "plaudit_build_info", "plaudit_cache_breaker_state",
-    "plaudit_cache_lookups_total", "plaudit_cache_op_duration_seconds",
-    "plaudit_compat_filled_total",
-    "plaudit_deadline_expired_total", "plaudit_ensemble_degraded_total", "plaudit_ensemble_std",
-    "plaudit_errors_total",
-    "plaudit_http_request_duration_seconds", "plaudit_http_requests_total", "plaudit_model_info",
-    "plaudit_nonfinite_total", "plaudit_padding_waste_ratio", "plaudit_queue_items",
-    "plaudit_queue_oldest_age_seconds", "plaudit_queue_tokens", "plaudit_score",
-    "plaudit_singleflight_joined_total", "plaudit_stage_duration_seconds", "plaudit_tokens_total",
-    "plaudit_truncated_total",
-}  # fmt: skip
-
-
-async def test_metric_names_are_the_contract(metrics):
-    found = {
-        family.name + ("_total" if family.type == "counter" else "")
-        for family in metrics.registry.collect()
-        if family.name.startswith("plaudit_")
-    }
-    assert found == METRICS
-
-
-async def test_a_score_leaves_its_traces_in_metrics(serve, tiny_checkpoint, metrics):
-    async with serve(models=[tiny_checkpoint]) as client:
-        await client.post("/score", json={"items": [{"token_ids": [5, 6, 7]}]})
-        await client.post("/score", json={"items": 5})
-    value = metrics.registry.get_sample_value
-    labels = {"route": "/score", "method": "POST", "code": "200"}
-    assert value("plaudit_http_requests_total", labels) == 1
-    assert value("plaudit_errors_total", {"route": "/score", "type": "malformed"}) == 1
-    assert value("plaudit_tokens_total", {"kind": "computed"}) == 3
-    assert value("plaudit_batch_items_count") == 1
-    for stage in ("decode", "tokenize", "cache_get", "queue", "compute", "cache_set", "encode"):
-        assert value("plaudit_stage_duration_seconds_count", {"stage": stage}) >= 1
-    assert value("plaudit_queue_tokens") == value("plaudit_queue_items") == 0
-
-
-async def test_hostile_paths_do_not_grow_the_metrics(serve, tiny_checkpoint):
-    async with serve(models=[tiny_checkpoint]) as client:
-        for path in ("/coffee", "/metrics"):
-            await client.get(path)
-            await client.request("BREW", path)
-        before = len((await client.get("/metrics")).text.splitlines())
-        for i in range(300):
-            await client.request("BREW" if i % 2 else "GET", f"/coffee/{i}")
-        after = len((await client.get("/metrics")).text.splitlines())
-    assert after == before
-
-
 async def test_the_published_schema_describes_real_bodies(serve, leaky_file):
     items = [{"prompt": "a", "response": text} for text in ("b", "", "c" * 140)]
     async with serve(models=[leaky_file]) as client:

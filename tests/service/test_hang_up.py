@@ -11,7 +11,7 @@ from plaudit.joint_model import JointModel
 
 
 def code_count(metrics, code: str) -> float:
-    return metrics.http_requests.labels("/score", "POST", code)._value.get()
+    return metrics.requests.http.labels("/score", "POST", code)._value.get()
 
 
 def test_a_caller_that_hangs_up_frees_the_engine(listen, metrics, tiny_checkpoint, monkeypatch):

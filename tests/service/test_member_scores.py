@@ -40,6 +40,7 @@ def member(queue):
 
 @pytest.fixture
 def scores(metrics):
+    metrics.rewards.watch("m", None)
     return MemberScores(MemoryCache(10, metrics), metrics)
 
 

@@ -24,7 +24,7 @@ async def test_a_group_in_calls_of_its_own_pays_for_its_prompt_once(
 ):
     async with serve(models=[tiny_checkpoint], prefix_cache_megabytes=megabytes) as client:
         apart = await one_by_one(client)
-        computed = metrics.tokens.labels("computed")._value.get()
+        computed = metrics.batches.tokens.labels("computed")._value.get()
     assert computed == 6 * 43 - 5 * known
     async with serve(models=[tiny_checkpoint]) as client:
         body = {"items": [{"token_ids": ids} for ids in GROUP]}

@@ -1,0 +1,58 @@
+"""The admin port: probes and metrics beside the traffic, for those who run the service.
+
+It is served by the same event loop. What it serves needs no key and has no text of anybody.
+"""
+
+import asyncio
+import socket
+from contextlib import nullcontext
+
+import uvicorn
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+
+from plaudit.version import VERSION
+from service.edge import Edge, http_failure
+from service.entrance import Entrance
+from service.hardening import Keys
+from service.health import Health
+from service.metrics import Metrics
+from service.probe_routes import add_metrics, add_probes
+from service.routes import ADMIN, Routes
+from service.settings import SettingsError
+
+
+def create_admin(health: Health, metrics: Metrics) -> FastAPI:
+    """The application of the admin port."""
+    app = FastAPI(title="Plaudit admin", version=VERSION, openapi_url=None)
+    app.add_exception_handler(HTTPException, http_failure)
+    routes = Routes(ADMIN)
+    entrance = Entrance(Keys([]), [], routes)
+    app.add_middleware(Edge, routes=routes, entrance=entrance, metrics=metrics)
+    add_probes(app, health)
+    add_metrics(app, metrics)
+    return app
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket; SettingsError if the port is taken or the address not this machine's."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise SettingsError(
+            f"--admin-host {host} --admin-port {port}: {error.strerror}; name a free port of an "
+            "address of this machine"
+        ) from None
+
+
+async def serve_both(main: uvicorn.Server, admin: uvicorn.Server, at: socket.socket) -> None:
+    """Until ``main`` has stopped, which alone hears signals; ``admin`` answers while it drains, and
+    then stops too."""
+    admin.capture_signals = nullcontext
+    beside = asyncio.create_task(admin.serve([at]))
+    try:
+        await main.serve()
+    finally:
+        admin.should_exit = True
+        await beside

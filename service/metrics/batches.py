@@ -1,0 +1,47 @@
+"""Of the queue and of forwards."""
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily
+
+from service.metrics.at_scrape import AtScrape
+from service.metrics.buckets import POWERS, RATIO
+
+
+class Batches:
+    def __init__(self, r: CollectorRegistry):
+        self.items = Histogram(
+            "plaudit_batch_items", "Sequences in a forward", buckets=POWERS, registry=r
+        )
+        self.batch_tokens = Histogram(
+            "plaudit_batch_tokens", "Tokens computed in a forward", buckets=POWERS, registry=r
+        )
+        self.fill = Histogram(
+            "plaudit_batch_fill_ratio", "Computed tokens of a forward over its budget",
+            buckets=RATIO, registry=r,
+        )  # fmt: skip
+        self.padding_waste = Histogram(
+            "plaudit_padding_waste_ratio", "Share of padding in a forward", buckets=RATIO,
+            registry=r,
+        )  # fmt: skip
+        self.tokens = Counter(
+            "plaudit_tokens_total", "Tokens by kind: real (of the sequences), computed (sharing "
+            "prefixes), padded (filler)", ["kind"], registry=r,
+        )  # fmt: skip
+        self.queue_items = Gauge("plaudit_queue_items", "Items waiting for a forward", registry=r)
+        self.queue_tokens = Gauge(
+            "plaudit_queue_tokens", "Tokens admitted and not yet answered", registry=r
+        )
+        self._ages: list[Callable[[], float]] = []
+        AtScrape(
+            GaugeMetricFamily, "plaudit_queue_oldest_age_seconds", "Age of the oldest item that "
+            "waits for a forward; 0 when none waits", [], lambda: [([], self.oldest_age())], r,
+        )  # fmt: skip
+
+    def watch_queue(self, oldest_age: Callable[[], float]) -> None:
+        """``oldest_age`` gives seconds, 0 for an empty queue."""
+        self._ages.append(oldest_age)
+
+    def oldest_age(self) -> float:
+        return max((age() for age in self._ages), default=0.0)

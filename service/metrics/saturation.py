@@ -1,0 +1,51 @@
+"""Of the process: what is loaded, whether it is ready, and how near its limits it works."""
+
+from prometheus_client import CollectorRegistry, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+from service import device
+from service.busy import BusyClock
+from service.metrics.at_scrape import AtScrape
+from service.metrics.buckets import SECONDS
+
+
+class Saturation:
+    def __init__(self, r: CollectorRegistry):
+        self.busy = BusyClock()
+        self.loop_lag = Histogram(
+            "plaudit_event_loop_lag_seconds", "How late the event loop comes back to a task that "
+            "sleeps", buckets=SECONDS, registry=r,
+        )  # fmt: skip
+        AtScrape(
+            CounterMetricFamily, "plaudit_worker_busy_seconds_total", "Time in which the engine "
+            "computed or planned", [], lambda: [([], self.busy.seconds())], r,
+        )  # fmt: skip
+        AtScrape(
+            GaugeMetricFamily, "plaudit_worker_busy_ratio", "Share of the last 15 seconds in which "
+            "the engine computed or planned", [], lambda: [([], self.busy.ratio())], r,
+        )  # fmt: skip
+        AtScrape(
+            GaugeMetricFamily, "plaudit_device_memory_bytes", "Memory of the GPU: used (by "
+            "whomever), total; absent without one", ["kind"], device.memory, r,
+        )  # fmt: skip
+        AtScrape(
+            GaugeMetricFamily, "plaudit_device_utilization_ratio", "Share of time in which the GPU "
+            "ran a kernel; absent without one, or without nvidia-ml-py", [], device.utilization, r,
+        )  # fmt: skip
+        self.startup_seconds = Gauge(
+            "plaudit_startup_phase_seconds", "Time the start took: read (digests of the files), "
+            "load (weights; for vLLM until it scores), probes (warm up and verification), "
+            "invariance (trial of --deterministic)", ["phase"], registry=r,
+        )  # fmt: skip
+        self.ready = Gauge("plaudit_ready", "1 while /readyz answers 200", registry=r)
+        self.member_up = Gauge(
+            "plaudit_member_up", "1 while the engine computes the model's scores", ["model"],
+            registry=r,
+        )  # fmt: skip
+        self.build_info = Gauge(
+            "plaudit_build_info", "The version, as a label", ["version"], registry=r
+        )
+        self.model_info = Gauge(
+            "plaudit_model_info", "Loaded models", ["model", "revision", "dtype", "engine"],
+            registry=r,
+        )  # fmt: skip
