@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import psutil
 import pytest
@@ -52,6 +54,7 @@ exec setpriv --reuid 10001 --regid 10001 --clear-groups --no-new-privs --boundin
 class Running:
     process: subprocess.Popen[str]
     port: int
+    admin: int
     log: Path
 
     @property
@@ -92,14 +95,14 @@ def service(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Running]:
     skip_where_it_cannot_be_shut_in()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port, admin = free_ports()
     folder = tmp_path_factory.mktemp("image")
     passwd = folder / "passwd"
     passwd.write_text("plaudit:x:10001:10001::/home/plaudit:/usr/sbin/nologin\n")
     given = image_environment | {
         "PLAUDIT_PORT": str(port),
+        "PLAUDIT_ADMIN_PORT": str(admin),
+        "PLAUDIT_ADMIN_HOST": "0.0.0.0",
         "PLAUDIT_API_KEYS": "a-key",
         "OMP_NUM_THREADS": "1",
     }
@@ -110,13 +113,20 @@ def service(
         process = subprocess.Popen(
             [*words, *variables, *entry(root)], stdout=out, stderr=out, text=True
         )
-    running = Running(process, port, log)
+    running = Running(process, port, admin, log)
     try:
         wait(running)
         yield running
     finally:
         process.kill()
         process.wait()
+
+
+def free_ports() -> tuple[int, int]:
+    with socket.socket() as one, socket.socket() as other:
+        one.bind(("127.0.0.1", 0))
+        other.bind(("127.0.0.1", 0))
+        return one.getsockname()[1], other.getsockname()[1]
 
 
 def entry(root: Path) -> list[str]:
@@ -183,7 +193,7 @@ def test_it_can_write_to_tmp_only(service: Running) -> None:
     assert "rw" in options["/tmp"]
 
 
-def test_it_listens_on_no_port_but_its_own(service: Running) -> None:
+def test_it_listens_on_no_port_but_its_own_two(service: Running) -> None:
     of_process = psutil.Process(service.process.pid)
     family = [of_process, *of_process.children(recursive=True)]
     listening = {
@@ -192,7 +202,15 @@ def test_it_listens_on_no_port_but_its_own(service: Running) -> None:
         for connection in each.net_connections(kind="inet")
         if connection.status in (psutil.CONN_LISTEN, psutil.CONN_NONE)
     }
-    assert listening == {service.port}
+    assert listening == {service.port, service.admin}
+
+
+def test_probes_and_metrics_are_on_the_admin_port(service: Running) -> None:
+    for path in ("/livez", "/readyz", "/metrics"):
+        with urlopen(f"http://127.0.0.1:{service.admin}{path}", timeout=30) as answer:
+            assert answer.status == 200
+    with pytest.raises(HTTPError):
+        urlopen(f"{service.url}/metrics", timeout=30)
 
 
 def test_it_is_one_process_that_ends_by_itself_at_sigterm(service: Running) -> None:
