@@ -1,35 +1,47 @@
 # The Plaudit service. CPU:  docker build -t plaudit .
 #                      CUDA: docker build -t plaudit --build-arg TARGET=cuda .
 #                      Training: docker build -t plaudit-training --build-arg EXTRA=training .
+#                      vLLM: docker build -t plaudit-vllm --build-arg TARGET=cuda --build-arg EXTRA=vllm .
 # The default index serves torch with CUDA, which works on a CPU too but is gigabytes larger:
 # set TORCH_INDEX_URL to PyTorch's CPU wheel index for a small CPU image.
 ARG TARGET=cpu
+ARG EXTRA=service
+
+FROM python:3.11-slim AS wheel
+WORKDIR /src
+COPY docker/requirements/build.txt ./
+RUN --mount=type=cache,target=/root/.cache/pip pip install --require-hashes -r build.txt
+COPY pyproject.toml README.md LICENSE ./
+COPY plaudit plaudit
+COPY service service
+COPY training training
+RUN pip wheel --no-deps --no-index --no-build-isolation --wheel-dir /wheel .
+
 
 FROM python:3.11-slim AS build
 ARG TARGET
+ARG EXTRA
 ARG TORCH_INDEX_URL=""
-RUN case "$TARGET" in \
-      cpu|cuda) ;; \
-      *) echo "TARGET is cpu or cuda, not '$TARGET'" >&2; exit 1 ;; \
+RUN case "$TARGET $EXTRA" in \
+      "cpu service"|"cuda service"|"cpu training"|"cuda training"|"cuda vllm") ;; \
+      *) echo "TARGET is cpu or cuda, EXTRA is service, training or vllm (cuda only), not '$TARGET $EXTRA'" >&2; exit 1 ;; \
     esac; \
     python -m venv /opt/plaudit
 ENV PATH=/opt/plaudit/bin:$PATH
 WORKDIR /src
 
-# torch alone first: the large layer is rebuilt only when a pin changes, and the extra index can
-# supply nothing but torch and what torch needs.
-COPY constraints.txt ./
+# Nothing here may differ by a byte from what docker/lock.sh saw.
+COPY constraints.txt docker/requirements ./
 RUN --mount=type=cache,target=/root/.cache/pip \
+    pip install --require-hashes --no-deps -r "$EXTRA.txt"
+# torch by version only: its hash depends on the index. All it needs on a CPU is there already, so
+# that the extra index can supply nothing but torch and its CUDA libraries.
+RUN --mount=type=cache,target=/root/.cache/pip grep -q '^torch==' "$EXTRA.txt" || \
     pip install ${TORCH_INDEX_URL:+--extra-index-url "$TORCH_INDEX_URL"} -c constraints.txt torch
 RUN [ "$TARGET" = cpu ] || python -c 'import sys, torch; sys.exit(None if torch.version.cuda else \
     "this torch has no CUDA: build without TORCH_INDEX_URL, or with the URL of a CUDA index")'
-
-ARG EXTRA=service
-COPY pyproject.toml README.md LICENSE ./
-COPY plaudit plaudit
-COPY service service
-COPY training training
-RUN --mount=type=cache,target=/root/.cache/pip pip install -c constraints.txt ".[$EXTRA]"
+COPY --from=wheel /wheel /wheel
+RUN pip install --no-cache-dir --no-deps --no-index /wheel/*.whl && pip check
 
 
 FROM python:3.11-slim

@@ -19,10 +19,8 @@ from service.engines.choice import engine_of
 from service.metrics import Metrics
 from service.registry import Registry, sources
 from service.settings import Settings, SettingsError, load
+from service.timings import DRAIN_SECONDS
 from service.traces import Traces
-
-# Accepted work is finished for this long after SIGTERM; k8s/base allows more.
-DRAIN_SECONDS = 45
 
 
 def main(argv: Sequence[str]) -> int:

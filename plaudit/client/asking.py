@@ -15,6 +15,7 @@ from plaudit.client.batches import (
     split_groups,
     split_items,
 )
+from plaudit.client.prompt_header import prompt_header
 from plaudit.client.replicas import Replicas
 from plaudit.client.requests import Call, Options
 from plaudit.client.retry import REAL_CLOCK, Clock, Deadline, Retry
@@ -92,7 +93,9 @@ class Asking:
                 template = msgspec.structs.replace(template, model=self._options.model)
         headers = self._options.caller_headers()
         calls = [
-            Call("POST", path, batch.replicas, new_request_id(), body, headers)
+            Call(
+                "POST", path, batch.replicas, new_request_id(), body, prompt_header(batch) | headers
+            )
             for batch, body in zip(batches, fill(template, batches), strict=True)
         ]
         return Plan(calls, batches)

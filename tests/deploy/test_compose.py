@@ -9,7 +9,16 @@ from typing import Any
 import pytest
 import yaml
 
-SECRETS = {"PLAUDIT_API_KEYS": "a-key", "GRAFANA_PASSWORD": "a-password"}
+from plaudit.version import VERSION
+from service import timings
+
+SECRETS = {
+    "PLAUDIT_API_KEYS": "a-key",
+    "PLAUDIT_CACHE_SECRET": "a-secret",
+    "GRAFANA_PASSWORD": "a-password",
+    "REDIS_PASSWORD": "another",
+    "REDIS_PASSWORD_SHA256": "its-hash",
+}
 Compose = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -58,7 +67,7 @@ def option(command: list[str], name: str) -> str:
 def test_every_published_port_is_on_loopback(services: dict[str, Any]) -> None:
     ports = [port for service in services.values() for port in service.get("ports", [])]
     assert {port["host_ip"] for port in ports} == {"127.0.0.1"}
-    assert {port["published"] for port in ports} == {"8000", "9090", "3000"}
+    assert {port["published"] for port in ports} == {"8000", "9464", "9090", "9093", "3000"}
 
 
 @pytest.mark.parametrize("missing", SECRETS)
@@ -68,17 +77,28 @@ def test_a_missing_secret_is_named(compose: Compose, missing: str, value: str | 
     done = compose(env if value is None else env | {missing: value})
     assert done.returncode != 0
     assert missing in done.stderr
+    assert "sh docker/secrets.sh" in done.stderr
 
 
 def test_no_secret_is_written_down(source: dict[str, Any]) -> None:
+    text = json.dumps(source)
+    assert set(re.findall(r"\$\{(\w+):\?run sh docker/secrets\.sh", text)) == set(SECRETS)
+    environments = [service.get("environment", {}) for service in source["services"].values()]
     secrets = [
         value
-        for service in source["services"].values()
-        for name, value in service.get("environment", {}).items()
-        if re.search("PASSWORD|KEY|SECRET|TOKEN", name)
+        for environment in environments
+        for name, value in environment.items()
+        if re.search("PASSWORD|KEY|SECRET|TOKEN|REDIS_URL", name)
     ]
-    assert len(secrets) == len(SECRETS)
-    assert all(re.fullmatch(r"\$\{\w+:\?.+\}", secret) for secret in secrets)
+    assert len(secrets) == 4
+    assert all("${" in secret for secret in secrets)
+
+
+def test_a_password_is_on_no_command_line(services: dict[str, Any]) -> None:
+    shown = [word for service in services.values() for word in service.get("command") or []]
+    held = {SECRETS[name] for name in SECRETS if not name.endswith("SHA256")}
+    assert not held & set(shown)
+    assert not [word for word in shown if word.startswith(">")]
 
 
 def test_every_container_is_locked_down(services: dict[str, Any]) -> None:
@@ -114,7 +134,9 @@ def test_configuration_is_mounted_read_only_and_exists(
         binds = [m for m in mounts(service).values() if m["type"] == "bind"]
         assert all(bind["read_only"] for bind in binds)
         ours = [Path(bind["source"]) for bind in binds if bind["target"] != "/models"]
-        assert all(path.is_relative_to(root / "docker") and path.exists() for path in ours)
+        folders = (root / "docker", root / "service" / "monitoring")
+        assert all(any(path.is_relative_to(folder) for folder in folders) for path in ours)
+        assert all(path.exists() for path in ours)
 
 
 def test_redis_is_a_bounded_cache_that_keeps_nothing(services: dict[str, Any]) -> None:
@@ -135,6 +157,60 @@ def test_only_plaudit_reaches_redis(compose: Compose, services: dict[str, Any]) 
     }
     assert set(services["redis"]["networks"]) == {"cache"}
     assert json.loads(compose(SECRETS).stdout)["networks"]["cache"]["internal"]
+
+
+def test_every_container_that_is_published_is_on_the_network_for_it(
+    compose: Compose, services: dict[str, Any]
+) -> None:
+    published = {name for name, service in services.items() if service.get("ports")}
+    assert published == {name for name, each in services.items() if "outside" in each["networks"]}
+    networks = json.loads(compose(SECRETS).stdout)["networks"]
+    assert not networks["outside"].get("internal")
+    assert networks["monitoring"]["internal"]
+
+
+def test_the_engine_has_no_port_of_its_own(services: dict[str, Any]) -> None:
+    targets = {port["target"] for port in services["plaudit"]["ports"]}
+    admin = int(services["plaudit"]["environment"]["PLAUDIT_ADMIN_PORT"])
+    assert targets == {8000, admin}
+    assert not services["plaudit"].get("expose")
+
+
+def test_a_stop_leaves_time_to_finish(services: dict[str, Any]) -> None:
+    minutes, seconds = re.fullmatch(
+        r"(?:(\d+)m)?(?:(\d+)s)?", services["plaudit"]["stop_grace_period"]
+    ).groups("0")  # type: ignore[union-attr]
+    promised = timings.DRAIN_SECONDS + timings.CLOSE_SECONDS
+    assert int(minutes) * 60 + int(seconds) >= promised
+
+
+def test_memory_and_processes_are_bounded_but_the_models(services: dict[str, Any]) -> None:
+    assert {name for name, each in services.items() if "mem_limit" not in each} == {"plaudit"}
+    assert all(each["pids_limit"] for each in services.values())
+
+
+def test_logs_are_rotated(services: dict[str, Any]) -> None:
+    assert all(each["logging"]["options"]["max-size"] for each in services.values())
+
+
+@pytest.mark.parametrize("file", ["docker-compose.yml", "docker/gpu.yml"])
+def test_files_match_the_schema_of_compose(
+    root: Path, tool: Callable[[str], str], file: str
+) -> None:
+    command = [tool("check-jsonschema"), "--builtin-schema", "vendor.compose-spec", file]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_linter_finds_nothing_that_has_no_reason(
+    root: Path, tool: Callable[[str], str]
+) -> None:
+    command = [tool("compose-lint"), "check", "--no-env", "--fail-on", "low"]
+    reasons = ["--config", "docker/compose-lint.yml", "docker-compose.yml"]
+    done = subprocess.run(
+        [*command, *reasons], cwd=root, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
 
 
 def test_every_service_has_a_health_check(root: Path, services: dict[str, Any]) -> None:
@@ -161,31 +237,57 @@ def test_environment_variables_are_settings(services: dict[str, Any], settings: 
     assert set(services["plaudit"]["environment"]) <= settings
 
 
-def test_prometheus_scrapes_the_port_of_the_service(root: Path, services: dict[str, Any]) -> None:
-    config = yaml.safe_load((root / "docker" / "prometheus.yml").read_text())
+def test_the_image_is_named_after_the_version(services: dict[str, Any]) -> None:
+    assert services["plaudit"]["image"] == f"plaudit:{VERSION}"
+
+
+def test_prometheus_scrapes_the_admin_port_of_the_service(
+    root: Path, services: dict[str, Any]
+) -> None:
+    config = yaml.safe_load((root / "service" / "monitoring" / "prometheus.yml").read_text())
     (job,) = config["scrape_configs"]
-    (port,) = services["plaudit"]["ports"]
-    assert job["static_configs"] == [{"targets": [f"plaudit:{port['target']}"]}]
+    port = services["plaudit"]["environment"]["PLAUDIT_ADMIN_PORT"]
+    assert job["static_configs"] == [{"targets": [f"plaudit:{port}"]}]
+    assert services["plaudit"]["environment"]["PLAUDIT_ADMIN_HOST"] == "0.0.0.0"
+
+
+def test_prometheus_finds_its_rules_and_alertmanager(services: dict[str, Any], root: Path) -> None:
+    mounted = mounts(services["prometheus"])
+    config = yaml.safe_load(Path(mounted["/etc/prometheus/prometheus.yml"]["source"]).read_text())
+    (pattern,) = config["rule_files"]
+    folder, _, ending = pattern.rpartition("/*")
+    assert list(Path(mounted[folder]["source"]).glob(f"*{ending}"))
+    (sent,) = config["alerting"]["alertmanagers"]
+    (port,) = services["alertmanager"]["ports"]
+    assert sent["static_configs"] == [{"targets": [f"alertmanager:{port['target']}"]}]
+
+
+def test_alertmanager_is_given_its_configuration(services: dict[str, Any], root: Path) -> None:
+    command = services["alertmanager"]["command"]
+    path = command[0].removeprefix("--config.file=")
+    mounted = mounts(services["alertmanager"])[path]["source"]
+    assert Path(mounted) == root / "service" / "monitoring" / "alertmanager.yml"
 
 
 def test_grafana_finds_prometheus_and_the_dashboard(root: Path, services: dict[str, Any]) -> None:
-    folder = root / "docker" / "grafana"
-    provisioning = folder / "provisioning"
+    provisioning = root / "docker" / "grafana" / "provisioning"
+    monitoring = root / "service" / "monitoring"
     (datasource,) = yaml.safe_load((provisioning / "datasources" / "prometheus.yml").read_text())[
         "datasources"
     ]
     (port,) = services["prometheus"]["ports"]
     assert datasource["url"] == f"http://prometheus:{port['target']}"
-    scrape = yaml.safe_load((root / "docker" / "prometheus.yml").read_text())["global"]
+    scrape = yaml.safe_load((monitoring / "prometheus.yml").read_text())["global"]
     assert datasource["jsonData"]["timeInterval"] == scrape["scrape_interval"]
 
     (provider,) = yaml.safe_load((provisioning / "dashboards" / "plaudit.yml").read_text())[
         "providers"
     ]
     mounted = mounts(services["grafana"])[provider["options"]["path"]]
-    assert Path(mounted["source"]) == folder / "dashboards"
-    home = services["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
-    assert home == f"{provider['options']['path']}/latency.json"
+    assert Path(mounted["source"]) == monitoring / "dashboards"
+    home = Path(services["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"])
+    assert str(home.parent) == provider["options"]["path"]
+    assert (monitoring / "dashboards" / home.name).exists()
 
 
 def test_the_gpu_file_builds_for_cuda_and_asks_for_the_gpu(compose: Compose) -> None:

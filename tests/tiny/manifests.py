@@ -1,21 +1,48 @@
-"""Manifests as written, and what every pod of ours must be."""
+"""Manifests as written and as rendered, and what every pod of ours must be."""
 
+import re
+import shutil
+import subprocess
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 Manifest = dict[str, Any]
-# What the restricted pod security standard lets a pod mount.
-VOLUMES = {"configMap", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
+OVERLAYS = ("cpu", "gpu", "gpu-ensemble", "gpu-tensor-parallel", "production")
+# What the restricted pod security standard lets a pod mount; images, from Kubernetes 1.31.
+VOLUMES = {
+    *("configMap", "emptyDir", "ephemeral", "image", "persistentVolumeClaim", "projected"),
+    "secret",
+}
 
 
 def load(*paths: Path) -> list[Manifest]:
     return [doc for path in paths for doc in yaml.safe_load_all(path.read_text())]
 
 
+@cache
+def render(folder: Path) -> list[Manifest]:
+    """What ``kubectl apply -k`` would send."""
+    if shutil.which("kubectl") is None:
+        pytest.skip("kubectl is not installed, so kustomizations are read but not rendered")
+    command = ["kubectl", "kustomize", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return list(yaml.safe_load_all(done.stdout))
+
+
 def containers(pod: Manifest) -> list[Manifest]:
     return [*pod.get("initContainers", []), *pod["containers"]]
+
+
+def quantity(text: str) -> int:
+    """Bytes, of Kubernetes (Gi) or Redis (gb): both mean powers of two here."""
+    found = re.fullmatch(r"(\d+)([mg])[ib]", text.lower())
+    assert found, text
+    return int(found[1]) * {"m": 2**20, "g": 2**30}[found[2]]
 
 
 def assert_restricted(name: str, pod: Manifest) -> None:

@@ -1,0 +1,185 @@
+"""The scripts that make secrets, and what a real redis-server makes of them."""
+
+import hashlib
+import json
+import os
+import shutil
+import socket
+import stat
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from manifests import load
+
+from service.cache import KEY_PREFIX, Breaker, RedisCache, key_of
+from service.metrics import Metrics
+
+READY = "Ready to accept connections"
+
+
+def run(*command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def env_file(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("compose")
+    done = run("sh", str(root / "docker" / "secrets.sh"), str(folder), cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder / ".env"
+
+
+@pytest.fixture(scope="module")
+def variables(env_file: Path) -> dict[str, str]:
+    return dict(line.split("=", 1) for line in env_file.read_text().splitlines())
+
+
+@pytest.fixture(scope="module")
+def cluster_secrets(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cluster") / "secrets"
+    done = run("sh", str(root / "k8s" / "secrets.sh"), str(folder), cwd=root)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_the_env_file_is_for_its_owner_alone_and_never_overwritten(
+    root: Path, env_file: Path
+) -> None:
+    assert stat.S_IMODE(env_file.stat().st_mode) == 0o600
+    before = env_file.read_text()
+    again = run("sh", str(root / "docker" / "secrets.sh"), str(env_file.parent), cwd=root)
+    assert again.returncode != 0
+    assert "is there already" in again.stderr
+    assert env_file.read_text() == before
+
+
+def test_every_secret_is_long_and_random(variables: dict[str, str]) -> None:
+    assert all(len(value) >= 32 for value in variables.values())
+    assert len(set(variables.values())) == len(variables)
+    digest = hashlib.sha256(variables["REDIS_PASSWORD"].encode()).hexdigest()
+    assert variables["REDIS_PASSWORD_SHA256"] == digest
+
+
+def test_compose_starts_with_the_env_file_alone(
+    root: Path, env_file: Path, tool: Callable[[str], str]
+) -> None:
+    assert rendered(root, env_file, tool)
+
+
+def test_secrets_of_a_cluster_are_for_their_owner_alone(cluster_secrets: Path) -> None:
+    for path in [cluster_secrets, *cluster_secrets.rglob("*")]:
+        assert not stat.S_IMODE(path.stat().st_mode) & 0o077, path
+
+
+def rendered(
+    root: Path, env_file: Path, tool: Callable[[str], str]
+) -> dict[str, dict[str, object]]:
+    command = [tool("docker-compose"), "--env-file", str(env_file), "config", "--format", "json"]
+    environment = {"PATH": os.environ["PATH"]}
+    done = subprocess.run(
+        command, cwd=root, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    made: dict[str, dict[str, object]] = json.loads(done.stdout)["services"]
+    return made
+
+
+def started(words: list[str], folder: Path) -> Iterator[int]:
+    """A real redis-server with the arguments of a container, on a port of this machine."""
+    command = shutil.which("redis-server")
+    if command is None:
+        pytest.skip("redis-server is not installed: make test installs it")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    where = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
+    with subprocess.Popen([command, *where, *words], stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout
+        lines = []
+        for line in server.stdout:
+            lines.append(line)
+            if READY in line:
+                break
+        assert any(READY in line for line in lines), "".join(lines)
+        yield port
+        server.kill()
+
+
+@pytest.fixture(scope="module", params=["compose", "kubernetes"])
+def url(
+    request: pytest.FixtureRequest,
+    root: Path,
+    tool: Callable[[str], str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[str]:
+    """Of a server started as the container is, with the password of the script."""
+    folder = tmp_path_factory.mktemp("redis")
+    if request.param == "compose":
+        services = rendered(root, request.getfixturevalue("env_file"), tool)
+        words = services["redis"]["command"]
+        told = services["plaudit"]["environment"]
+        assert isinstance(words, list)
+        assert isinstance(told, dict)
+        there, address = told["PLAUDIT_REDIS_URL"], "redis:6379"
+    else:
+        secrets = request.getfixturevalue("cluster_secrets") / "plaudit-redis"
+        words = container_words(root, secrets)
+        there, address = (secrets / "url").read_text(), "plaudit-redis:6379"
+    for port in started(words[1:], folder):
+        yield there.replace(address, f"127.0.0.1:{port}")
+
+
+def container_words(root: Path, secrets: Path) -> list[str]:
+    """The arguments of the Redis pod, with the secret where the test has it."""
+    docs = load(root / "k8s" / "components" / "redis" / "redis.yaml")
+    (found,) = [doc for doc in docs if doc["kind"] == "Deployment"]
+    (container,) = found["spec"]["template"]["spec"]["containers"]
+    return [word.replace("/run/secrets/redis", str(secrets)) for word in container["args"]]
+
+
+async def test_the_service_reads_and_writes_its_scores(url: str) -> None:
+    metrics = Metrics()
+    cache = RedisCache(
+        url, metrics, timeout_seconds=30, ttl_seconds=60, secret="s", breaker=Breaker(failures=1)
+    )
+    key = key_of("revision", "numerics", [1, 2, 3])
+    await cache.put({key: 1.5})
+    assert await cache.get([key]) == {key: 1.5}
+    await cache.close()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["EVAL", "return 1", "0"],
+        ["KEYS", "*"],
+        ["SCAN", "0"],
+        ["FLUSHALL"],
+        ["CONFIG", "GET", "*"],
+        ["DEL", "plaudit:1:a"],
+        ["SET", "another:1", "a"],
+        ["GET", "another:1"],
+        ["ACL", "LIST"],
+        ["SUBSCRIBE", "plaudit:1"],
+    ],
+    ids=lambda command: command[0] if isinstance(command, list) else None,
+)
+def test_the_service_s_user_may_do_nothing_else(url: str, command: list[str]) -> None:
+    with redis.Redis.from_url(url) as client, pytest.raises(redis.exceptions.NoPermissionError):
+        client.execute_command(*command)
+
+
+def test_without_the_password_one_may_ping_and_no_more(url: str) -> None:
+    address = url.rpartition("@")[2]
+    with redis.Redis.from_url(f"redis://{address}") as client:
+        assert client.ping()
+        with pytest.raises(redis.exceptions.NoPermissionError):
+            client.get(KEY_PREFIX + b"a")
+    with (
+        redis.Redis.from_url(f"redis://plaudit:wrong@{address}") as client,
+        pytest.raises(redis.exceptions.AuthenticationError),
+    ):
+        client.ping()
