@@ -28,8 +28,8 @@ T = TypeVar("T")
 
 
 def key_of(revision: str, numerics: str, ids: Sequence[int]) -> bytes:
-    """The short revision, a colon, and 32 bytes: the digest of the model's revision, how it computes
-    (engine, dtype) and the token ids."""
+    """The short revision, a colon, and a digest of 32 bytes: of the model's whole revision, how it
+    computes (engine, dtype) and the token ids."""
     parts = (revision.encode(), numerics.encode(), ids_digest(ids).encode())
     digest = bytes.fromhex(sha256(*parts).removeprefix("sha256:"))
     return short(revision).encode() + b":" + digest

@@ -49,8 +49,8 @@ def main(argv: Sequence[str]) -> int:
     url = options.redis_url or os.environ.get(URL_VARIABLE)
     if not url:
         raise CacheError(
-            f"no Redis to look at: export {URL_VARIABLE}=redis://HOST:6379/0, as the server has it, "
-            "or --redis-url"
+            f"no Redis to look at: export {URL_VARIABLE}=redis://HOST:6379/0, as the server has "
+            "it, or --redis-url URL"
         )
     redis = connect(url)
     try:
@@ -173,7 +173,8 @@ def lines(found: Stats) -> Iterator[str]:
         yield f"{row['revision']:16}{row['keys']:>10}{memory:>12}{ends:>20}"
     yield ""
     most = size(found.maxmemory_bytes) if found.maxmemory_bytes else "no limit"
-    yield f"memory of the server: {size(found.used_memory_bytes)} of {most}, {found.maxmemory_policy}"
+    used = size(found.used_memory_bytes)
+    yield f"memory of the server: {used} of {most}, {found.maxmemory_policy}"
     ratio = "no read yet" if found.hit_ratio is None else f"{found.hit_ratio:.1%} hits"
     yield f"since it started: {ratio}, {found.evicted_keys} keys evicted (of all its users)"
 

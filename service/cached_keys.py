@@ -15,7 +15,7 @@ EVERY_LAYOUT = b"plaudit:*"
 PAGE = 1000
 # Of each page, the keys that are asked for their size and life. The order of SCAN is that of
 # hashes, so those are a fair sample.
-SAMPLE = 50
+SAMPLE = 200
 OTHER = "another layout"
 
 
