@@ -64,7 +64,7 @@ def pages(redis: Redis, pattern: bytes = EVERY_LAYOUT) -> Iterator[list[bytes]]:
     while True:
         cursor, names = redis.scan(cursor, match=pattern, count=PAGE)
         if names:
-            yield names
+            yield [name for name in names if isinstance(name, bytes)]
         if cursor == 0:
             return
 
