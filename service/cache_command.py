@@ -15,9 +15,11 @@ from service import cached_keys
 from service.cache import KEY_PREFIX, SHORT
 from service.cached_keys import Keys
 from service.redaction import redacted, without_password
+from service.redis_connection import connect
 from service.settings import PREFIX, Settings
 
 URL_VARIABLE = f"{PREFIX}REDIS_URL"
+TIMEOUT_SECONDS = 30.0
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 COMMANDS = "+ping +info +scan +pttl +memory|usage +unlink"
 
@@ -52,7 +54,7 @@ def main(argv: Sequence[str]) -> int:
             f"no Redis to look at: export {URL_VARIABLE}=redis://HOST:6379/0, as the server has "
             "it, or --redis-url URL"
         )
-    redis = connect(url)
+    redis = connect(url, TIMEOUT_SECONDS)
     try:
         status: int = options.run(redis, without_password(url), options)
     except NoPermissionError as error:
@@ -109,13 +111,6 @@ def duration(text: str) -> int:
     if not fits:
         raise argparse.ArgumentTypeError(f"{text!r} is no time: write 90s, 30m, 12h or 7d")
     return int(fits[1]) * UNITS[fits[2]]
-
-
-def connect(url: str) -> Redis:
-    try:
-        return Redis.from_url(url, socket_connect_timeout=5, socket_timeout=30)
-    except ValueError:  # the reason may quote the password
-        raise CacheError("the Redis URL is not of the form redis://HOST:6379/0") from None
 
 
 def secrets(url: str) -> list[str]:

@@ -120,6 +120,11 @@ def test_without_a_redis_url_it_says_how_to_give_one(capsys, monkeypatch):
     assert "export PLAUDIT_REDIS_URL=redis://" in capsys.readouterr().err
 
 
+def test_a_url_with_a_part_that_means_nothing_is_refused_without_being_shown(plaudit):
+    status, out, err = plaudit("stats", "--redis-url", "redis://127.0.0.1:1/0?x=canary")
+    assert (status, "redis://HOST:6379/0" in err, "canary" in out + err) == (2, True, False)
+
+
 @pytest.mark.parametrize("revision", ["*", "ab", "sha256:*", "a1?2"])
 def test_a_revision_that_is_a_pattern_is_refused(plaudit, revision):
     status, _, err = plaudit("purge", "--revision", revision, "--yes")
