@@ -112,4 +112,5 @@ def line(name: str, results: Sequence[RateResult], x: Scale, y: Scale) -> list[s
         fill = "#fff" if hollow else colour
         found.append(f'<circle cx="{px:.1f}" cy="{py:.1f}" r="4" fill="{fill}" stroke="{colour}"/>')
     px, py, _ = points[-1]
-    return [*found, text(px, py - 8, name, "end", colour)]
+    away = -10 if name == "p99" else 20
+    return [*found, text(px, py + away, name, "end", colour)]

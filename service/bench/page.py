@@ -11,7 +11,7 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto
   color: #222; background: #fff }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums }
 th, td { padding: .3rem .7rem; text-align: right; border-bottom: 1px solid #ccc }
-th:first-child, td:first-child { text-align: left }
+th:first-child, td:first-child, .facts th, .facts td { text-align: left }
 code { overflow-wrap: anywhere }
 .invalid { background: #fff0d6; padding: .5rem 1rem; border-left: 4px solid #b35c00 }
 .wide { overflow-x: auto }
@@ -29,7 +29,7 @@ def render(report: Report) -> str:
         "requests that succeeded; share of all requests that succeeded within the limit.</p>",
         notes(report),
         "<h2>How it was measured</h2>",
-        table(("what", "value"), facts(report)),
+        f'<div class="facts">{table(("what", "value"), facts(report))}</div>',
     ]
     body = "\n".join(part for part in parts if part)
     return (

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from types import ModuleType
 
-from service.doctor.finding import Finding, failed, gigabytes, ok, warning
+from service.doctor.finding import Finding, failed, ok, size, warning
 
 QUERY = ("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader")
 # From this compute capability on, bfloat16 has its own arithmetic (Ampere).
@@ -59,7 +59,7 @@ def cards() -> list[str]:
 def card(number: int, torch: ModuleType, seen: list[str]) -> Finding:
     free, total = torch.cuda.mem_get_info(number)
     said = seen[number] if number < len(seen) else torch.cuda.get_device_name(number)
-    said += f"; {gigabytes(free)} of {gigabytes(total)} free; CUDA {torch.version.cuda} of torch"
+    said += f"; {size(free)} of {size(total)} free; CUDA {torch.version.cuda} of torch"
     if torch.cuda.get_device_capability(number) < BF16_CAPABILITY:
         return warning(
             f"gpu {number}",

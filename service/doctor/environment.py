@@ -54,7 +54,8 @@ def secrets(environ: Mapping[str, str], urls: Sequence[str]) -> list[str]:
         PREFIX + name.upper() for name, field in fields if SecretStr in types(field.annotation)
     }
     names |= {f"{CLIENT_PREFIX}API_KEY", *unknown_variables(environ)}
-    values = [environ[name] for name in names if environ.get(name)]
+    # Of a URL the parts that are secret are hidden, below, and its host is worth seeing.
+    values = [value for name in names if (value := environ.get(name)) and "://" not in value]
     found = [part.strip() for value in values for part in (value, *value.split(","))]
     for url in [*urls, *environ.values()]:
         if "://" in url:

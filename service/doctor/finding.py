@@ -29,5 +29,6 @@ def failed(name: str, says: str, mend: str) -> Finding:
     return Finding(name, "failed", says, mend)
 
 
-def gigabytes(count: float) -> str:
-    return f"{count / 1e9:.1f} GB"
+def size(count: float) -> str:
+    """Bytes as people say them."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import plaudit
-from service.doctor.finding import Finding, failed, gigabytes, ok, warning
+from service.doctor.finding import Finding, failed, ok, size, warning
 
 CGROUP = Path("/sys/fs/cgroup")
 CLOCK_SOURCE = Path("/sys/devices/system/clocksource/clocksource0/current_clocksource")
@@ -46,14 +46,14 @@ def left_in_container(cgroup: Path) -> int | None:
 
 def memory(available_bytes: int, container_bytes: int | None, need_bytes: float) -> Finding:
     left = available_bytes if container_bytes is None else min(available_bytes, container_bytes)
-    said = f"{gigabytes(left)} available" + ("" if container_bytes is None else " (container)")
+    said = f"{size(left)} available" + ("" if container_bytes is None else " (container)")
     if need_bytes > left:
         return failed(
             "memory",
-            f"{said}, and the weights need {gigabytes(need_bytes)} on a CPU",
+            f"{said}, and the weights need {size(need_bytes)} on a CPU",
             "serve fewer models, or --dtype bfloat16, which halves them",
         )
-    need = f"; the weights need {gigabytes(need_bytes)}" if need_bytes else ""
+    need = f"; the weights need {size(need_bytes)}" if need_bytes else ""
     return ok("memory", said + need)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import NoPermissionError, RedisError
 
-from service.doctor.finding import Finding, failed, gigabytes, ok, warning
+from service.doctor.finding import Finding, failed, ok, size, warning
 from service.redaction import without_password
 from service.redis_connection import FORM, RedisUrlError, connect
 
@@ -104,13 +104,13 @@ def details(redis: Redis) -> Iterator[Finding]:
 
 def memory(info: dict[str, Any]) -> Finding:
     policy, most = info["maxmemory_policy"], info["maxmemory"]
-    said = f"version {info['redis_version']}, {gigabytes(info['used_memory'])} used"
+    said = f"version {info['redis_version']}, {size(info['used_memory'])} used"
     if not most:
         return warning(
             "redis memory", f"{said}, no maxmemory: it grows until keys end",
-            "redis-cli CONFIG SET maxmemory 512mb, and maxmemory-policy allkeys-lru"
+            "redis-cli CONFIG SET maxmemory 512mb maxmemory-policy allkeys-lru"
         )  # fmt: skip
-    said += f" of {gigabytes(most)}, {policy}"
+    said += f" of {size(most)}, {policy}"
     if policy == "noeviction":
         return warning(
             "redis memory", f"{said}: once it is full, no score is kept any more",

@@ -334,3 +334,10 @@ def test_a_file_that_claims_a_giant_header_is_not_read(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", 2**40) + b"{}")
     found, parameters = weights.check(tmp_path)
     assert (found.state, parameters) == ("failed", 0)
+
+
+def test_the_host_of_a_url_is_shown_and_its_password_is_not(doctor, monkeypatch):
+    monkeypatch.setenv("PLAUDIT_REDIS_URL", "redis://me:canary@127.0.0.1:1/3")
+    said = doctor()[1]["redis"]["says"]
+    assert "redis://***@127.0.0.1:1/3" in said
+    assert "canary" not in said
