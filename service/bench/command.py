@@ -34,7 +34,11 @@ USER_BODIES = 1000
 def main(argv: Sequence[str]) -> int:
     options = parser().parse_args(argv)
     check(options)
-    found = asyncio.run(bench(options, shlex.join(["plaudit", "bench", *argv])))
+    try:
+        found = asyncio.run(bench(options, shlex.join(["plaudit", "bench", *argv])))
+    except KeyboardInterrupt:
+        print("plaudit bench: interrupted, so there is no report", file=sys.stderr)
+        return 130
     json, html = (options.out.with_name(options.out.name + end) for end in (".json", ".html"))
     write_whole(json, report.encode(found))
     write_whole(html, page.render(found).encode())
