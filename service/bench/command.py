@@ -108,9 +108,9 @@ def text_flags(group: argparse._ArgumentGroup) -> None:
         help="groups: rollouts, several prompts with several responses in a request; single: one "
         "item; repeats: one of a few items, which caches know; default: %(default)s",
     )  # fmt: skip
-    group.add_argument("--groups", type=count, default=16, help="prompts in a request")
-    group.add_argument("--responses", type=count, default=16, help="of each prompt")
-    group.add_argument("--distinct", type=count, default=16, help="items of repeats")
+    group.add_argument("--groups", type=count, default=16, help="prompts in a request; %(default)s")
+    group.add_argument("--responses", type=count, default=16, help="of each prompt; %(default)s")
+    group.add_argument("--distinct", type=count, default=16, help="items of repeats; %(default)s")
     group.add_argument(
         "--data", type=Path, metavar="FILE",
         help="JSON lines with prompt and response (or responses), sent as they are, over and over",

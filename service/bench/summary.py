@@ -83,13 +83,12 @@ def summarise(
     slo_ms: float,
     client_cpu_share: float,
 ) -> RateResult:
-    """Throughput is over the time until the last answer, so that a backlog is no success."""
+    """Of one request or more; throughput until the last answer, so that a backlog is no success."""
     good = [one for one in samples if one.answer.outcome == OK]
     took = max([seconds, *(one.done for one in samples)])
-    items = sum(one.answer.items for one in good)
-    tokens = sum(one.answer.tokens for one in good)
+    items, tokens, cached = added(good)
     latency = latency_of([one.latency for one in good])
-    lag = quantile(sorted(one.lag for one in samples), 0.99) if samples else 0.0
+    lag = quantile(sorted(one.lag for one in samples), 0.99)
     return RateResult(
         offered=rate,
         seconds=seconds,
@@ -99,11 +98,11 @@ def summarise(
         items_per_second=items / took,
         tokens_per_second=tokens / took,
         tokens_per_item=tokens / items if items else 0.0,
-        cached_share=sum(one.answer.cached for one in good) / items if items else 0.0,
+        cached_share=cached / items if items else 0.0,
         failed_items=sum(one.answer.failed for one in good),
         latency_ms=latency,
         from_sending_ms=latency_of([one.done - one.sent for one in good]),
-        within_slo=within(good, slo_ms) / len(samples) if samples else 0.0,
+        within_slo=within(good, slo_ms) / len(samples),
         outcomes=dict(Counter(one.answer.outcome for one in samples).most_common()),
         statuses=dict(Counter(str(one.answer.status) for one in samples).most_common()),
         waited_for_connection=sum(one.sent - one.dispatched > FREE_LAG_SECONDS for one in samples),
@@ -111,6 +110,13 @@ def summarise(
         client_cpu_share=client_cpu_share,
         invalid=invalid(lag, latency, client_cpu_share),
     )
+
+
+def added(good: Sequence[Sample]) -> tuple[int, int, int]:
+    """Items, tokens and items from the cache of all answers."""
+    answers = [one.answer for one in good]
+    items, tokens = sum(a.items for a in answers), sum(a.tokens for a in answers)
+    return items, tokens, sum(a.cached for a in answers)
 
 
 def within(good: Sequence[Sample], slo_ms: float) -> int:
