@@ -177,7 +177,7 @@ def test_a_bench_of_a_real_server_counts_what_it_scored(bench):
 
 def test_repeats_are_answered_from_the_cache_and_said_to_be(bench):
     report, page, _ = bench(*QUICK, "--rates", "20", "--workload", "repeats", "--distinct", "2")
-    assert report["rates"][0]["cached_share"] > 0.5
+    assert report["rates"][0]["cached_share"] >= 0.5
     assert "of items from the cache" in page
 
 
