@@ -16,7 +16,7 @@ EXTRAS = {
     "tensorboard": "training", "pydantic": "training", "yaml": "training",
     "statsmodels": "training", "numpy": "training", "jinja2": "training", "safetensors": "training",
     "trl": "training",
-    "httptools": "service", "uvloop": "service", "hiredis": "service",
+    "httptools": "service", "uvloop": "service", "hiredis": "service", "rich": "service",
 }  # fmt: skip
 
 

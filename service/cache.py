@@ -18,7 +18,9 @@ from plaudit.checkpoint import ids_digest, sha256
 from service.metrics import Metrics
 from service.recent import Recent
 
-KEY_PREFIX = b"plaudit:1:"
+# With the version of the layout; the short revision that follows is what keys are found again by.
+KEY_PREFIX = b"plaudit:2:"
+SHORT = 12
 VALUE = struct.Struct("<4sf16s")  # magic with layout version, score, checksum over key and score
 MAGIC = b"PLD1"
 
@@ -26,9 +28,16 @@ T = TypeVar("T")
 
 
 def key_of(revision: str, numerics: str, ids: Sequence[int]) -> bytes:
-    """Digest of the model's revision, how it computes (engine, dtype) and the token ids."""
+    """The short revision, a colon, and a digest of 32 bytes: of the model's whole revision, how it
+    computes (engine, dtype) and the token ids."""
     parts = (revision.encode(), numerics.encode(), ids_digest(ids).encode())
-    return bytes.fromhex(sha256(*parts).removeprefix("sha256:"))
+    digest = bytes.fromhex(sha256(*parts).removeprefix("sha256:"))
+    return short(revision).encode() + b":" + digest
+
+
+def short(revision: str) -> str:
+    """The first hexadecimal digits of a revision, as ``plaudit serve`` prints them."""
+    return revision.removeprefix("sha256:")[:SHORT]
 
 
 class Cache(Protocol):

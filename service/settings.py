@@ -149,16 +149,21 @@ Settings.model_rebuild(force=True)
 def load(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Settings:
     """Settings from flags, then the environment; refused together with what mends them."""
     check_environment(environ)
+    settings = read(argv)
+    check(settings)
+    return settings
+
+
+def read(argv: Sequence[str]) -> Settings:
+    """Settings of flags and the environment, each by itself a value that it may have."""
     try:
-        settings = CliApp.run(Settings, cli_args=list(argv))
+        return CliApp.run(Settings, cli_args=list(argv))
     except ValidationError as error:
         raise SettingsError("\n".join(_explain(e) for e in error.errors())) from None
     except UnreadableSource as error:
         raise SettingsError(
             f"{error}: write lists as JSON, PLAUDIT_MODELS='[\"runs/a\"]'"
         ) from None
-    check(settings)
-    return settings
 
 
 def _explain(error: object) -> str:
@@ -169,13 +174,20 @@ def _explain(error: object) -> str:
 
 
 def check_environment(environ: Mapping[str, str]) -> None:
+    for name, hint in unknown_variables(environ).items():
+        raise SettingsError(f"unknown environment variable {name}; {hint}")
+
+
+def unknown_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Variables that are meant for the server and are none of its settings, and what was meant."""
     known = {PREFIX + name.upper() for name in Settings.model_fields}
+    found = {}
     for name in sorted(environ):
         of_server = name.startswith(PREFIX) and not name.startswith(CLIENT_PREFIX)
         if of_server and name not in known:
             near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else "see plaudit serve --help"
-            raise SettingsError(f"unknown environment variable {name}; {hint}")
+            found[name] = f"did you mean {near[0]}?" if near else "see plaudit serve --help"
+    return found
 
 
 def check(settings: Settings) -> None:

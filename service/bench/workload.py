@@ -1,0 +1,85 @@
+"""The bodies of requests: what one of them holds, and which of them repeat."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import cycle, islice
+from typing import Literal
+
+import msgspec
+
+from plaudit.wire import EnsembleRequest, Group, Item, ScoreRequest, Truncation
+from service.bench.texts import MARK, Texts
+
+Kind = Literal["groups", "single", "repeats"]
+# Bodies that are made before the clock runs; beyond them only the mark changes.
+MADE = 64
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What one request asks: of ``groups`` prompts ``responses`` each, or of single items."""
+
+    kind: Kind
+    groups: int
+    responses: int
+    distinct: int
+
+    @property
+    def items(self) -> int:
+        return self.groups * self.responses if self.kind == "groups" else 1
+
+    def describe(self) -> str:
+        if self.kind == "groups":
+            return f"groups: {self.groups} prompts with {self.responses} responses in a request"
+        if self.kind == "single":
+            return "single: one item in a request"
+        return f"repeats: one item in a request, {self.distinct} different ones over and over"
+
+
+@dataclass(frozen=True)
+class Target:
+    """Who is asked: a model, or an ensemble, by name."""
+
+    model: str | None
+    ensemble: str | None
+    truncation: Truncation
+
+    @property
+    def path(self) -> str:
+        return "/score" if self.ensemble is None else "/ensemble_score"
+
+    def request(self, items: list[Item] | None, groups: list[Group] | None) -> bytes:
+        body: ScoreRequest | EnsembleRequest
+        if self.ensemble is None:
+            body = ScoreRequest(self.model, items, groups, truncation=self.truncation)
+        else:
+            body = EnsembleRequest(self.ensemble, items, groups, truncation=self.truncation)
+        return msgspec.json.encode(body)
+
+
+class Bodies:
+    """``body(n)`` of request ``n``. Generated texts begin with a mark that is new each time, lest a
+    cache knows them; repeats and a user's texts stay as they are."""
+
+    def __init__(self, shape: Shape, target: Target, texts: Iterator[Texts], made: int):
+        count = min(made, shape.distinct) if shape.kind == "repeats" else made
+        self._made = [one_body(shape, target, texts) for _ in range(count)]
+        self._renew = shape.kind != "repeats"
+        self.items = shape.items
+
+    def body(self, number: int) -> bytes:
+        made = self._made[number % len(self._made)]
+        if not self._renew:
+            return made
+        return made.replace(MARK.encode(), f"n{number % 10**8:08}".encode())
+
+
+def one_body(shape: Shape, target: Target, texts: Iterator[Texts]) -> bytes:
+    if shape.kind != "groups":
+        one = next(texts)
+        return target.request([Item(prompt=one.prompt, response=one.responses[0])], None)
+    groups = [
+        Group(one.prompt, list(islice(cycle(one.responses), shape.responses)))
+        for one in islice(texts, shape.groups)
+    ]
+    return target.request(None, groups)
