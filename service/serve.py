@@ -5,12 +5,15 @@ import json
 import signal
 import sys
 from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
 
 import uvicorn
 import uvloop
 from fastapi import FastAPI
 from msgspec import UNSET
 
+from plaudit import scan
 from plaudit.checkpoint import CheckpointError
 from plaudit.wire import ModelInfo
 from service import logs
@@ -72,10 +75,19 @@ async def load_registry(settings: Settings, metrics: Metrics) -> Registry:
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
     loop.add_signal_handler(signal.SIGTERM, task.cancel)
+    wanted = sources(settings)
     try:
-        return await Registry.open(engine_of(settings, metrics), sources(settings), metrics)
+        say_programs(await asyncio.to_thread(scan.refuse, [*wanted.models.values()]))
+        return await Registry.open(engine_of(settings, metrics), wanted, metrics)
     finally:
         loop.remove_signal_handler(signal.SIGTERM)
+
+
+def say_programs(notes: Sequence[tuple[Path, scan.Finding]]) -> None:
+    """What the scan of the models has noted, one line for each directory."""
+    for directory, found in groupby(notes, key=lambda pair: pair[0]):
+        named = "; ".join(f"{finding.file}: {finding.what}" for _, finding in found)
+        print(f"  noted in {directory}: {named}", file=sys.stderr, flush=True)
 
 
 def warn_of_scales(registry: Registry) -> None:
