@@ -5,6 +5,7 @@ import json
 import signal
 import sys
 from collections.abc import Sequence
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 
@@ -20,8 +21,9 @@ from service import logs
 from service.app import create_app
 from service.engines.choice import engine_of
 from service.metrics import Metrics
+from service.receiving import Receiving
 from service.registry import Registry, sources
-from service.settings import Settings, SettingsError, load
+from service.settings import RECEIVE_SECONDS, Settings, SettingsError, load
 
 # Accepted work is finished for this long after SIGTERM; k8s/base allows more.
 DRAIN_SECONDS = 45
@@ -51,10 +53,13 @@ async def serve(settings: Settings) -> None:
     warn_of_scales(registry)
     app = create_app(settings, registry, metrics)
     print(banner(settings, registry), file=sys.stderr, flush=True)
-    await uvicorn.Server(listener(app, settings.host, settings.port)).serve()
+    config = listener(app, settings.host, settings.port, settings.receive_seconds)
+    await uvicorn.Server(config).serve()
 
 
-def listener(app: FastAPI, host: str, port: int) -> uvicorn.Config:
+def listener(
+    app: FastAPI, host: str, port: int, receive_seconds: float = RECEIVE_SECONDS
+) -> uvicorn.Config:
     """How the application is served over HTTP."""
     return uvicorn.Config(
         app,
@@ -62,7 +67,8 @@ def listener(app: FastAPI, host: str, port: int) -> uvicorn.Config:
         port=port,
         log_config=None,
         access_log=False,
-        http="httptools",
+        http=partial(Receiving, seconds=receive_seconds),
+        ws="none",
         server_header=False,
         proxy_headers=False,  # a trusted network is the socket's, not what a header says
         timeout_graceful_shutdown=DRAIN_SECONDS,
