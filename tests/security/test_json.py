@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -124,8 +123,8 @@ async def test_an_id_outside_the_vocabulary_is_an_error_of_its_item_alone(
         seen.extend(token for one in asked for token in one.ids)
         return whole(self, asked)
 
-    monkeypatch.setattr(JointModel, "compute", watched)
     async with client as service:
+        monkeypatch.setattr(JointModel, "compute", watched)
         items = [GOOD, {"token_ids": ids}, {"token_ids": [vocabulary]}, GOOD]
         answer = (await service.post("/score", json={"items": items})).json()
     types = [item.get("error", {}).get("type") for item in answer["items"]]
@@ -178,14 +177,14 @@ def test_any_json_is_a_request_or_malformed_and_quotes_no_text(value: Any, kind:
         assert "ZEBRA" not in detail
 
 
-def broken(value: float, only: Callable[[list[int]], bool]) -> Callable[..., Any]:
+def broken(value: float, only: Callable[[Any], bool]) -> Callable[..., Any]:
     """``JointModel.compute`` that gives ``value`` for some sequences."""
     whole = JointModel.compute
 
     def compute(self: JointModel, asked: Any) -> Any:
-        scores = np.array(whole(self, asked))
-        scores[[only(one) for one in asked]] = value
-        return scores
+        computed = whole(self, asked)
+        computed.scores[[only(one) for one in asked]] = value
+        return computed
 
     return compute
 
