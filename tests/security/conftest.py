@@ -37,7 +37,7 @@ async def served(**settings: Any) -> AsyncIterator[httpx2.AsyncClient]:
             yield client
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def build() -> Build:
     """``async with build(models=[…]) as app``: the application with its lifespan."""
     return built
