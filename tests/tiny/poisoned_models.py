@@ -156,6 +156,7 @@ def keys() -> dict[str, Attack]:
     named = {
         "auto_map": {"AutoTokenizer": ["evil.Tokenizer", None]},
         "custom_code": True,
+        "custom_pipelines": {"reward": {"impl": "evil.Pipeline"}},
         "trust_remote_code": True,
         "_attn_implementation_internal": "evil/kernel",
         "_experts_implementation_internal": "evil/kernel",
