@@ -6,6 +6,7 @@ that is lost, slow or lying is a miss, counted, and after a few failures it is l
 
 import asyncio
 import hashlib
+import math
 import struct
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -172,10 +173,11 @@ class RedisCache:
     def _decode(self, key: bytes, value: bytes | str) -> float | None:
         if not isinstance(value, bytes) or len(value) != VALUE.size:
             return None
+        score: float
         magic, score, checksum = VALUE.unpack(value)
         if magic != MAGIC or checksum != self._checksum(key, struct.pack("<f", score)):
             return None
-        return float(score)
+        return score if math.isfinite(score) else None
 
 
 class TieredCache:

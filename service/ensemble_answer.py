@@ -14,7 +14,7 @@ from service.ensemble import Ensemble
 from service.items import Seen
 from service.joint_results import calibrate, joint_result, raw_scores
 from service.member_scores import Outcome
-from service.places import Array, Places, none_if_nan
+from service.places import Array, Places, none_unless_finite
 
 
 def answer(
@@ -44,7 +44,7 @@ def answer(
         variance=at.floats(aggregate.variance(members)),
         members=[MemberInfo(m.name, m.revision) for m in ensemble.members],
         member_scores=[
-            None if row is None else [none_if_nan(score) for score in row]
+            None if row is None else [none_unless_finite(score) for score in row]
             for row in at.rows(split(ensemble, raw[places])[0])
         ],
         items=items,

@@ -59,7 +59,12 @@ def _digest(key: str) -> bytes:
 
 
 async def read_body(request: Request, max_bytes: int) -> bytes:
-    """The body, counted while it streams; Failure "too-large" at the first byte too many."""
+    """The body, counted while it streams; Failure "too-large" at the first byte too many.
+
+    Failure "encoded" for a compressed one: a small body could become any size.
+    """
+    if request.headers.get("content-encoding", "identity").strip().lower() not in ("identity", ""):
+        raise Failure("encoded", "Content-Encoding is not taken")
     parts, size = [], 0
     async for part in request.stream():
         size += len(part)

@@ -14,6 +14,9 @@ from service.member import Member
 from service.member_scores import Outcome, Scored
 from service.places import Array
 
+# Of scores that are finite: by their calibration, or by what is made of several.
+OUT_OF_RANGE = ItemError("non-finite", "the reward is beyond the range of numbers")
+
 
 def raw_scores(outcomes: Sequence[Sequence[Outcome]]) -> Array:
     """Raw scores (N, M) of what each model made of the items; NaN in the place of an error."""
@@ -49,7 +52,8 @@ def joint_results(
     outcomes: Sequence[Sequence[Outcome]],
     rewards: Sequence[float | None],
 ) -> list[ItemResult]:
-    """The items of an answer; ``rewards`` (N,) are null only where a model has an error."""
+    """The items of an answer; ``rewards`` (N,) are null where a model has an error, or
+    where they are out of range."""
     columns = zip(zip(*seen, strict=True), zip(*outcomes, strict=True), rewards, strict=True)
     return [joint_result(*column) for column in columns]
 
@@ -60,7 +64,8 @@ def joint_result(
     """One item: the first error if there is no reward; else tokens of the first model that scored,
     and the largest cut of any."""
     if reward is None:
-        return ItemResult(error=next(one for one in row if isinstance(one, ItemError)))
+        errors = (one for one in row if isinstance(one, ItemError))
+        return ItemResult(error=next(errors, OUT_OF_RANGE))
     both = zip(ones, row, strict=True)
     read = [one for one, got in both if isinstance(one, Seen) and isinstance(got, Scored)]
     return ItemResult(

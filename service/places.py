@@ -10,7 +10,7 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 
 
 class Places:
-    """Where the S items stand among N; the others are null, and so is a NaN."""
+    """Where the S items stand among N; the others are null, and so is what is not finite."""
 
     def __init__(self, places: Sequence[int], count: int):
         self._places, self._count = places, count
@@ -18,7 +18,7 @@ class Places:
     def floats(self, values: Array) -> list[float | None]:
         found: list[float | None] = [None] * self._count
         for place, value in zip(self._places, values.tolist(), strict=True):
-            found[place] = none_if_nan(value)
+            found[place] = none_unless_finite(value)
         return found
 
     def rows(self, values: Array) -> list[list[float] | None]:
@@ -28,5 +28,5 @@ class Places:
         return found
 
 
-def none_if_nan(value: float) -> float | None:
-    return None if math.isnan(value) else value
+def none_unless_finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -34,6 +34,7 @@ KINDS = {
         "GET /models lists the revisions; send the new one, or none",
     ),
     "too-large": Kind(413, "The request is too large", "split it, or raise the server's limit"),
+    "encoded": Kind(415, "The body is compressed", "send it without Content-Encoding"),
     "overloaded": Kind(
         503, "The queue stayed full", "retry after the time in Retry-After", retryable=True
     ),

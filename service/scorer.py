@@ -30,7 +30,7 @@ from service.admission import Admission, within
 from service.bundle import Bundle
 from service.fair_queue import Caller
 from service.items import Cut, Encoded, Seen, count_tokens, encode, items_of
-from service.joint_results import calibrate, joint_results, raw_scores
+from service.joint_results import OUT_OF_RANGE, calibrate, joint_results, raw_scores
 from service.member import Member
 from service.member_scores import MemberScores, Outcome, Scored
 from service.metrics import Metrics
@@ -234,9 +234,12 @@ def score_result(member: Member, seen: Seen | ItemError, outcome: Outcome) -> It
         return ItemResult(error=seen)
     if isinstance(outcome, ItemError):
         return ItemResult(error=outcome)
+    reward = member.manifest.calibration.reward(outcome.score, seen.characters)
+    if not math.isfinite(reward):  # JSON has no word for it but null
+        return ItemResult(error=OUT_OF_RANGE)
     return ItemResult(
         score=outcome.score,
-        reward=member.manifest.calibration.reward(outcome.score, seen.characters),
+        reward=reward,
         tokens=seen.tokens,
         truncated=seen.truncated,
         cached=outcome.cached,

@@ -5,20 +5,25 @@ import json
 import signal
 import sys
 from collections.abc import Sequence
+from functools import partial
+from itertools import groupby
+from pathlib import Path
 
 import uvicorn
 import uvloop
 from fastapi import FastAPI
 from msgspec import UNSET
 
+from plaudit import scan
 from plaudit.checkpoint import CheckpointError
 from plaudit.wire import ModelInfo
 from service import admin, logs, traces
 from service.app import create_app
 from service.engines.choice import engine_of
 from service.metrics import Metrics
+from service.receiving import Receiving
 from service.registry import Registry, sources
-from service.settings import Settings, SettingsError, load
+from service.settings import RECEIVE_SECONDS, Settings, SettingsError, load
 from service.timings import DRAIN_SECONDS
 from service.traces import Traces
 
@@ -50,14 +55,15 @@ async def serve(settings: Settings) -> None:
     warn_of_scales(registry)
     app = create_app(settings, registry, metrics)
     print(banner(settings, registry), file=sys.stderr, flush=True)
-    server = uvicorn.Server(listener(app, settings.host, settings.port))
+    config = listener(app, settings.host, settings.port, settings.receive_seconds)
+    server = uvicorn.Server(config)
     app.state.health.stopping = lambda: server.should_exit
     if admin_socket is None:
         await server.serve()
     else:
         beside = admin.create_admin(app.state.health, metrics, registry)
-        config = listener(beside, settings.admin_host, 0)
-        await admin.serve_both(server, uvicorn.Server(config), admin_socket)
+        other = listener(beside, settings.admin_host, 0, settings.receive_seconds)
+        await admin.serve_both(server, uvicorn.Server(other), admin_socket)
 
 
 def traces_of(settings: Settings) -> Traces:
@@ -74,7 +80,9 @@ def traces_of(settings: Settings) -> Traces:
         return traces.OFF
 
 
-def listener(app: FastAPI, host: str, port: int) -> uvicorn.Config:
+def listener(
+    app: FastAPI, host: str, port: int, receive_seconds: float = RECEIVE_SECONDS
+) -> uvicorn.Config:
     """How the application is served over HTTP."""
     return uvicorn.Config(
         app,
@@ -82,7 +90,8 @@ def listener(app: FastAPI, host: str, port: int) -> uvicorn.Config:
         port=port,
         log_config=None,
         access_log=False,
-        http="httptools",
+        http=partial(Receiving, seconds=receive_seconds),
+        ws="none",
         server_header=False,
         proxy_headers=False,  # a trusted network is the socket's, not what a header says
         timeout_graceful_shutdown=DRAIN_SECONDS,
@@ -95,10 +104,19 @@ async def load_registry(settings: Settings, metrics: Metrics) -> Registry:
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
     loop.add_signal_handler(signal.SIGTERM, task.cancel)
+    wanted = sources(settings)
     try:
-        return await Registry.open(engine_of(settings, metrics), sources(settings), metrics)
+        say_programs(await asyncio.to_thread(scan.refuse, [*wanted.models.values()]))
+        return await Registry.open(engine_of(settings, metrics), wanted, metrics)
     finally:
         loop.remove_signal_handler(signal.SIGTERM)
+
+
+def say_programs(notes: Sequence[tuple[Path, scan.Finding]]) -> None:
+    """What the scan of the models has noted, one line for each directory."""
+    for directory, found in groupby(notes, key=lambda pair: pair[0]):
+        named = "; ".join(f"{finding.file}: {finding.what}" for _, finding in found)
+        print(f"  noted in {directory}: {named}", file=sys.stderr, flush=True)
 
 
 def warn_of_scales(registry: Registry) -> None:

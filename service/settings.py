@@ -18,6 +18,7 @@ from service.entrance import networks
 PREFIX = "PLAUDIT_"
 # Those of a rollout worker's environment, which no setting of the server begins with.
 CLIENT_PREFIX = "PLAUDIT_CLIENT_"
+RECEIVE_SECONDS = 30.0
 Dtype = Literal["auto", "float32", "bfloat16"]
 
 
@@ -110,6 +111,9 @@ class Settings(BaseSettings):
     )
     deadline_seconds: float = Field(
         90.0, gt=0, description="time to answer, unless X-Request-Deadline-Ms says less"
+    )
+    receive_seconds: float = Field(
+        RECEIVE_SECONDS, gt=0, description="for a request to arrive, and for its answer to be read"
     )
     max_body_megabytes: float = Field(32.0, gt=0, description="largest request body")
     max_items: int = Field(4096, ge=1, description="items in one request")

@@ -30,6 +30,10 @@ class ServedProcess:
             self._command, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
         )
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def wait(self) -> str:
         with RewardClient(self.url) as client:
             client.wait_ready(READY_SECONDS)

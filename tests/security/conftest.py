@@ -1,0 +1,56 @@
+"""The application over tiny members, spoken to through ASGI."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from fastapi import FastAPI
+
+from service.app import create_app
+from service.engines.torch_engine import TorchEngine
+from service.metrics import Metrics
+from service.registry import Registry, sources
+from service.settings import Settings
+
+Build = Callable[..., AbstractAsyncContextManager[FastAPI]]
+Serve = Callable[..., AbstractAsyncContextManager[httpx2.AsyncClient]]
+
+
+@asynccontextmanager
+async def built(**settings: Any) -> AsyncIterator[FastAPI]:
+    read = Settings(dtype="float32", device="cpu", _cli_parse_args=False, **settings)
+    metrics = Metrics()
+    registry = await Registry.open(TorchEngine(read, metrics), sources(read), metrics)
+    app = create_app(read, registry, metrics)
+    async with app.router.lifespan_context(app):
+        yield app
+
+
+@asynccontextmanager
+async def served(**settings: Any) -> AsyncIterator[httpx2.AsyncClient]:
+    async with built(**settings) as app:
+        transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
+            yield client
+
+
+@pytest.fixture(scope="session")
+def build() -> Build:
+    """``async with build(models=[…]) as app``: the application with its lifespan."""
+    return built
+
+
+@pytest.fixture
+def serve() -> Serve:
+    """``async with serve(models=[…]) as client``: the same, to be asked."""
+    return served
+
+
+@pytest.fixture
+def ensemble_file(tmp_path: Path, members: list[Path]) -> Path:
+    path = tmp_path / "ens.yaml"
+    path.write_text(f"members: {[str(m) for m in members]}\n")
+    return path

@@ -1,0 +1,168 @@
+"""S13, S14 and S23: no route answers without a key but the open ones, however it is written."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+from fastapi import FastAPI
+from starlette.routing import Route
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "BREW")
+# Written down here, so that a route that is opened is opened in a test too.
+OPEN = {
+    "/livez", "/readyz", "/metrics", "/openapi.json", "/docs",
+    "/v2", "/v2/health/live", "/v2/health/ready", "/health",
+}  # fmt: skip
+HOSTS = (
+    "test", "127.0.0.1", "[::1]", "evil.example/livez", "x/livez?", "x#/livez", "x\\livez",
+    "@/livez", "x:99999", "", "a b", "livez", "%2flivez", "x,y",
+)  # fmt: skip
+# Of a path that needs a key, written so that somebody may take it for one that does not.
+DISGUISES = (
+    "{0}", "{0}/", "/{0}", "//{0}", "/livez/..{0}", "/livez;{0}", "/livez/%2e%2e{0}", "{0}?/livez",
+    "{0}#/livez", "/.{0}", "{0}%00", "{0}%20", "{0};/livez", "{0}/%2e", "/%2e{0}", "{0}%2f",
+    "/x/..{0}", "{0}/../livez", "/livez%2f..{0}", "/k/wrong{0}", "/k/{0}", "http://x{0}",
+)  # fmt: skip
+
+
+class Caller:
+    """Puts whatever path, method and Host to the application, as a server that has parsed it."""
+
+    def __init__(self, app: FastAPI):
+        self._app = app
+
+    async def __call__(self, method: str, path: str, host: str = "test") -> tuple[int, bytes]:
+        written, _, query = path.partition("?")
+        raw = written.encode()
+        scope = {
+            "type": "http", "http_version": "1.1", "method": method, "scheme": "http",
+            "path": unquote(written),
+            "raw_path": raw, "query_string": query.encode(), "root_path": "",
+            "headers": [(b"host", host.encode()), (b"content-length", b"2")],
+            "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 8000),
+            "asgi": {"version": "3.0"}, "state": {},
+        }  # fmt: skip
+        sent: list[Any] = []
+
+        async def receive() -> Any:
+            return {"type": "http.request", "body": b"{}", "more_body": False}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        await self._app(scope, receive, send)
+        body = b"".join(message.get("body", b"") for message in sent)
+        return sent[0]["status"], body
+
+
+def declared(app: FastAPI) -> dict[str, set[str]]:
+    """Every route of the application, with names filled in, and its methods."""
+    found: dict[str, set[str]] = {}
+    for route in app.routes:
+        assert isinstance(route, Route)
+        path = route.path.replace("{model}", "m0").replace("{version}", "1")
+        found.setdefault(path, set()).update(route.methods or ())
+    return found
+
+
+async def test_only_the_open_routes_answer_without_a_key(
+    build: Callable[..., Any], tiny_checkpoint: Path
+) -> None:
+    async with build(models=[tiny_checkpoint], api_keys="right") as app:
+        ask, routes = Caller(app), declared(app)
+        assert len(routes) > 20
+        for path in routes:
+            for method in METHODS:
+                status, _ = await ask(method, path)
+                if path in OPEN:
+                    assert status in (200, 405, 422), (method, path)
+                else:
+                    assert status == 401, (method, path)
+
+
+async def test_no_host_and_no_writing_of_a_path_opens_a_route(
+    build: Callable[..., Any], tiny_checkpoint: Path
+) -> None:
+    async with build(models=[tiny_checkpoint], api_keys="right") as app:
+        ask, routes = Caller(app), declared(app)
+        for path in routes.keys() - OPEN:
+            for host in HOSTS:
+                assert (await ask("POST", path, host))[0] == 401, (path, host)
+            for disguise in DISGUISES:
+                for method in ("GET", "POST"):
+                    status, body = await ask(method, disguise.format(path))
+                    if status != 401:  # it is written as an open route, and is that one
+                        assert status in (404, 405) or body == b'{"status":"alive"}', disguise
+                        assert b"revision" not in body
+
+
+async def test_a_method_that_is_not_declared_is_405_and_changes_nothing(
+    build: Callable[..., Any], tiny_checkpoint: Path
+) -> None:
+    async with build(models=[tiny_checkpoint]) as app:
+        ask = Caller(app)
+        for path, methods in declared(app).items():
+            for method in set(METHODS) - methods:
+                assert (await ask(method, path))[0] == 405, (method, path)
+
+
+async def test_every_route_of_the_application_is_declared_with_who_may_use_it(
+    build: Callable[..., Any], tiny_checkpoint: Path
+) -> None:
+    """One that is not would need a key: the default is closed."""
+    async with build(models=[tiny_checkpoint]) as app:
+        assert {path for path in declared(app) if path in OPEN} == OPEN
+        allowed = {"GET", "HEAD", "POST", "PUT"}
+        assert {m for methods in declared(app).values() for m in methods} <= allowed
+
+
+@pytest.mark.parametrize("ranges", ["bytes=0-", "bytes=" + ",".join(["0-1"] * 20_000)])
+async def test_ranges_are_not_served(
+    serve: Callable[..., Any], tiny_checkpoint: Path, ranges: str
+) -> None:
+    async with serve(models=[tiny_checkpoint]) as client:
+        for path in ("/livez", "/models", "/openapi.json", "/docs", "/metrics"):
+            answer = await client.get(path, headers={"Range": ranges})
+            assert answer.status_code == 200
+            assert "content-range" not in answer.headers
+
+
+async def test_a_model_is_a_name_and_never_a_place(
+    serve: Callable[..., Any], tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S1 and S2: nothing is fetched, and nothing opened, because a request names it."""
+    places = [
+        "http://127.0.0.1:9/x", "https://evil.example/m.tar", "file:///etc/passwd", "s3://b/m",
+        "gs://b/m", "hf://a/b", "169.254.169.254/latest", "\\\\host\\share", "../m0", "/etc/passwd",
+        str(tiny_checkpoint), "m0/../m0", "m0\x00", "M0", " m0", "m0 ", "", "." , "a" * 100_000,
+    ]  # fmt: skip
+    async with serve(models=[tiny_checkpoint]) as client:
+        touched: list[str] = []
+        forbid(monkeypatch, touched)
+        for place in places:
+            for path, field in (("/score", "model"), ("/ensemble_score", "ensemble")):
+                answer = await client.post(path, json={"items": [], field: place})
+                assert answer.status_code == 404, place
+                assert len(answer.text) < 1000
+        assert (await client.post("/score", json={"items": [], "model": "m0"})).status_code == 200
+    assert touched == []
+
+
+def forbid(monkeypatch: pytest.MonkeyPatch, touched: list[str]) -> None:
+    """Note what is opened or connected to from here on."""
+    import builtins
+    import os
+    import socket
+
+    for owner, name in ((builtins, "open"), (os, "open"), (socket, "getaddrinfo"),
+                        (socket.socket, "connect")):  # fmt: skip
+        monkeypatch.setattr(owner, name, lambda *given, _n=name: touched.append(f"{_n} {given}"))
+
+
+def test_nothing_that_unpacks_forms_or_serves_files_is_installed_or_used() -> None:
+    root = Path(__file__).parents[2]
+    sources = "".join(path.read_text() for path in (root / "service").rglob("*.py"))
+    assert "FileResponse" not in sources
+    assert "python-multipart" not in (root / "pyproject.toml").read_text()

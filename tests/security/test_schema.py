@@ -1,0 +1,105 @@
+"""What /openapi.json promises, held by requests that are made from it, good and bad.
+
+No answer is a 500, each has a declared shape, and every problem says what mends it.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import schemathesis
+import uvicorn
+from hypothesis import HealthCheck, given, settings
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import response_schema_conformance
+
+from service.serve import listener
+
+EXAMPLES, OF_OTHERS = 25, 8
+OURS = ["/score", "/ensemble_score", "/models", "/livez", "/readyz"]
+
+
+@pytest.fixture(scope="module")
+def url(members: list[Path], tmp_path_factory: pytest.TempPathFactory, build: Any) -> Iterator[str]:
+    """A server with one model, which is its ensemble too."""
+    file = tmp_path_factory.mktemp("ensemble") / "ens.yaml"
+    file.write_text(f"members: [{members[0]}]\n")
+    running: list[uvicorn.Server] = []
+
+    async def serve() -> None:
+        async with build(models=[file]) as app:
+            config = listener(app, "127.0.0.1", 0)
+            config.lifespan = "off"
+            running.append(uvicorn.Server(config))
+            await running[0].serve()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    while not (running and running[0].started):
+        thread.join(0.01)
+        assert thread.is_alive()
+    yield f"http://127.0.0.1:{running[0].servers[0].sockets[0].getsockname()[1]}"
+    running[0].should_exit = True
+    thread.join()
+
+
+@pytest.fixture(scope="module")
+def schema(url: str) -> Any:
+    return schemathesis.openapi.from_dict(requests.get(f"{url}/openapi.json", timeout=60).json())
+
+
+def operations(schema: Any) -> dict[str, Any]:
+    found = (result.ok() for result in schema.get_all_operations())
+    return {f"{one.method.upper()} {one.path}": one for one in found}
+
+
+def exercise(
+    operation: Any, mode: GenerationMode, url: str, check: Callable[..., None], examples: int
+) -> None:
+    with requests.Session() as session:
+
+        @settings(
+            max_examples=examples, derandomize=True, database=None, deadline=None,
+            suppress_health_check=list(HealthCheck),
+        )  # fmt: skip
+        @given(operation.as_strategy(generation_mode=mode))
+        def ask(case: Any) -> None:
+            check(case, case.call(base_url=url, session=session, timeout=60))
+
+        ask()
+
+
+@pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)
+def test_what_is_made_from_the_schema_is_answered_as_the_schema_says(
+    schema: Any, url: str, mode: GenerationMode
+) -> None:
+    def check(case: Any, answer: Any) -> None:
+        case.validate_response(answer, checks=[not_a_server_error, response_schema_conformance])
+        if answer.status_code >= 400:
+            problem = answer.json()
+            assert problem["status"] == answer.status_code < 500
+            assert problem["remedy"]
+
+    for name, operation in operations(schema).items():
+        bodyless = operation.method == "get"
+        if name.split()[1] in OURS and not (bodyless and mode is GenerationMode.NEGATIVE):
+            exercise(operation, mode, url, check, EXAMPLES)
+
+
+def test_no_route_of_other_servers_answers_a_made_request_with_500(schema: Any, url: str) -> None:
+    """They answer in the words of their servers, so only the status is held here."""
+
+    def check(_: Any, answer: Any) -> None:
+        assert answer.status_code != 500, answer.text
+
+    asked = 0
+    for name, operation in operations(schema).items():
+        if name.startswith("POST") and name.split()[1] not in OURS:
+            exercise(operation, GenerationMode.POSITIVE, url, check, OF_OTHERS)
+            asked += 1
+    assert asked > 5
