@@ -1,5 +1,6 @@
 """However hostile the callers, the number of series is bounded by what is loaded."""
 
+import asyncio
 import json
 import random
 import string
@@ -57,12 +58,18 @@ def requests(count: int):
         name = made.choice(["m0", "ens", junk(), f"../{junk()}", None, 7])
         body = {
             "model": name, "ensemble": name, "revision": made.choice([None, junk()]),
-            "items": [{"token_ids": [made.randrange(300)]}],
+            "items": [{"token_ids": made.choices(range(262), k=3)}],
             "truncation": made.choice(["left", junk()]), junk(): junk(),
         }  # fmt: skip
         for field in made.sample(sorted(body, key=str), made.randrange(len(body))):
             if field != "items":
                 del body[field]
+        if i % 4 == 0:  # what is scored, under whatever headers
+            path = made.choice(["/score", "/ensemble_score", "/get_reward"])
+            headers |= {"authorization": "Bearer right", "x-priority": "offline"}
+            body = {"items": body.get("items", [])}
+            body |= {"model": "m1"} if path == "/score" else {}
+            body = {"query": [junk()]} if path == "/get_reward" else body
         yield made.choice(["GET", "POST", "POST", "POST", junk(4)]), path, headers, body
 
 
@@ -80,7 +87,9 @@ async def send(app, method, path, headers, body) -> int:
     statuses = []
 
     async def receive():
-        return next(messages, {"type": "http.disconnect"})
+        for message in messages:
+            return message
+        await asyncio.Event().wait()  # the caller stays
 
     async def answer(message):
         if message["type"] == "http.response.start":

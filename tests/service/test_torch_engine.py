@@ -62,10 +62,10 @@ async def test_one_thread_loads_verifies_and_computes(serve, ensemble_file, monk
 
         return run
 
-    monkeypatch.setattr(RewardModel, "load", watched(RewardModel.load))
+    monkeypatch.setattr(RewardModel, "open", watched(RewardModel.open))
     monkeypatch.setattr(JointModel, "compute", watched(JointModel.compute))
     async with serve(models=[ensemble_file], deterministic=True) as client:
         await client.post("/ensemble_score", json={"items": [{"token_ids": GROUP[0]}]})
-    assert {name for name, _ in seen} == {"load", "compute"}
+    assert {name for name, _ in seen} == {"open", "compute"}
     assert len({thread for _, thread in seen}) == 1
     assert threading.current_thread().name not in {thread for _, thread in seen}
