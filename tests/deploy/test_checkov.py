@@ -17,7 +17,7 @@ def test_a_check_that_is_left_out_says_why(root: Path) -> None:
 
 
 def test_checkov_finds_nothing_else(root: Path, tmp_path: Path) -> None:
-    own = root / ".venv-checkov" / "bin" / "checkov"
+    own = root / ".venv" / "checkov" / "bin" / "checkov"
     checkov = str(own) if own.exists() else shutil.which("checkov")
     if checkov is None:
         pytest.skip("checkov is not installed: make check-manifests sets it up")
