@@ -1,13 +1,13 @@
 """Do members of one base stay above the straight line between them, and others fall below it?
 
-After WARM (arXiv:2401.12187 section 3). The backbone is the lowest blocks of SmolLM2-135M, members
-are its top block, trained by ``plaudit train`` on short pairs of RMB: of one base, and each of a
-base of its own, in which the top block, or every block, is drawn anew.
+After WARM (arXiv:2401.12187 section 3). The backbone is the lowest blocks of SmolLM2-135M, whose
+top block or upper blocks ``plaudit train`` trains on short pairs of RMB: members of one base, and
+each of a base of its own, in which the top block, the upper ones, or every one is drawn anew.
 """
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -37,27 +37,43 @@ MAKE_BASE = "python examples/demo/backbone.py models/smollm2-135m"
 SPLIT = Split(validation=0.4, test=0)
 FALL = 0.05
 ONE_BASE, TOP_ANEW, ALL_ANEW = "one base", "top block drawn anew", "all blocks drawn anew"
-COLOURS = {ONE_BASE: "C0", TOP_ANEW: "C2", ALL_ANEW: "C1"}
+UPPER_ANEW = "upper six drawn anew and trained"
+COLOURS = {ONE_BASE: "C0", TOP_ANEW: "C2", UPPER_ANEW: "C3", ALL_ANEW: "C1"}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Of a base's blocks from the top: how many are drawn anew for each member, how many train."""
+
+    drawn: int
+    trained: int = 1
+    lr: float = 1e-3
 
 
 @dataclass(frozen=True)
 class Size:
-    """Pairs of at most ``max_tokens``, and members: of the lowest ``blocks`` blocks, of whose top
-    ones as many are drawn anew as ``drawn`` says."""
+    """Pairs of at most ``max_tokens``, and members of the lowest ``blocks`` blocks."""
 
     blocks: int
-    drawn: dict[str, int]
+    kinds: dict[str, Kind]
     max_tokens: int
     train_pairs: int | None
     held_out: int | None
     epochs: int
-    lr: float
     members: int
     points: int
 
 
-FULL = Size(8, {ONE_BASE: 0, TOP_ANEW: 1, ALL_ANEW: 8}, 160, None, None, 3, 1e-3, 3, 11)
-QUICK = Size(8, {ONE_BASE: 0, ALL_ANEW: 8}, 96, 150, 150, 3, 1e-3, 2, 3)
+KINDS = {
+    ONE_BASE: Kind(drawn=0),
+    TOP_ANEW: Kind(drawn=1),
+    UPPER_ANEW: Kind(drawn=6, trained=6, lr=3e-4),
+    ALL_ANEW: Kind(drawn=8),
+}
+FULL = Size(8, KINDS, 160, None, None, 3, members=3, points=11)
+QUICK = Size(
+    8, {name: KINDS[name] for name in (ONE_BASE, ALL_ANEW)}, 96, 150, 150, 3, members=2, points=3
+)
 
 
 @dataclass(frozen=True)
@@ -84,8 +100,8 @@ def run(data: Path, quick: bool) -> Result:
         write_short(rmb_pairs(data), size.max_tokens, short := root / "pairs.jsonl")
         held_out = pairs(size, short, base)
         found = {
-            name: group(members(size, short, base, count, root), held_out, size)
-            for name, count in size.drawn.items()
+            name: group(members(size, kind, short, base, root / str(place)), held_out, size)
+            for place, (name, kind) in enumerate(size.kinds.items())
         }
     return result(found, size, quick)
 
@@ -101,12 +117,12 @@ def lowest_blocks(size: Size, out: Path) -> Path:
     return out
 
 
-def members(size: Size, data: Path, base: Path, count: int, root: Path) -> list[Path]:
-    """Members of ``base``, or each of a base of its own with ``count`` blocks drawn anew."""
+def members(size: Size, kind: Kind, data: Path, base: Path, root: Path) -> list[Path]:
+    """Members of ``base``, or each of a base of its own."""
     found = []
     for seed in range(size.members):
-        own = drawn_anew(base, count, root / f"base-{count}-{seed}", seed) if count else base
-        found.append(trained(size, data, own, root / f"member-{count}-{seed}", seed))
+        own = drawn_anew(base, kind.drawn, root / f"base-{seed}", seed) if kind.drawn else base
+        found.append(trained(size, kind, data, own, root / f"member-{seed}", seed))
     return found
 
 
@@ -127,8 +143,8 @@ def save(model: PreTrainedModel, out: Path) -> None:
     AutoTokenizer.from_pretrained(BASE).save_pretrained(out)
 
 
-def trained(size: Size, data: Path, base: Path, out: Path, seed: int) -> Path:
-    """A member of ``base``, of which the top block was trained."""
+def trained(size: Size, kind: Kind, data: Path, base: Path, out: Path, seed: int) -> Path:
+    """A member of ``base``."""
     train(
         TrainSettings(
             model=str(base),
@@ -137,10 +153,10 @@ def trained(size: Size, data: Path, base: Path, out: Path, seed: int) -> Path:
             split=SPLIT,
             max_tokens=size.max_tokens,
             validation_pairs=20,  # they give the statistics, which nothing here reads
-            train_layers=1,
-            trunk_cache=base.with_suffix(".trunk.safetensors"),
+            train_layers=kind.trained,
+            trunk_cache=base.with_suffix(f".{kind.trained}.safetensors"),
             epochs=size.epochs,
-            lr=size.lr,
+            lr=kind.lr,
             batch_pairs=8,
             seed=seed,
             save_steps=10_000,
@@ -195,7 +211,7 @@ def result(found: dict[str, Group], size: Size, quick: bool) -> Result:
     return Result(
         tables=[_lines(found), _refusals(found)],
         figure=_draw(found),
-        figures={"size": vars(size)} | {name: _summary(one) for name, one in found.items()},
+        figures={"size": asdict(size)} | {name: _summary(one) for name, one in found.items()},
         failures=[claim for claim, held in _claims(found, quick).items() if not held],
     )
 
