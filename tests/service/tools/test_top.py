@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from functools import partial
 
 import httpx2
 import pytest
@@ -230,11 +231,15 @@ def test_once_prints_a_plain_table_and_tells_who_is_down(listen, tiny_checkpoint
 
 
 COMMAND = [sys.executable, "-m", "plaudit.cli", "top", "--interval", "0.1"]
+# A test run in the background passes on that it ignores interrupts.
+interruptible = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
 
 
 def test_without_a_terminal_it_prints_lines_until_it_is_interrupted(listen, tiny_checkpoint):
     with listen(models=[tiny_checkpoint]) as url:
-        process = subprocess.Popen([*COMMAND, url], stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            [*COMMAND, url], stdout=subprocess.PIPE, text=True, preexec_fn=interruptible
+        )
         lines = [process.stdout.readline() for _ in range(3)]
         process.send_signal(signal.SIGINT)
         process.stdout.close()
@@ -246,7 +251,9 @@ def test_on_a_terminal_it_is_drawn_anew_until_it_is_interrupted(listen, tiny_che
     with listen(models=[tiny_checkpoint]) as url:
         ours, theirs = pty.openpty()
         environment = os.environ | {"TERM": "xterm-256color", "COLUMNS": "160", "LINES": "40"}
-        process = subprocess.Popen([*COMMAND, url], stdout=theirs, stderr=theirs, env=environment)
+        process = subprocess.Popen(
+            [*COMMAND, url], stdout=theirs, stderr=theirs, env=environment, preexec_fn=interruptible
+        )
         os.close(theirs)
         seen = b""
         while seen.count(b"items/s") < 2:
