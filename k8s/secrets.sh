@@ -3,20 +3,25 @@
 #   sh k8s/secrets.sh secrets
 #   kubectl create secret generic plaudit-api-keys --from-file=secrets/plaudit-api-keys
 #   kubectl create secret generic plaudit-redis --from-file=secrets/plaudit-redis
+# secrets/operator/url is for you and `plaudit cache`, and for no Secret.
 set -eu
 out=${1:?name a folder to write to, such as: sh k8s/secrets.sh secrets}
 umask 077
-mkdir "$out" "$out/plaudit-api-keys" "$out/plaudit-redis"
+mkdir "$out" "$out/plaudit-api-keys" "$out/plaudit-redis" "$out/operator"
 
 # One key a line. To rotate: two keys, restart, move the callers, one key, restart.
 openssl rand -hex 32 >"$out/plaudit-api-keys/keys"
 
+sha256() { printf %s "$1" | openssl dgst -sha256 -r | cut -c 1-64; }
 password=$(openssl rand -hex 32)
-hash=$(printf %s "$password" | openssl dgst -sha256 -r | cut -c 1-64)
+operator=$(openssl rand -hex 32)
 printf 'redis://plaudit:%s@plaudit-redis:6379/0' "$password" >"$out/plaudit-redis/url"
 printf %s "$(openssl rand -hex 32)" >"$out/plaudit-redis/checksum"
-# Plaudit's user may read and write its own keys and nothing else; without a password, a ping.
+printf 'redis://plaudit-operator:%s@plaudit-redis:6379/0' "$operator" >"$out/operator/url"
+# Plaudit's user may read and write its own keys and nothing else; the operator's may count and
+# remove them; without a password, a ping.
 cat >"$out/plaudit-redis/users.acl" <<END
 user default on nopass -@all +ping
-user plaudit on #$hash ~plaudit:* resetchannels -@all +get +mget +set +expire +ping
+user plaudit on #$(sha256 "$password") ~plaudit:* resetchannels -@all +get +mget +set +ping
+user plaudit-operator on #$(sha256 "$operator") ~plaudit:* resetchannels -@all +ping +info +scan +pttl +memory|usage +unlink
 END

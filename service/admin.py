@@ -5,7 +5,8 @@ It is served by the same event loop. What it serves needs no key and has no text
 
 import asyncio
 import socket
-from contextlib import nullcontext
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, nullcontext
 
 import uvicorn
 from fastapi import FastAPI
@@ -52,10 +53,17 @@ def bind(host: str, port: int) -> socket.socket:
 async def serve_both(main: uvicorn.Server, admin: uvicorn.Server, at: socket.socket) -> None:
     """Until ``main`` has stopped, which alone hears signals; ``admin`` answers while it drains, and
     then stops too."""
-    admin.capture_signals = nullcontext
-    beside = asyncio.create_task(admin.serve([at]))
-    try:
+    async with answering(admin, at):
         await main.serve()
+
+
+@asynccontextmanager
+async def answering(server: uvicorn.Server, at: socket.socket) -> AsyncIterator[None]:
+    """``server`` answers while the block runs, and closes ``at`` after it."""
+    server.capture_signals = nullcontext
+    beside = asyncio.create_task(server.serve([at]))
+    try:
+        yield
     finally:
-        admin.should_exit = True
+        server.should_exit = True
         await beside

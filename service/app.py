@@ -77,7 +77,6 @@ def create_app(settings: Settings, registry: Registry, metrics: Metrics) -> Fast
     app = FastAPI(
         title="Plaudit", version=VERSION, lifespan=lifespan, docs_url=None, redoc_url=None
     )
-    metrics.saturation.build_info.labels(VERSION).set(1)
     app.add_exception_handler(HTTPException, http_failure)
     admin = settings.admin_port is not None
     routes = Routes([*(own for own in OWN if not admin or own != METRICS), *peers.ROUTES])

@@ -1,16 +1,22 @@
 """What a cluster asks: whether the service lives, whether it is ready, how it is."""
 
+from typing import Protocol
+
 from fastapi import FastAPI, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from service.health import Health
 from service.metrics import Metrics
 from service.problems import Failure
 
 RETRY_AFTER_SECONDS = 5
 
 
-def add_probes(app: FastAPI, health: Health) -> None:
+class Readiness(Protocol):
+    def unready(self) -> str | None:
+        """Why no work should be sent, or None."""
+
+
+def add_probes(app: FastAPI, health: Readiness) -> None:
     @app.get("/livez")
     async def livez() -> Response:
         """The event loop turns."""

@@ -3,8 +3,10 @@
 import asyncio
 import json
 import signal
+import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -24,6 +26,7 @@ from service.metrics import Metrics
 from service.receiving import Receiving
 from service.registry import Registry, sources
 from service.settings import RECEIVE_SECONDS, Settings, SettingsError, load
+from service.starting import create_starting
 from service.timings import DRAIN_SECONDS
 from service.traces import Traces
 
@@ -50,7 +53,8 @@ async def serve(settings: Settings) -> None:
     if settings.admin_port is not None:
         admin_socket = admin.bind(settings.admin_host, settings.admin_port)
     print("loading …", file=sys.stderr, flush=True)
-    registry = await load_registry(settings, metrics)
+    async with probed(settings, metrics, admin_socket):
+        registry = await load_registry(settings, metrics)
     logs.configure(settings.log_level)
     warn_of_scales(registry)
     app = create_app(settings, registry, metrics)
@@ -62,8 +66,8 @@ async def serve(settings: Settings) -> None:
         await server.serve()
     else:
         beside = admin.create_admin(app.state.health, metrics, registry)
-        other = listener(beside, settings.admin_host, 0, settings.receive_seconds)
-        await admin.serve_both(server, uvicorn.Server(other), admin_socket)
+        other = admin_server(beside, settings)
+        await admin.serve_both(server, other, admin_socket)
 
 
 def traces_of(settings: Settings) -> Traces:
@@ -96,6 +100,28 @@ def listener(
         proxy_headers=False,  # a trusted network is the socket's, not what a header says
         timeout_graceful_shutdown=DRAIN_SECONDS,
     )
+
+
+def admin_server(app: FastAPI, settings: Settings) -> uvicorn.Server:
+    return uvicorn.Server(listener(app, settings.admin_host, 0, settings.receive_seconds))
+
+
+@asynccontextmanager
+async def probed(
+    settings: Settings, metrics: Metrics, at: socket.socket | None
+) -> AsyncIterator[None]:
+    """The admin port, if there is one, answers while the block loads models. ``at`` stays open for
+    the server that comes after it, unless there will be none."""
+    if at is None:
+        yield
+        return
+    meanwhile = admin_server(create_starting(metrics), settings)
+    try:
+        async with admin.answering(meanwhile, at.dup()):
+            yield
+    except BaseException:
+        at.close()
+        raise
 
 
 async def load_registry(settings: Settings, metrics: Metrics) -> Registry:

@@ -64,7 +64,9 @@ class VllmEngine:
 
     async def _member(self, name: str, directory: Path, count: int) -> Member:
         with self._metrics.phase("read"):
-            manifest, revision = checkpoint.describe(directory, self._settings.max_tokens)
+            manifest, revision = await asyncio.to_thread(
+                checkpoint.describe, directory, self._settings.max_tokens
+            )
         encoder = Encoder.load(directory, manifest.max_tokens)
         arguments = self._arguments(directory, manifest.max_tokens, count)
         core = Core(arguments, self._metrics)

@@ -31,6 +31,7 @@ class Metrics:
         self.rewards = Rewards(self.registry)
         self.saturation = Saturation(self.registry)
         self._real_tokens = 0
+        self.latest_phase = "read"  # of the start, as in plaudit_startup_phase_seconds
 
     def stage(self, name: str) -> AbstractContextManager[None]:
         """Time a block of a request into plaudit_stage_duration_seconds, and its trace."""
@@ -49,6 +50,7 @@ class Metrics:
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Time a part of the start into plaudit_startup_phase_seconds."""
+        self.latest_phase = name
         began = time.perf_counter()
         yield
         self.saturation.startup_seconds.labels(name).inc(time.perf_counter() - began)

@@ -3,6 +3,7 @@
 from prometheus_client import CollectorRegistry, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
+from plaudit.version import VERSION
 from service import device
 from service.busy import BusyClock
 from service.metrics.at_scrape import AtScrape
@@ -45,6 +46,7 @@ class Saturation:
         self.build_info = Gauge(
             "plaudit_build_info", "The version, as a label", ["version"], registry=r
         )
+        self.build_info.labels(VERSION).set(1)
         self.model_info = Gauge(
             "plaudit_model_info", "Loaded models", ["model", "revision", "dtype", "engine"],
             registry=r,

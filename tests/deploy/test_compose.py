@@ -18,6 +18,7 @@ SECRETS = {
     "GRAFANA_PASSWORD": "a-password",
     "REDIS_PASSWORD": "another",
     "REDIS_PASSWORD_SHA256": "its-hash",
+    "REDIS_OPERATOR_PASSWORD_SHA256": "the operator's",
 }
 Compose = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -288,6 +289,15 @@ def test_grafana_finds_prometheus_and_the_dashboard(root: Path, services: dict[s
     home = Path(services["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"])
     assert str(home.parent) == provider["options"]["path"]
     assert (monitoring / "dashboards" / home.name).exists()
+
+
+def test_prometheus_keeps_what_the_promise_is_counted_over(
+    root: Path, services: dict[str, Any]
+) -> None:
+    (kept,) = re.findall(r"retention\.time=(\d+)d", " ".join(services["prometheus"]["command"]))
+    rules = (root / "service" / "monitoring" / "rules" / "slo.yml").read_text()
+    windows = [int(days) for days in re.findall(r"\[(\d+)d\]", rules)]
+    assert int(kept) > max(windows) == 30
 
 
 def test_the_gpu_file_builds_for_cuda_and_asks_for_the_gpu(compose: Compose) -> None:

@@ -9,6 +9,8 @@ import pytest
 import yaml
 from manifests import OVERLAYS, Manifest, load, render
 
+from service import timings
+
 KUSTOMIZE = "kustomize.config.k8s.io/"
 # The oldest Kubernetes that the README names, and the newest that the schemas know.
 VERSIONS = ("1.31", "1.37")
@@ -77,6 +79,16 @@ def test_the_containers_of_the_kserve_example_are_those_of_a_pod(root: Path) -> 
     keys = ("containers", "volumes")
     spec = {key: runtime["spec"][key] for key in keys}
     check({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "any"}, "spec": spec}, root)
+
+
+def test_under_kserve_a_pod_has_the_time_to_load_and_to_finish(root: Path) -> None:
+    runtime, service = load(root / "k8s" / "examples" / "kserve.yaml")
+    (container,) = runtime["spec"]["containers"]
+    startup, sleep = container["startupProbe"], container["lifecycle"]["preStop"]["sleep"]
+    assert startup["periodSeconds"] * startup["failureThreshold"] >= timings.START_SECONDS
+    assert sleep["seconds"] >= timings.FORGET_SECONDS
+    promised = sleep["seconds"] + timings.DRAIN_SECONDS + timings.CLOSE_SECONDS
+    assert service["spec"]["predictor"]["terminationGracePeriodSeconds"] >= promised
 
 
 @pytest.mark.parametrize(

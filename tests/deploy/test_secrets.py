@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 import redis
+import yaml
 from manifests import load
 
+from service import cache_command
 from service.cache import KEY_PREFIX, Breaker, RedisCache, key_of
 from service.metrics import Metrics
 
@@ -59,8 +61,9 @@ def test_the_env_file_is_for_its_owner_alone_and_never_overwritten(
 def test_every_secret_is_long_and_random(variables: dict[str, str]) -> None:
     assert all(len(value) >= 32 for value in variables.values())
     assert len(set(variables.values())) == len(variables)
-    digest = hashlib.sha256(variables["REDIS_PASSWORD"].encode()).hexdigest()
-    assert variables["REDIS_PASSWORD_SHA256"] == digest
+    for name in ("REDIS_PASSWORD", "REDIS_OPERATOR_PASSWORD"):
+        digest = hashlib.sha256(variables[name].encode()).hexdigest()
+        assert variables[f"{name}_SHA256"] == digest
 
 
 def test_compose_starts_with_the_env_file_alone(
@@ -109,13 +112,14 @@ def started(words: list[str], folder: Path) -> Iterator[int]:
 
 
 @pytest.fixture(scope="module", params=["compose", "kubernetes"])
-def url(
+def urls(
     request: pytest.FixtureRequest,
     root: Path,
     tool: Callable[[str], str],
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[str]:
-    """Of a server started as the container is, with the password of the script."""
+) -> Iterator[tuple[str, str]]:
+    """The service's and the operator's, of a server started as the container is, with the passwords
+    of the script."""
     folder = tmp_path_factory.mktemp("redis")
     if request.param == "compose":
         services = rendered(root, request.getfixturevalue("env_file"), tool)
@@ -124,12 +128,27 @@ def url(
         assert isinstance(words, list)
         assert isinstance(told, dict)
         there, address = told["PLAUDIT_REDIS_URL"], "redis:6379"
+        password = request.getfixturevalue("variables")["REDIS_OPERATOR_PASSWORD"]
+        operators = f"redis://plaudit-operator:{password}@{address}/0"
     else:
-        secrets = request.getfixturevalue("cluster_secrets") / "plaudit-redis"
+        folder_of_all = request.getfixturevalue("cluster_secrets")
+        secrets = folder_of_all / "plaudit-redis"
         words = container_words(root, secrets)
         there, address = (secrets / "url").read_text(), "plaudit-redis:6379"
+        operators = (folder_of_all / "operator" / "url").read_text()
     for port in started(words[1:], folder):
-        yield there.replace(address, f"127.0.0.1:{port}")
+        here = f"127.0.0.1:{port}"
+        yield there.replace(address, here), operators.replace(address, here)
+
+
+@pytest.fixture
+def url(urls: tuple[str, str]) -> str:
+    return urls[0]
+
+
+@pytest.fixture
+def operator_url(urls: tuple[str, str]) -> str:
+    return urls[1]
 
 
 def container_words(root: Path, secrets: Path) -> list[str]:
@@ -160,6 +179,7 @@ async def test_the_service_reads_and_writes_its_scores(url: str) -> None:
         ["FLUSHALL"],
         ["CONFIG", "GET", "*"],
         ["DEL", "plaudit:1:a"],
+        ["EXPIRE", "plaudit:1:a", "1"],
         ["SET", "another:1", "a"],
         ["GET", "another:1"],
         ["ACL", "LIST"],
@@ -170,6 +190,64 @@ async def test_the_service_reads_and_writes_its_scores(url: str) -> None:
 def test_the_service_s_user_may_do_nothing_else(url: str, command: list[str]) -> None:
     with redis.Redis.from_url(url) as client, pytest.raises(redis.exceptions.NoPermissionError):
         client.execute_command(*command)
+
+
+async def test_the_operator_counts_and_removes_what_the_service_wrote(
+    url: str, operator_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cache = RedisCache(
+        url, Metrics(), timeout_seconds=30, ttl_seconds=60, secret="s", breaker=Breaker(failures=1)
+    )
+    key = key_of("a-revision-of-12", "numerics", [1, 2, 3])
+    await cache.put({key: 1.5})
+    where = ["--redis-url", operator_url]
+    assert cache_command.main(["stats", "--json", *where]) == 0
+    counted = json.loads(capsys.readouterr().out)
+    assert counted["keys"] >= 1
+    assert counted["bytes"] > 0
+    assert counted["revisions"][0]["longest_ttl_seconds"] <= 60
+    assert (
+        cache_command.main(["purge", "--older", "1s", "--yes", "--ttl-seconds", "60", *where]) == 0
+    )
+    assert cache_command.main(["purge", "--all", "--yes", *where]) == 0
+    assert await cache.get([key]) == {}
+    await cache.close()
+    with pytest.raises(cache_command.CacheError, match="the user needs more"):
+        cache_command.main(["stats", "--redis-url", url])
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["GET", "plaudit:1:a"],
+        ["SET", "plaudit:1:a", "a"],
+        ["UNLINK", "another:1"],
+        ["FLUSHALL"],
+        ["CONFIG", "GET", "*"],
+        ["ACL", "LIST"],
+    ],
+    ids=lambda command: command[0] if isinstance(command, list) else None,
+)
+def test_the_operator_reads_and_writes_no_score(operator_url: str, command: list[str]) -> None:
+    with (
+        redis.Redis.from_url(operator_url) as client,
+        pytest.raises(redis.exceptions.NoPermissionError),
+    ):
+        client.execute_command(*command)
+
+
+def test_the_operator_s_commands_are_those_that_the_command_asks_for(
+    root: Path, cluster_secrets: Path
+) -> None:
+    wanted = set(cache_command.COMMANDS.split())
+    written = (cluster_secrets / "plaudit-redis" / "users.acl").read_text()
+    (line,) = [line for line in written.splitlines() if line.startswith("user plaudit-operator ")]
+    assert {word for word in line.split() if word.startswith("+")} == wanted
+    words = yaml.safe_load((root / "docker-compose.yml").read_text())["services"]["redis"][
+        "command"
+    ]
+    told = words[words.index("plaudit-operator") :]
+    assert {word for word in told if word.startswith("+")} == wanted
 
 
 def test_without_the_password_one_may_ping_and_no_more(url: str) -> None:

@@ -12,12 +12,13 @@ import httpx2
 import pytest
 import uvicorn
 
-from service import admin
+from plaudit.checkpoint import CheckpointError
+from service import admin, serve
 from service.app import create_app
 from service.engines.torch_engine import TorchEngine
 from service.registry import Registry, sources
 from service.routes import Routes
-from service.serve import listener, main
+from service.serve import listener, main, probed
 from service.settings import Settings, SettingsError, load
 
 ROOT = Path(__file__).parents[2]
@@ -122,6 +123,52 @@ async def test_while_the_service_drains_the_admin_port_says_so_and_then_both_sto
             assert (await answering).status_code == 200
             await both.serving
         assert not both.admin.servers[0].sockets
+
+
+async def test_while_models_load_it_is_alive_unready_and_scraped(both, metrics):
+    at = admin.bind("127.0.0.1", both.settings.admin_port)
+    async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{both.settings.admin_port}") as ops:
+        with metrics.phase("probes"):
+            async with probed(both.settings, metrics, at):
+                ready = await ops.get("/readyz")
+                assert (await ops.get("/livez")).status_code == 200
+                scraped = (await ops.get("/metrics")).text
+        assert ready.status_code == 503
+        assert ready.json()["detail"] == "the models are being loaded; phase: probes"
+        assert ready.headers["retry-after"]
+        assert "plaudit_ready 0.0" in scraped
+        assert "plaudit_build_info{" in scraped, "or PlauditAbsentMetrics counts a long start"
+    at.close()
+    async with both:
+        assert (await both.ops.get("/readyz")).status_code == 200
+
+
+async def test_a_server_that_loads_for_long_can_be_asked_and_stopped(both, monkeypatch):
+    async def long(settings, metrics):
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(serve, "load_registry", long)
+    serving = asyncio.create_task(serve.serve(both.settings))
+    async with httpx2.AsyncClient() as ops, asyncio.timeout(60):
+        url = f"http://127.0.0.1:{both.settings.admin_port}/readyz"
+        while True:
+            try:
+                assert (await ops.get(url)).status_code == 503
+                break
+            except httpx2.ConnectError:  # not bound yet
+                await asyncio.sleep(0.01)
+        serving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await serving
+
+
+async def test_a_start_that_is_refused_closes_the_port(both, metrics):
+    at = admin.bind("127.0.0.1", both.settings.admin_port)
+    with pytest.raises(CheckpointError):
+        async with probed(both.settings, metrics, at):
+            raise CheckpointError("refused")
+    with socket.create_server(("127.0.0.1", both.settings.admin_port)):
+        pass
 
 
 def test_a_port_that_is_taken_is_said_before_anything_is_loaded(tiny_checkpoint, capsys):

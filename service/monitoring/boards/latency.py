@@ -120,8 +120,8 @@ def queue() -> list[Panel]:
         ),
         graph(
             "Oldest item in the queue",
-            "How long the first in line had waited when it was taken. Growing while the engine is "
-            "busy means too little capacity, growing while it is idle a hang",
+            "Age of the oldest item that waits for a forward, 0 when none waits. Growing while the "
+            "engine is busy means too little capacity, growing while it is idle a hang",
             "s",
             Query(series("plaudit_queue_oldest_age_seconds"), "{{instance}}"),
             levels=above(1, 5),

@@ -94,7 +94,8 @@ def now() -> list[Panel]:
         ),
         stat_of(
             "Oldest in the queue",
-            "How long the first in line waited when it was last taken, on the worst replica",
+            "Age of the oldest item that waits for a forward, on the worst replica; 0 when none "
+            "waits",
             "s",
             Query(f"max ({series(oldest)})"),
             above(1, 5),

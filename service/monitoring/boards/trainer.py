@@ -27,6 +27,7 @@ OF_CLIENT = 'client=~"$client"'
 ITEMS, WAITED = "plaudit_client_items_total", "plaudit_client_wait_seconds_total"
 REQUESTS, DURATION = "plaudit_http_requests_total", "plaudit_http_request_duration_seconds"
 RETRIES = "plaudit_request_retries_total"
+STAGE = "plaudit_stage_duration_seconds"
 BUSY = "plaudit_worker_busy_seconds_total"
 
 
@@ -46,7 +47,7 @@ def clients_variable() -> QueryVariable:
 
 
 def verdicts() -> list[Panel]:
-    waited = mean("plaudit_stage_duration_seconds", 'stage="queue"')
+    waited, computed = (mean(STAGE, f'stage="{name}"') for name in ("queue", "compute"))
     return [
         stat_of(
             "Verdict",
@@ -59,11 +60,11 @@ def verdicts() -> list[Panel]:
         .mappings(verdict_words())
         .data_links([jump("capacity", "How much room is left?")]),
         stat_of(
-            "Queue's part of a request",
-            "Mean wait for a batch over mean duration of a request; above a half, more replicas "
-            "would make your steps shorter",
+            "Queue's part of the wait",
+            "Mean wait of a sequence for its forward, as a share of that and the mean duration of "
+            "a forward; above a half, more replicas would make your steps shorter",
             "percentunit",
-            Query(f"{waited} / {mean(DURATION, SCORING)}"),
+            Query(f"{waited} / ({waited} + {computed})"),
             above(0.3, 0.5),
         ).data_links([jump("latency", "Which stage?")]),
         stat_of(

@@ -32,7 +32,7 @@ export function tiles(span) {
     tile("from the cache", percent(hits), "hits"),
     tile("batch fill, mean", percent(span.mean("plaudit_batch_fill_ratio")), "fill"),
     tile("items waiting", figures(last.value("plaudit_queue_items")), "queue"),
-    tile("oldest in batch", seconds(last.value("plaudit_queue_oldest_age_seconds")), "oldest"),
+    tile("oldest waiting", seconds(last.value("plaudit_queue_oldest_age_seconds")), "oldest"),
     tile("engine busy", percent(last.value("plaudit_worker_busy_ratio")), "busy"),
   ];
 }
