@@ -96,6 +96,8 @@ def findings(options: argparse.Namespace, environ: Mapping[str, str]) -> Iterato
     scanned, parameters = scan(settings)
     yield from machine(settings, parameters)
     yield listening(options, settings)
+    if settings.admin_port is not None:
+        yield port.check(settings.admin_host, settings.admin_port, "admin port")
     url = options.redis_url or environ.get(f"{PREFIX}REDIS_URL")
     if url:
         yield from redis_round_trip.check(url, settings.redis_timeout_ms)
@@ -104,10 +106,10 @@ def findings(options: argparse.Namespace, environ: Mapping[str, str]) -> Iterato
 
 def scan(settings: Settings) -> tuple[list[Finding], int]:
     """Findings of every model and the parameters of all."""
-    directories = models.directories(settings.models)
+    directories = models.directories(settings)
     if isinstance(directories, Finding):
         return [directories], 0
-    results = [models.check(directory, settings.max_tokens) for directory in directories]
+    results = [models.check(*one, settings.max_tokens) for one in directories.items()]
     return [one for found, _ in results for one in found], sum(count for _, count in results)
 
 

@@ -3,13 +3,13 @@
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
 from plaudit.integrations.source import PREFIX as CLIENT_PREFIX
 from plaudit.integrations.source import Options
 from service.doctor.finding import Finding, failed, ok, warning
+from service.redaction import secrets_of
 from service.settings import PREFIX, Settings, SettingsError, check, read, unknown_variables
 
 
@@ -59,8 +59,7 @@ def secrets(environ: Mapping[str, str], urls: Sequence[str]) -> list[str]:
     found = [part.strip() for value in values for part in (value, *value.split(","))]
     for url in [*urls, *environ.values()]:
         if "://" in url:
-            parts = urlsplit(url)
-            found += [parts.password or "", parts.query]
+            found += secrets_of(url)
     return [one for one in found if len(one) > 2]
 
 

@@ -191,7 +191,7 @@ def test_what_is_no_dashboard_is_refused(
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--last", "1w"], "a number and s, m, h or d"),
+        (["--last", "1w"], "write 90s, 30m, 12h or 7d"),
         (["--variable", "model"], "write NAME=REGEX"),
     ],
 )

@@ -143,6 +143,24 @@ def test_servers_together_add_rates_and_share_quantiles():
     assert one.quantile(0.5, figures.REQUESTS) == pytest.approx(0.5)
 
 
+def test_quick_probes_do_not_make_the_latency_look_better():
+    def answered(**slow: float) -> str:
+        name = "plaudit_http_request_duration_seconds"
+        routes = {"/readyz": slow["probes"], "/v1/models": slow["probes"], "/score": 0.0}
+        lines = [
+            f'{name}_bucket{{route="{route}",status="2xx",le="{le}"}} {count}'
+            for route, quick in routes.items()
+            for le, count in (("0.1", quick), ("+Inf", quick))
+        ]
+        more = f'{name}_bucket{{route="/slime",status="2xx",le="2.0"}} {slow["scores"]}'
+        inf = more.replace("2.0", "+Inf")
+        return "\n".join([f"# TYPE {name} histogram", *lines, more, inf]) + "\n"
+
+    found = window(answered(probes=0, scores=0), answered(probes=900, scores=10))
+    assert figures.server(found).p50 == pytest.approx(1.0)  # the middle of 0 to 2
+    assert figures.server(found).p99 == pytest.approx(1.98)
+
+
 def rendered(seen) -> str:
     console = Console(width=200)
     with console.capture() as capture:
