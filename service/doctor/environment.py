@@ -13,10 +13,10 @@ from service.redaction import secrets_of
 from service.settings import PREFIX, Settings, SettingsError, check, read, unknown_variables
 
 
-def settings_of(models: Sequence[str]) -> Settings | Finding:
+def settings_of(argv: Sequence[str]) -> Settings | Finding:
     """The settings as a server here would read them, or why it could not."""
     try:
-        return read(list(models))
+        return read(argv)
     except SettingsError as error:
         return failed("settings", str(error), "correct or unset it; plaudit serve --help")
 

@@ -252,6 +252,9 @@ def test_models_of_a_configuration_are_scanned_under_their_names(
     status, found = doctor()
     assert found["first contract"]["state"] == "ok"
     assert (status, found["second"]["state"]) == (1, "failed")
+    monkeypatch.delenv("PLAUDIT_CONFIG")
+    assert doctor("--config", config)[1]["first contract"] == found["first contract"]
+    monkeypatch.setenv("PLAUDIT_CONFIG", str(config))
     config.write_text("models: {}\n")
     assert doctor()[1]["models"]["state"] == "failed"
 
