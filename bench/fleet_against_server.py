@@ -28,8 +28,10 @@ from fleet_run import Fleet, run, wait
 from fleet_traffic import Bursts
 from server import PLAUDIT, serving
 
+from plaudit import AsyncRewardClient
+
 RESPONSES = 4
-COMPUTE = re.compile(r'plaudit_stage_duration_seconds_sum\{stage="compute"\} (\S+)')
+BUSY = re.compile(r"^plaudit_worker_busy_seconds_total (\S+)", re.MULTILINE)
 FITTINGS = 8
 FLAGS = ("--threads", "1", "--cache-megabytes", "0", "--prefix-cache-megabytes", "0")
 LIMITS = Limits(prefix_tokens=0)
@@ -54,8 +56,9 @@ def main() -> None:
 
 async def compare(url: str, options: argparse.Namespace) -> None:
     costs = Costs.read(options.costs)
+    async with AsyncRewardClient(url) as waiting:
+        await waiting.wait_ready(300)
     async with httpx2.AsyncClient(base_url=url, timeout=600, limits=httpx2.Limits()) as client:
-        await ready(client)
         for number, load in enumerate(options.loads):
             warm = traffic(12, 0.0, seed=100 + number)
             speed = predicted(warm, costs) / await one_by_one(client, warm)
@@ -104,18 +107,6 @@ def body(request: Request, seed: int) -> dict[str, object]:
     }
 
 
-async def ready(client: httpx2.AsyncClient) -> None:
-    until = time.perf_counter() + 300
-    while time.perf_counter() < until:
-        try:
-            if (await client.get("/readyz")).status_code == 200:
-                return
-        except httpx2.TransportError:
-            pass  # it does not listen yet
-        await asyncio.sleep(0.2)
-    raise SystemExit("the server was not ready within 300 seconds")
-
-
 async def post(client: httpx2.AsyncClient, request: Request, seed: int) -> float:
     content = body(request, seed)
     began = time.perf_counter()
@@ -129,7 +120,7 @@ async def one_by_one(client: httpx2.AsyncClient, requests: Sequence[Request]) ->
 
 
 async def busy_seconds(client: httpx2.AsyncClient) -> float:
-    found = COMPUTE.search((await client.get("/metrics")).text)
+    found = BUSY.search((await client.get("/metrics")).text)
     return float(found[1]) if found else 0.0
 
 

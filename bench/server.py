@@ -26,6 +26,7 @@ from loads import Row, rows
 from plaudit import AsyncRewardClient
 from plaudit.conversation import Encoder
 from plaudit.reward_model import RewardModel
+from training.service_process import free_port
 
 IN_A_REQUEST = 64
 PLAUDIT = ("-m", "plaudit.cli", "serve")
@@ -61,9 +62,7 @@ def serving(
     model: Path, dtype: str, *flags: str, program: Sequence[str] = PLAUDIT
 ) -> Iterator[int]:
     """The port of a server that starts."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [
         sys.executable, *program, str(model), "--port", str(port),
         "--dtype", dtype, "--max-batch-tokens", str(MAX_BATCH_TOKENS),

@@ -5,22 +5,23 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from urllib.parse import urlsplit
+from typing import Any
 
 import msgspec
 from redis import Redis
 from redis.exceptions import NoPermissionError, RedisError
 
 from service import cached_keys
+from service.byte_size import size
 from service.cache import KEY_PREFIX, SHORT
 from service.cached_keys import Keys
-from service.redaction import redacted, without_password
+from service.duration import UNITS, DurationError, seconds_of
+from service.redaction import redacted, secrets_of, without_password
 from service.redis_connection import connect
 from service.settings import PREFIX, Settings
 
 URL_VARIABLE = f"{PREFIX}REDIS_URL"
 TIMEOUT_SECONDS = 30.0
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 COMMANDS = "+ping +info +scan +pttl +memory|usage +unlink"
 
 
@@ -38,7 +39,7 @@ class Stats(msgspec.Struct, frozen=True):
     version: str
     keys: int
     bytes: int
-    revisions: list[dict[str, object]]
+    revisions: list[dict[str, Any]]
     used_memory_bytes: int
     maxmemory_bytes: int
     maxmemory_policy: str
@@ -59,12 +60,12 @@ def main(argv: Sequence[str]) -> int:
         status: int = options.run(redis, without_password(url), options)
     except NoPermissionError as error:
         raise CacheError(
-            f"{redacted(str(error), secrets(url))}: the user needs more than the server's does: "
+            f"{redacted(str(error), secrets_of(url))}: the user needs more than the server's does: "
             f"redis-cli ACL SETUSER NAME {COMMANDS} '~plaudit:*'"
         ) from None
     except (RedisError, OSError) as error:
         raise CacheError(
-            f"{without_password(url)}: {redacted(str(error), secrets(url))}; "
+            f"{without_password(url)}: {redacted(str(error), secrets_of(url))}; "
             "see plaudit doctor --redis-url URL"
         ) from None
     finally:
@@ -106,16 +107,11 @@ def default_ttl() -> int:
 
 
 def duration(text: str) -> int:
-    """Seconds of ``90s``, ``30m``, ``12h`` or ``7d``."""
-    fits = re.fullmatch(r"(\d+)([smhd])", text)
-    if not fits:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time: write 90s, 30m, 12h or 7d")
-    return int(fits[1]) * UNITS[fits[2]]
-
-
-def secrets(url: str) -> list[str]:
-    parts = urlsplit(url)
-    return [part for part in (parts.password, parts.query, url) if part]
+    """Seconds, for argparse."""
+    try:
+        return seconds_of(text)
+    except DurationError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def stats(redis: Redis, shown: str, options: argparse.Namespace) -> int:
@@ -145,7 +141,7 @@ def gather(redis: Redis, shown: str) -> Stats:
     )
 
 
-def as_row(keys: Keys) -> dict[str, object]:
+def as_row(keys: Keys) -> dict[str, Any]:
     return {
         "revision": keys.revision,
         "keys": keys.count,
@@ -185,16 +181,6 @@ def span(seconds: float) -> str:
         if seconds >= UNITS[unit]:
             return f"{seconds / UNITS[unit]:.1f} {unit}"
     return f"{seconds:.0f} s"
-
-
-def size(count: object) -> str:
-    assert isinstance(count, int)
-    amount = float(count)
-    for unit in ("B", "kB", "MB"):
-        if amount < 1000:
-            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
-        amount /= 1000
-    return f"{amount:.1f} GB"
 
 
 def purge(redis: Redis, shown: str, options: argparse.Namespace) -> int:

@@ -13,13 +13,13 @@ from service.hardening import is_retry, request_id
 from service.logs import event, log
 from service.metrics import Metrics
 from service.problems import Failure, problem
-from service.routes import Route, Routes
+from service.routes import METRICS, OPS_MODELS, PROBES, Route, Routes
 from service.traces import OFF
 
 # nginx's status for a caller that hung up; it is only logged and counted.
 CLIENT_CLOSED_REQUEST = 499
 # Asked every few seconds by machines: not logged, not traced.
-QUIET = ("/livez", "/readyz", "/metrics", "/ops/models")
+QUIET = tuple(route.path for route in (*PROBES, METRICS, OPS_MODELS))
 
 
 class Edge:

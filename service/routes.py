@@ -33,6 +33,8 @@ class Route:
 UNKNOWN = Route("unknown", "keyed")
 METRICS = Route("/metrics", "open")
 PROBES = (Route("/livez", "open"), Route("/readyz", "open"))
+# What /ops asks for again and again.
+OPS_MODELS = Route("/ops/models", "open")
 # Of the pages.
 FILES = "/ui/{file}"
 OWN = (
@@ -44,7 +46,7 @@ OWN = (
     Route("/models", "keyed"),
 )
 # Of the admin port. /ops is the page for people.
-ADMIN = (*PROBES, METRICS, *(Route(path, "open") for path in ("/ops", "/ops/models", FILES)))
+ADMIN = (*PROBES, METRICS, OPS_MODELS, Route("/ops", "open"), Route(FILES, "open"))
 
 
 class Routes:

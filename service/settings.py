@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, CliApp, CliPositionalArg, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableSource
-from redis.asyncio.connection import parse_url
+from redis.asyncio import ConnectionPool
 
 from service.compat import on_error
 from service.entrance import networks
@@ -238,8 +238,10 @@ def check_texts(settings: Settings) -> None:
 def check_redis_url(settings: Settings) -> None:
     try:
         if settings.redis_url is not None:
-            parse_url(settings.redis_url.get_secret_value())
-    except ValueError:
+            pool = ConnectionPool.from_url(settings.redis_url.get_secret_value())
+            # Not connected; what the query names must be among its arguments.
+            pool.connection_class(**pool.connection_kwargs)
+    except (ValueError, TypeError):
         # The reason may quote the password.
         raise SettingsError("--redis-url is not of the form redis://HOST:6379/0") from None
 

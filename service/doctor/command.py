@@ -60,6 +60,10 @@ def parser() -> argparse.ArgumentParser:
         help="checkpoint directories, files of ensembles or of objectives; they are scanned and "
         "not loaded; default: PLAUDIT_MODELS",
     )  # fmt: skip
+    found.add_argument(
+        "--config", type=Path, metavar="FILE",
+        help="models, ensembles and bundles by name; default: PLAUDIT_CONFIG",
+    )  # fmt: skip
     found.add_argument("--redis-url", metavar="URL", help="redis://…; default: PLAUDIT_REDIS_URL")
     found.add_argument("--host", help="default: PLAUDIT_HOST, else 127.0.0.1")
     found.add_argument("--port", type=int, help="default: PLAUDIT_PORT, else 8000")
@@ -87,15 +91,18 @@ def without(finding: Finding, hidden: Sequence[str]) -> Finding:
 def findings(options: argparse.Namespace, environ: Mapping[str, str]) -> Iterator[Finding]:
     yield from versions.check()
     yield from environment.unknown(environ)
-    settings = environment.settings_of([str(path) for path in options.models])
+    config = [] if options.config is None else ["--config", str(options.config)]
+    settings = environment.settings_of([*map(str, options.models), *config])
     if isinstance(settings, Finding):
         yield settings
-        settings = Settings.model_construct(models=options.models)
+        settings = Settings.model_construct(models=options.models, config=options.config)
     else:
         yield environment.consistent(settings)
     scanned, parameters = scan(settings)
     yield from machine(settings, parameters)
     yield listening(options, settings)
+    if settings.admin_port is not None:
+        yield port.check(settings.admin_host, settings.admin_port, "admin port")
     url = options.redis_url or environ.get(f"{PREFIX}REDIS_URL")
     if url:
         yield from redis_round_trip.check(url, settings.redis_timeout_ms)
@@ -104,10 +111,10 @@ def findings(options: argparse.Namespace, environ: Mapping[str, str]) -> Iterato
 
 def scan(settings: Settings) -> tuple[list[Finding], int]:
     """Findings of every model and the parameters of all."""
-    directories = models.directories(settings.models)
+    directories = models.directories(settings)
     if isinstance(directories, Finding):
         return [directories], 0
-    results = [models.check(directory, settings.max_tokens) for directory in directories]
+    results = [models.check(*one, settings.max_tokens) for one in directories.items()]
     return [one for found, _ in results for one in found], sum(count for _, count in results)
 
 

@@ -7,7 +7,8 @@ import subprocess
 from collections.abc import Iterator
 from types import ModuleType
 
-from service.doctor.finding import Finding, failed, ok, size, warning
+from service.byte_size import size
+from service.doctor.finding import Finding, failed, ok, warning
 
 QUERY = ("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader")
 # From this compute capability on, bfloat16 has its own arithmetic (Ampere).

@@ -3,20 +3,20 @@
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
 from plaudit.integrations.source import PREFIX as CLIENT_PREFIX
 from plaudit.integrations.source import Options
 from service.doctor.finding import Finding, failed, ok, warning
+from service.redaction import secrets_of
 from service.settings import PREFIX, Settings, SettingsError, check, read, unknown_variables
 
 
-def settings_of(models: Sequence[str]) -> Settings | Finding:
+def settings_of(argv: Sequence[str]) -> Settings | Finding:
     """The settings as a server here would read them, or why it could not."""
     try:
-        return read(list(models))
+        return read(argv)
     except SettingsError as error:
         return failed("settings", str(error), "correct or unset it; plaudit serve --help")
 
@@ -59,8 +59,7 @@ def secrets(environ: Mapping[str, str], urls: Sequence[str]) -> list[str]:
     found = [part.strip() for value in values for part in (value, *value.split(","))]
     for url in [*urls, *environ.values()]:
         if "://" in url:
-            parts = urlsplit(url)
-            found += [parts.password or "", parts.query]
+            found += secrets_of(url)
     return [one for one in found if len(one) > 2]
 
 

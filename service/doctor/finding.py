@@ -27,8 +27,3 @@ def warning(name: str, says: str, mend: str) -> Finding:
 
 def failed(name: str, says: str, mend: str) -> Finding:
     return Finding(name, "failed", says, mend)
-
-
-def size(count: float) -> str:
-    """Bytes as people say them."""
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

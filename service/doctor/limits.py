@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import plaudit
-from service.doctor.finding import Finding, failed, ok, size, warning
+from service.byte_size import size
+from service.doctor.finding import Finding, failed, ok, warning
 
 CGROUP = Path("/sys/fs/cgroup")
 CLOCK_SOURCE = Path("/sys/devices/system/clocksource/clocksource0/current_clocksource")

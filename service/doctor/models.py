@@ -1,39 +1,37 @@
-"""The scan of a model directory, before anything of it is loaded: only data, whole, and as said."""
+"""A model directory: scanned first, and what the scan refuses is not loaded here either."""
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
-from plaudit import checkpoint, joint_file
+from plaudit import checkpoint, scan
 from plaudit.checkpoint import CheckpointError
 from service.doctor import tokens, weights
 from service.doctor.finding import Finding, failed, ok, warning
+from service.registry import sources
+from service.settings import Settings, SettingsError
 
-PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib")
 
-
-def directories(paths: Sequence[Path]) -> list[Path] | Finding:
-    """Directories as they are, and the members of ensemble and objectives files; or why a file is
-    neither."""
-    found: list[Path] = []
+def directories(settings: Settings) -> dict[str, Path] | Finding:
+    """What a server would load, by name: directories, members of ensembles and of objectives, and
+    the models of ``--config``; or why it would load nothing."""
+    if not settings.models and settings.config is None:
+        return {}
     try:
-        for path in paths:
-            joint = path.is_file()
-            found += [path.parent / m for m in joint_file.read(path).models] if joint else [path]
-    except CheckpointError as error:
-        return failed("models", str(error), "see docs/serving.md, Ensembles")
-    return list(dict.fromkeys(found))
+        return sources(settings).models
+    except (CheckpointError, SettingsError) as error:
+        return failed("models", str(error), "correct the path or the file; see docs/serving.md")
 
 
-def check(directory: Path, max_tokens: int) -> tuple[list[Finding], int]:
+def check(name: str, directory: Path, max_tokens: int) -> tuple[list[Finding], int]:
     """Findings of one directory and the parameters of its weights, 0 where those are not whole."""
     if not directory.is_dir():
-        return [failed("model", f"{directory}: no such directory", f"ls {directory.parent}")], 0
-    name = directory.resolve().name
-    findings = [*contents(name, directory)]
+        return [failed(name, f"{directory}: no such directory", f"ls {directory.parent}")], 0
+    findings = [*scanned(name, directory)]
+    if any(one.state == "failed" for one in findings):
+        return findings, 0
     parameters = 0
     try:
-        found, parameters = weights.check(directory)
+        found, parameters = weights.check(name, directory)
         findings.append(found)
         config = checkpoint.check_config(directory)
         findings.append(purpose(name, config.get("problem_type")))
@@ -41,29 +39,21 @@ def check(directory: Path, max_tokens: int) -> tuple[list[Finding], int]:
         findings += tokens.check(name, directory, config)
     except CheckpointError as error:
         findings.append(failed(name, str(error), mend_of(directory, str(error))))
-    except json.JSONDecodeError as error:
-        findings.append(
-            failed(name, f"{directory}: no JSON: {error}", f"git -C {directory} status")
-        )
     return findings, parameters
 
 
-def contents(name: str, directory: Path) -> Iterator[Finding]:
-    """Files that could run code somewhere, though not here."""
-    inside = sorted(path.name for path in directory.iterdir() if path.is_file())
-    pickles = [one for one in inside if Path(one).suffix in PICKLES]
-    programs = [one for one in inside if one.endswith(".py")]
-    if pickles or programs:
-        # Pickled weights that are the only ones there are not to be thrown away.
-        spare = any(one.endswith(".safetensors") for one in inside)
-        rm = f"cd {directory} && rm {' '.join(pickles + programs)}"
-        yield warning(
-            f"{name} files",
-            f"{', '.join(pickles + programs)}: may run code in other tools; never read here",
-            rm if spare else "convert the weights first, as below",
-        )
-    else:
-        yield ok(f"{name} files", "safetensors and data only; no pickle, no program")
+def scanned(name: str, directory: Path) -> Iterator[Finding]:
+    """What the scan of ``plaudit serve`` says of the files."""
+    found = scan.scan(directory)
+    wrong = {one.file for one in found if one.severity == "refused"}
+    for one in found:
+        said = f"{one.file}: {one.what}"
+        if one.severity == "refused":
+            yield failed(f"{name} files", said, one.remedy)
+        elif one.file not in wrong:  # only weights that are pickled are not to be thrown away
+            yield warning(f"{name} files", said, one.remedy)
+    if not found:
+        yield ok(f"{name} files", "data only: no pickle, no program, no template that does harm")
 
 
 def purpose(name: str, problem_type: object) -> Finding:
@@ -93,11 +83,6 @@ def manifest(name: str, directory: Path, max_tokens: int) -> Finding:
 
 def mend_of(directory: Path, said: str) -> str:
     """The command for what ``plaudit.checkpoint`` refuses."""
-    if "safetensors" in said:
-        return (
-            "where you trust it: python -c 'from transformers import AutoModelForSequence"
-            f'Classification as M; M.from_pretrained("{directory}").save_pretrained("OUT")\''
-        )
     if "tokenizer" in said:
         return (
             "python -c 'from transformers import AutoTokenizer as T; "

@@ -9,7 +9,8 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import NoPermissionError, RedisError
 
-from service.doctor.finding import Finding, failed, ok, size, warning
+from service.byte_size import size
+from service.doctor.finding import Finding, failed, ok, warning
 from service.redaction import without_password
 from service.redis_connection import FORM, RedisUrlError, connect
 
@@ -108,13 +109,13 @@ def memory(info: dict[str, Any]) -> Finding:
     if not most:
         return warning(
             "redis memory", f"{said}, no maxmemory: it grows until keys end",
-            "redis-cli CONFIG SET maxmemory 512mb maxmemory-policy allkeys-lru"
+            "redis-cli CONFIG SET maxmemory 512mb maxmemory-policy allkeys-lfu"
         )  # fmt: skip
     said += f" of {size(most)}, {policy}"
     if policy == "noeviction":
         return warning(
             "redis memory", f"{said}: once it is full, no score is kept any more",
-            "redis-cli CONFIG SET maxmemory-policy allkeys-lru"
+            "redis-cli CONFIG SET maxmemory-policy allkeys-lfu"
         )  # fmt: skip
     return ok("redis memory", said)
 

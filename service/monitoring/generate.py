@@ -6,6 +6,7 @@ against a Grafana server.
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import yaml
@@ -20,20 +21,18 @@ from service.monitoring.boards.reward_health import reward_health
 from service.monitoring.boards.trainer import trainer
 
 HERE = Path(__file__).parent
-BOARDS = {
-    "overview": overview,
-    "latency": latency,
-    "reward-health": reward_health,
-    "cache": cache,
-    "capacity": capacity,
-    "trainer": trainer,
-}
+BOARDS = (overview, latency, reward_health, cache, capacity, trainer)
 
 
 def files() -> dict[Path, str]:
     """Every generated file and what is in it."""
-    boards = {HERE / "dashboards" / f"{name}.json": drawn(make()) for name, make in BOARDS.items()}
+    boards = {HERE / "dashboards" / f"{name_of(make)}.json": drawn(make()) for make in BOARDS}
     return {**boards, HERE / "prometheusrule.yaml": prometheus_rule()}
+
+
+def name_of(make: Callable[[], Dashboard]) -> str:
+    """As in boards/links.py, which has the titles."""
+    return make.__name__.replace("_", "-")
 
 
 def drawn(board: Dashboard) -> str:

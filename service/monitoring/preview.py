@@ -8,13 +8,13 @@ import argparse
 import base64
 import html
 import io
-import re
 import time
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from service.duration import DurationError, seconds_of
 from service.monitoring import dashboard_file
 from service.monitoring.dashboard_file import Dashboard
 from service.monitoring.prometheus_api import Prometheus, Range
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from service.monitoring.panel_drawing import Found
 
 SHIPPED = Path(__file__).parent / "dashboards"
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 POINTS = 240
 DPI = 80
 PAGE = """<!doctype html>
@@ -76,10 +75,10 @@ def needs_matplotlib() -> None:
 
 
 def range_of(last: str, now: float) -> Range:
-    found = re.fullmatch(r"([1-9]\d*)([smhd])", last)
-    if found is None:
-        raise PreviewError(f"--last {last}: write a number and s, m, h or d, as in 6h")
-    seconds = int(found[1]) * UNITS[found[2]]
+    try:
+        seconds = seconds_of(last)
+    except DurationError as error:
+        raise PreviewError(f"--last {error}") from None
     return Range(now - seconds, now, max(1.0, seconds / POINTS))
 
 

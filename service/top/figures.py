@@ -1,16 +1,14 @@
 """The figures that are shown, out of a window's counters."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from service.top.window import Window, by, total
+from service.scoring_routes import scores
+from service.stages import STAGES as ORDER
+from service.top.window import Window, by, total, where
 
 REQUESTS = "plaudit_http_request_duration_seconds"
 STAGES = "plaudit_stage_duration_seconds"
-# In the order in which a request passes them.
-ORDER = ("decode", "tokenize", "cache_get", "queue", "compute", "cache_set", "encode")
-# Routes that are asked by machines that look after the server.
-QUIET = {"/livez", "/readyz", "/metrics", "/ops"}
 
 
 @dataclass(frozen=True)
@@ -56,10 +54,10 @@ def server(window: Window) -> ServerFigures:
     errors = by(window.increases, "plaudit_errors_total", "type")
     return ServerFigures(
         requests=requests(window),
-        items=items(window),
+        items=window.rate("plaudit_rewards_total"),
         tokens=window.rate("plaudit_tokens_total", kind="real"),
-        p50=window.quantile(0.5, REQUESTS),
-        p99=window.quantile(0.99, REQUESTS),
+        p50=latency(window, 0.5),
+        p99=latency(window, 0.99),
         queued_items=total(window.gauges, "plaudit_queue_items"),
         queued_tokens=total(window.gauges, "plaudit_queue_tokens"),
         fill=window.mean("plaudit_batch_fill_ratio"),
@@ -71,17 +69,15 @@ def server(window: Window) -> ServerFigures:
 
 
 def requests(window: Window) -> float:
-    """A second, without probes and scrapes."""
+    """A second, of those for rewards: without probes, scrapes and pages."""
     routes = by(window.increases, "plaudit_http_requests_total", "route")
-    return sum(n for route, n in routes.items() if route not in QUIET) / window.seconds
+    return sum(n for route, n in routes.items() if scores(route)) / window.seconds
 
 
-def items(window: Window) -> float:
-    """Rewards a second; of a server that does not count them, lookups of its first cache, one for
-    each item and member."""
-    if "plaudit_rewards_total" in window.increases:
-        return window.rate("plaudit_rewards_total")
-    return window.rate("plaudit_cache_lookups_total", tier="l1")
+def latency(window: Window, q: float) -> float:
+    """Seconds, of the requests for rewards."""
+    asked = where(window.increases, f"{REQUESTS}_bucket", "route", scores)
+    return replace(window, increases=asked).quantile(q, REQUESTS)
 
 
 def hits(window: Window) -> float:
@@ -94,7 +90,6 @@ def hits(window: Window) -> float:
 def stages(window: Window) -> list[StageFigures]:
     """Those that something passed, in order."""
     counts = by(window.increases, f"{STAGES}_count", "stage")
-    names = [*ORDER, *sorted(set(counts) - set(ORDER))]
     return [
         StageFigures(
             name,
@@ -102,20 +97,19 @@ def stages(window: Window) -> list[StageFigures]:
             window.quantile(0.5, STAGES, stage=name),
             window.quantile(0.99, STAGES, stage=name),
         )
-        for name in names
+        for name in ORDER
         if counts.get(name)
     ]
 
 
 def models(window: Window) -> list[ModelFigures]:
     names = by(window.gauges, "plaudit_model_info", "model")
-    counts = by(window.increases, "plaudit_score_count", "model")
     # A histogram with buckets below zero has no sum, and the text format then no count either.
-    ends = by(window.increases, "plaudit_score_bucket", "model", le="+Inf")
+    counts = by(window.increases, "plaudit_score_bucket", "model", le="+Inf")
     return [
         ModelFigures(
             name,
-            (counts or ends).get(name, 0.0) / window.seconds,
+            counts.get(name, 0.0) / window.seconds,
             window.quantile(0.5, "plaudit_score", model=name),
             gauge(window, "plaudit_score_mean", name),
             gauge(window, "plaudit_score_std", name),

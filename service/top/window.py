@@ -1,6 +1,6 @@
 """Between two scrapes of one server: by how much each counter grew."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from service.top.histogram_quantile import histogram_quantile
@@ -77,6 +77,12 @@ def total(samples: Samples, name: str, **labels: str) -> float:
     """The sum of all series of a name that have these labels."""
     wanted = set(labels.items())
     return sum(v for given, v in samples.get(name, {}).items() if wanted <= set(given))
+
+
+def where(samples: Samples, name: str, label: str, fits: Callable[[str], bool]) -> Samples:
+    """The series of one name whose label fits."""
+    series = samples.get(name, {})
+    return {name: {given: v for given, v in series.items() if fits(dict(given).get(label, ""))}}
 
 
 def by(samples: Samples, name: str, label: str, **labels: str) -> dict[str, float]:

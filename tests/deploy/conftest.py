@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from manifests import OVERLAYS, Manifest, render
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,3 +39,43 @@ def settings() -> set[str]:
     (found,) = [n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "Settings"]
     fields = [n.target for n in found.body if isinstance(n, ast.AnnAssign)]
     return {f"PLAUDIT_{f.id.upper()}" for f in fields if isinstance(f, ast.Name)}
+
+
+@pytest.fixture(scope="module", params=OVERLAYS)
+def overlay(request: pytest.FixtureRequest) -> str:
+    found: str = request.param
+    return found
+
+
+@pytest.fixture(scope="module")
+def manifests(root: Path, overlay: str) -> dict[tuple[str, str], Manifest]:
+    """The rendered objects by kind and name."""
+    docs = render(root / "k8s" / "overlays" / overlay)
+    return {(doc["kind"], doc["metadata"]["name"]): doc for doc in docs}
+
+
+@pytest.fixture(scope="module")
+def deployment(manifests: dict[tuple[str, str], Manifest]) -> Manifest:
+    found: Manifest = manifests["Deployment", "plaudit"]["spec"]
+    return found
+
+
+@pytest.fixture(scope="module")
+def pods(manifests: dict[tuple[str, str], Manifest]) -> dict[str, Manifest]:
+    """Every pod spec by the name of its Deployment."""
+    found = manifests.items()
+    return {
+        name: doc["spec"]["template"]["spec"] for (kind, name), doc in found if kind == "Deployment"
+    }
+
+
+@pytest.fixture(scope="module")
+def pod(pods: dict[str, Manifest]) -> Manifest:
+    return pods["plaudit"]
+
+
+@pytest.fixture(scope="module")
+def container(pod: Manifest) -> Manifest:
+    (found,) = pod["containers"]
+    made: Manifest = found
+    return made

@@ -9,7 +9,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ import pytest
 from plaudit.client import RewardClient
 from plaudit.client.errors import DeadlineExceeded
 from service import timings
+from training.service_process import free_port
 
 MADE = os.environ.get("PLAUDIT_IMAGE")
 # Mounts, in a namespace of its own: everything read-only, models and password file as in the image,
@@ -95,7 +95,7 @@ def service(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Running]:
     skip_where_it_cannot_be_shut_in()
-    port, admin = free_ports()
+    port, admin = free_port(), free_port()
     folder = tmp_path_factory.mktemp("image")
     passwd = folder / "passwd"
     passwd.write_text("plaudit:x:10001:10001::/home/plaudit:/usr/sbin/nologin\n")
@@ -120,13 +120,6 @@ def service(
     finally:
         process.kill()
         process.wait()
-
-
-def free_ports() -> tuple[int, int]:
-    with socket.socket() as one, socket.socket() as other:
-        one.bind(("127.0.0.1", 0))
-        other.bind(("127.0.0.1", 0))
-        return one.getsockname()[1], other.getsockname()[1]
 
 
 def entry(root: Path) -> list[str]:

@@ -3,7 +3,6 @@
 import copy
 import json
 import shutil
-import socket
 import subprocess
 import sys
 from collections import Counter
@@ -19,6 +18,7 @@ from manifests import Manifest
 from plaudit.client import RewardClient
 from plaudit.client.prompt_header import PROMPT_HEADER
 from plaudit.testing import FakeServer
+from training.service_process import free_port
 
 PROMPTS = [f"question {n}" for n in range(40)]
 
@@ -61,9 +61,7 @@ def router(
 def routing(
     envoy: str, configuration: Manifest, replicas: list[FakeServer], folder: Path
 ) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     path = folder / f"{port}.yaml"
     path.write_text(json.dumps(placed(configuration, replicas, port)))
     words = ["--config-path", str(path), "--disable-hot-restart", "--concurrency", "1"]

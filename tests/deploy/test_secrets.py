@@ -3,8 +3,6 @@
 import hashlib
 import json
 import os
-import shutil
-import socket
 import stat
 import subprocess
 from collections.abc import Callable, Iterator
@@ -14,12 +12,11 @@ import pytest
 import redis
 import yaml
 from manifests import load
+from redis_process import serving_redis
 
 from service import cache_command
 from service.cache import KEY_PREFIX, Breaker, RedisCache, key_of
 from service.metrics import Metrics
-
-READY = "Ready to accept connections"
 
 
 def run(*command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -91,24 +88,9 @@ def rendered(
 
 
 def started(words: list[str], folder: Path) -> Iterator[int]:
-    """A real redis-server with the arguments of a container, on a port of this machine."""
-    command = shutil.which("redis-server")
-    if command is None:
-        pytest.skip("redis-server is not installed: make test installs it")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    where = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
-    with subprocess.Popen([command, *where, *words], stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout
-        lines = []
-        for line in server.stdout:
-            lines.append(line)
-            if READY in line:
-                break
-        assert any(READY in line for line in lines), "".join(lines)
-        yield port
-        server.kill()
+    """The port of a real redis-server with the arguments of a container."""
+    with serving_redis(folder, *words) as server:
+        yield server.port
 
 
 @pytest.fixture(scope="module", params=["compose", "kubernetes"])

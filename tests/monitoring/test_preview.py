@@ -5,20 +5,20 @@ import base64
 import json
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import httpx2
 import pytest
+from spawned import spawned
 
 from service.monitoring import preview
 from service.monitoring.dashboard_file import DashboardError
 from service.monitoring.preview import PreviewError
 from service.monitoring.prometheus_api import PrometheusError
+from training.service_process import free_port
 
 Preview = Callable[..., int]
 HOUR, STEP = 3600, 15
@@ -50,28 +50,13 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     (root / "none.yml").write_text("")
     blocks = ["promtool", "tsdb", "create-blocks-from", "openmetrics"]
     subprocess.run([*blocks, root / "history", root / "data"], check=True, capture_output=True)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    command = ["prometheus", f"--config.file={root}/none.yml", f"--storage.tsdb.path={root}/data"]
-    with (root / "log").open("w") as log:
-        server = subprocess.Popen([*command, f"--web.listen-address={address}"], stderr=log)
-    try:
-        yield answering(f"http://{address}", server)
-    finally:
-        server.terminate()
-        server.wait()
-
-
-def answering(url: str, server: "subprocess.Popen[bytes]") -> str:
-    until = time.monotonic() + 120
-    while server.poll() is None and time.monotonic() < until:
-        try:
-            if httpx2.get(f"{url}/-/ready").status_code == 200:
-                return url
-        except httpx2.TransportError:
-            time.sleep(0.05)  # it does not listen yet
-    raise AssertionError("Prometheus did not get ready")
+    url = f"http://127.0.0.1:{free_port()}"
+    command = [
+        *("prometheus", f"--config.file={root}/none.yml", f"--storage.tsdb.path={root}/data"),
+        f"--web.listen-address={url.removeprefix('http://')}",
+    ]
+    with spawned(root / "log", "ready to receive web", *command):
+        yield url
 
 
 def panel(title: str, kind: str, expression: str, x: int = 0, **defaults: object) -> dict:
@@ -191,7 +176,7 @@ def test_what_is_no_dashboard_is_refused(
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--last", "1w"], "a number and s, m, h or d"),
+        (["--last", "1w"], "write 90s, 30m, 12h or 7d"),
         (["--variable", "model"], "write NAME=REGEX"),
     ],
 )

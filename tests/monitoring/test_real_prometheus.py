@@ -13,11 +13,11 @@ import pytest
 from mixed_traffic import Traffic
 from prometheus_server import Prometheus, scraping
 from promql_reader import BOARDS, RECORDED, queries, reads, variables
+from redis_process import serving_redis
 from served_process import ServedProcess
-from spawned import spawned, wait_for
+from spawned import wait_for
 
 from plaudit.checkpoint import Stats
-from training.service_process import free_port
 
 pytestmark = pytest.mark.skipif(
     shutil.which("prometheus") is None, reason="prometheus is not installed: apt-get install it"
@@ -61,10 +61,7 @@ def served(
     make_complete(save_plain(folder / "short", tokenizer, seed=8), max_tokens=150)
     ensemble = folder / "ensemble.yaml"
     ensemble.write_text(f"members: [short, {members[1]}, {members[2]}]\nmin_members: 2\n")
-    port = str(free_port())
-    redis = ("redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "")
     flags = {
-        "--redis-url": f"redis://127.0.0.1:{port}/0",
         "--api-keys": f"trainer:{KEYS[0]},evaluation:{KEYS[1]}",
         "--max-queued-tokens": "2000",
         "--compat-model": "single",
@@ -72,7 +69,8 @@ def served(
         "--canary-seconds": "1",
         "--threads": "1",
     }
-    with spawned(folder / "redis.log", "Ready to accept", *redis, "--dir", str(folder)):
+    with serving_redis(folder, "--save", "") as redis:
+        flags["--redis-url"] = redis.url
         process = ServedProcess(
             [folder / "single", ensemble], *(word for pair in flags.items() for word in pair)
         )

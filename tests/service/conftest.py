@@ -2,8 +2,6 @@
 
 import asyncio
 import shutil
-import socket
-import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
@@ -15,10 +13,10 @@ from typing import Any
 import httpx2
 import msgspec
 import pytest
-import redis
 import torch
 import uvicorn
 from fastapi import FastAPI
+from redis_process import RedisServer, serving_redis
 from transformers import AutoModelForSequenceClassification
 
 from plaudit import checkpoint
@@ -163,43 +161,7 @@ def client_file() -> Callable[[str], Path]:
     return find
 
 
-class RedisServer:
-    """A real redis-server that can be killed and brought back on its port."""
-
-    def __init__(self, directory: Path):
-        self._directory = directory
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.url = f"redis://127.0.0.1:{self.port}/0"
-        self.start()
-
-    def start(self) -> None:
-        command = shutil.which("redis-server")
-        assert command, "redis-server is missing: make test installs it"
-        self._process = subprocess.Popen(
-            [command, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "",
-             "--dir", str(self._directory)],
-            stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        assert self._process.stdout
-        for line in self._process.stdout:
-            if "Ready to accept connections" in line:
-                return
-        raise RuntimeError("redis-server did not start")
-
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.wait()
-        assert self._process.stdout
-        self._process.stdout.close()
-
-    def client(self) -> "redis.Redis":
-        return redis.Redis(port=self.port)
-
-
 @pytest.fixture
 def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path)
-    yield server
-    server.kill()
+    with serving_redis(tmp_path, "--save", "") as server:
+        yield server

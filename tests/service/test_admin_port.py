@@ -20,15 +20,9 @@ from service.registry import Registry, sources
 from service.routes import Routes
 from service.serve import listener, main, probed
 from service.settings import Settings, SettingsError, load
+from training.service_process import free_port
 
 ROOT = Path(__file__).parents[2]
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
 
 
 class Both:

@@ -53,7 +53,9 @@ def test_every_setting_is_described_with_its_variable(capsys):
         assert f"[PLAUDIT_{name.upper()}]" in "".join(printed.split())
 
 
-@pytest.mark.parametrize("url", ["redis.local:6379", "", "redis://h:hush", "http://h"])
+@pytest.mark.parametrize(
+    "url", ["redis.local:6379", "", "redis://h:hush", "http://h", "redis://h/0?x=hush"]
+)
 def test_a_redis_url_of_another_form_is_refused_without_quoting_it(url):
     with pytest.raises(SettingsError, match="--redis-url is not of the form") as caught:
         load(["x", "--redis-url", url])

@@ -67,3 +67,14 @@ def assert_reserves_memory(name: str, pod: Manifest) -> None:
         assert resources["requests"]["memory"] == resources["limits"]["memory"], name
         assert "cpu" in resources["requests"], name
         assert "cpu" not in resources["limits"], name
+
+
+def env(container: Manifest) -> dict[str, Manifest]:
+    """Its environment by name."""
+    return {entry["name"]: entry for entry in container["env"]}
+
+
+def labels(doc: Manifest) -> Manifest:
+    """Of the pods that it makes."""
+    found: Manifest = doc["spec"]["template"]["metadata"]["labels"]
+    return found

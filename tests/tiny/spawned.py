@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# Generous: for a machine that does seven other things.
+# Generous: for a machine that is busy with other things too.
 PATIENCE_SECONDS = 120.0
 
 

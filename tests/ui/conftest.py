@@ -164,11 +164,3 @@ def keyed_url(servers: dict[str, str]) -> str:
 @pytest.fixture(scope="session")
 def admin_url(servers: dict[str, str]) -> str:
     return servers["admin"]
-
-
-@pytest.fixture(scope="session")
-def promtool() -> str:
-    found = shutil.which("promtool")
-    if found is None:
-        pytest.skip("promtool is not installed: apt-get install prometheus")
-    return found

@@ -3,15 +3,12 @@
 import re
 from dataclasses import dataclass
 
+from service.scoring_routes import SCORING_ROUTES
+
 SELECTED = 'job=~"$job",instance=~"$instance"'
 # Recording rules and series of a whole service have no instance.
 OF_JOB = 'job=~"$job"'
 OF_MODEL = 'model=~"$model"'
-# The routes that give rewards, of ours and of other servers' formats; rules/slo.yml has the same.
-SCORING_ROUTES = (
-    "/score|/ensemble_score|/classify|/pooling|/rerank|/v1/rerank|/v2/rerank|/predict|/encode"
-    "|/v1/embeddings|/get_reward|/slime|/v2/models/.*/infer"
-)
 SCORING = f'route=~"{SCORING_ROUTES}"'
 METRIC = re.compile(r"\b(?:plaudit[_:]|process_|redis_|DCGM_|kube_|up\b)[\w:]*(?=\{)")
 

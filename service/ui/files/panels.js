@@ -5,11 +5,11 @@ import { figures, fixed, percent, seconds, shortRevision } from "./numbers.js";
 import { Span } from "./scrapes.js";
 
 const LATENCY = "plaudit_http_request_duration_seconds";
-const BESIDE = new Set([
-  "/", "/docs", "/livez", "/metrics", "/models", "/openapi.json", "/ops", "/ops/models", "/readyz",
-  "/ui/{file}", "unknown",
+const SCORING = new Set([
+  "/score", "/ensemble_score", "/classify", "/pooling", "/rerank", "/v1/rerank", "/v2/rerank",
+  "/predict", "/encode", "/v1/embeddings", "/get_reward", "/slime", "/v2/models/{model}/infer",
 ]);
-const scoring = ({ route }) => !BESIDE.has(route);
+const scoring = ({ route }) => SCORING.has(route);
 const real = ({ kind }) => kind === "real";
 
 export function state(scrape) {

@@ -8,10 +8,12 @@ import struct
 from pathlib import Path
 
 import pytest
+from poisoned_models import ATTACKS, SUNG
 from safetensors.torch import save_file
 
 from plaudit import cli
-from service.doctor import limits, processor, redis_round_trip, versions, weights
+from service.doctor import limits, processor, redis_round_trip, versions
+from training.service_process import free_port
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +46,7 @@ def test_a_good_place_has_no_failure_and_every_failure_would_have_a_mend(
 ):
     with redis_server.client() as redis:
         redis.config_set("maxmemory", "100mb")
-        redis.config_set("maxmemory-policy", "allkeys-lru")
+        redis.config_set("maxmemory-policy", "allkeys-lfu")
     status, found = doctor(tiny_checkpoint, "--redis-url", redis_server.url)
     assert status == 0
     failed = [name for name, one in found.items() if one["state"] == "failed"]
@@ -66,8 +68,8 @@ def test_a_good_place_has_no_failure_and_every_failure_would_have_a_mend(
 def test_without_json_it_prints_a_line_each_and_what_mends(capsys, tmp_path):
     assert cli.main(["doctor", "--port", "0", str(tmp_path / "absent")]) == 1
     out = capsys.readouterr().out
-    assert "no such directory" in out
-    assert "mend: ls" in out
+    assert "neither a checkpoint directory nor an ensemble" in out
+    assert "mend: correct the path" in out
     assert out.splitlines()[-1].endswith("1 failed")
 
 
@@ -145,19 +147,19 @@ def only_pickled(model):
 
 
 BREAKS = {
-    "weights cut short": (cut_short, "model weights", "failed", "rsync"),
+    "weights cut short": (cut_short, "model files", "failed", "save the file again"),
     "a weight changed": (
         lambda m: save_file({}, m / "more.safetensors"), "model", "failed", "rsync",
     ),
-    "pickled weights": (only_pickled, "model", "failed", "save_pretrained"),
+    "pickled weights": (only_pickled, "model files", "failed", "save_pretrained"),
     "a pickle beside": (
-        lambda m: (m / "training_args.bin").write_bytes(b""), "model files", "warning", "rm ",
+        lambda m: (m / "training_args.bin").write_bytes(b""), "model files", "warning", "remove",
     ),
     "a program beside": (
-        lambda m: (m / "modeling.py").write_text(""), "model files", "warning", "rm ",
+        lambda m: (m / "modeling.py").write_text(""), "model files", "warning", "remove",
     ),
     "remote code": (
-        lambda m: edit(m / "config.json", auto_map={}), "model", "failed", "config.json",
+        lambda m: edit(m / "config.json", auto_map={}), "model files", "failed", "",
     ),
     "two labels": (
         lambda m: edit(m / "config.json", id2label={"0": "a", "1": "b"}), "model", "failed",
@@ -174,7 +176,7 @@ BREAKS = {
         lambda m: [p.unlink() for p in m.glob("tokenizer*")], "model", "failed", "AutoTokenizer",
     ),
     "a config that is cut": (
-        lambda m: (m / "config.json").write_text("{"), "model", "failed", "",
+        lambda m: (m / "config.json").write_text("{"), "model files", "failed", "",
     ),
 }  # fmt: skip
 
@@ -192,7 +194,28 @@ def test_a_broken_model_is_found_with_what_mends_it(doctor, model, what):
 
 def test_pickled_weights_that_are_the_only_ones_are_not_to_be_removed(doctor, model):
     only_pickled(model)
-    assert "rm " not in doctor(model)[1]["model files"]["mend"]
+    status, found = doctor(model)
+    assert (status, found["model files"]["state"]) == (1, "failed")
+    assert "remove" not in found["model files"]["mend"]
+
+
+POISONS = (
+    "auto_map in tokenizer_config.json", "a link to a file outside", "template loops for ever",
+    "template escapes by attr", "index names a file outside",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", POISONS)
+def test_what_the_scan_refuses_is_said_and_nothing_of_it_is_loaded(doctor, model, name):
+    attack = ATTACKS[name]
+    attack.poison(model)
+    status, found = doctor(model)
+    assert status == 1
+    assert found["model files"]["state"] == "failed"
+    assert found["model files"]["says"].startswith(f"{attack.file}: ")
+    assert attack.what in found["model files"]["says"]
+    assert not {"model weights", "model contract", "model tokenizer", "model template"} & set(found)
+    assert not (model.parent / SUNG).exists()
 
 
 def test_a_plain_model_is_served_and_said_to_be_one(doctor, tmp_path, save_plain, tokenizer):
@@ -205,6 +228,8 @@ def test_a_plain_model_is_served_and_said_to_be_one(doctor, tmp_path, save_plain
 def test_a_template_that_is_missing_or_broken_is_said(doctor, tmp_path, save_plain, tokenizer):
     plain = save_plain(tmp_path / "plain", tokenizer, seed=1)
     (plain / "chat_template.jinja").write_text("{{ nothing(")
+    assert doctor(plain)[1]["plain files"]["state"] == "failed"
+    (plain / "chat_template.jinja").write_text("{{ raise_exception('never') }}")
     assert doctor(plain)[1]["plain template"]["state"] == "failed"
     (plain / "chat_template.jinja").unlink()
     assert doctor(plain)[1]["plain template"]["state"] == "warning"
@@ -216,6 +241,33 @@ def test_members_of_an_ensemble_file_are_scanned(doctor, ensemble_file, members)
     ensemble_file.write_text("nothing: 1\n")
     status, found = doctor(ensemble_file)
     assert (status, found["models"]["state"]) == (1, "failed")
+
+
+def test_models_of_a_configuration_are_scanned_under_their_names(
+    doctor, tmp_path, tiny_checkpoint, monkeypatch
+):
+    config = tmp_path / "models.yaml"
+    config.write_text(f"models: {{first: {tiny_checkpoint}, second: {tmp_path / 'absent'}}}\n")
+    monkeypatch.setenv("PLAUDIT_CONFIG", str(config))
+    status, found = doctor()
+    assert found["first contract"]["state"] == "ok"
+    assert (status, found["second"]["state"]) == (1, "failed")
+    monkeypatch.delenv("PLAUDIT_CONFIG")
+    assert doctor("--config", config)[1]["first contract"] == found["first contract"]
+    monkeypatch.setenv("PLAUDIT_CONFIG", str(config))
+    config.write_text("models: {}\n")
+    assert doctor()[1]["models"]["state"] == "failed"
+
+
+def test_the_admin_port_is_tried_too(doctor, monkeypatch):
+    with socket.socket() as stranger:
+        stranger.bind(("127.0.0.1", port := free_port()))
+        stranger.listen(1)
+        monkeypatch.setenv("PLAUDIT_ADMIN_PORT", str(port))
+        status, found = doctor()
+    assert (status, found["admin port"]["state"]) == (1, "failed")
+    assert f"--admin-port {port + 1}" in found["admin port"]["mend"]
+    assert doctor()[1]["admin port"]["state"] == "ok"
 
 
 def test_a_port_in_use_is_found_and_a_server_there_is_told_from_a_stranger(
@@ -330,10 +382,10 @@ def test_old_and_absent_packages_are_found_and_other_extras_left_alone():
     assert versions.numbers("2.9.1") < versions.numbers("2.13")
 
 
-def test_a_file_that_claims_a_giant_header_is_not_read(tmp_path):
-    (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", 2**40) + b"{}")
-    found, parameters = weights.check(tmp_path)
-    assert (found.state, parameters) == ("failed", 0)
+def test_a_file_that_claims_a_giant_header_is_not_read(doctor, model):
+    (model / "model.safetensors").write_bytes(struct.pack("<Q", 2**40) + b"{}")
+    status, found = doctor(model)
+    assert (status, found["model files"]["state"]) == (1, "failed")
 
 
 def test_the_host_of_a_url_is_shown_and_its_password_is_not(doctor, monkeypatch):

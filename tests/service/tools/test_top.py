@@ -5,7 +5,6 @@ import math
 import os
 import pty
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from functools import partial
 
 import httpx2
 import pytest
-import yaml
+from promtool import evaluate
 from rich.console import Console
 
 from plaudit import cli
@@ -46,9 +45,6 @@ def test_no_observation_has_no_quantile(buckets):
 
 
 def test_quantiles_are_those_of_prometheus_itself(tmp_path):
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("promtool is missing: apt-get install prometheus")
     draw = random.Random(4)
     cases, series = [], []
     for case in range(60):
@@ -71,15 +67,11 @@ def test_quantiles_are_those_of_prometheus_itself(tmp_path):
         for case, q, value in cases
         if not math.isnan(value)  # promtool finds no NaN equal to another
     ]
-    file = tmp_path / "tests.yaml"
-    entry = {"interval": "1m", "input_series": series, "promql_expr_test": tests}
-    file.write_text(yaml.safe_dump({"rule_files": [], "tests": [entry]}))
-    done = subprocess.run([promtool, "test", "rules", file], capture_output=True, text=True)
+    done = evaluate(tmp_path, series, tests)
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(tests) > 40
     tests[0]["exp_samples"][0]["value"] = 1234.5  # promtool does look
-    file.write_text(yaml.safe_dump({"rule_files": [], "tests": [entry]}))
-    assert subprocess.run([promtool, "test", "rules", file], capture_output=True).returncode != 0
+    assert evaluate(tmp_path, series, tests).returncode != 0
 
 
 def text(bound: float) -> str:
@@ -142,6 +134,22 @@ def test_servers_together_add_rates_and_share_quantiles():
     whole = together([one, other])
     assert whole.quantile(0.5, figures.REQUESTS) == pytest.approx(1 + 10 / 30)
     assert one.quantile(0.5, figures.REQUESTS) == pytest.approx(0.5)
+
+
+def test_quick_probes_do_not_make_the_latency_look_better():
+    def answered(probes: int, scores: int) -> str:
+        name = "plaudit_http_request_duration_seconds"
+        quick = {"/readyz": probes, "/v1/models": probes, "/score": 0, "/slime": 0}
+        slow = quick | {"/score": scores, "/slime": scores}
+        return f"# TYPE {name} histogram\n" + "".join(
+            f'{name}_bucket{{route="{route}",status="2xx",le="{le}"}} {counts[route]}\n'
+            for route in quick
+            for le, counts in (("1.0", quick), ("2.0", slow), ("+Inf", slow))
+        )
+
+    found = window(answered(probes=0, scores=0), answered(probes=900, scores=5))
+    assert figures.server(found).p50 == pytest.approx(1.5)  # the middle of 1 to 2
+    assert figures.server(found).p99 == pytest.approx(1.99)
 
 
 def rendered(seen) -> str:
