@@ -45,6 +45,8 @@ OWN = (
 )
 # Of the admin port. /ops is the page for people.
 ADMIN = (*PROBES, METRICS, *(Route(path, "open") for path in ("/ops", "/ops/models", FILES)))
+# Of the admin port where it has keys.
+ACTS = (Route("/admin/swap", "keyed"),)
 
 
 class Routes:

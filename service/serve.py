@@ -24,6 +24,7 @@ from service.metrics import Metrics
 from service.receiving import Receiving
 from service.registry import Registry, sources
 from service.settings import RECEIVE_SECONDS, Settings, SettingsError, load
+from service.swap import Swaps
 from service.timings import DRAIN_SECONDS
 from service.traces import Traces
 
@@ -61,9 +62,18 @@ async def serve(settings: Settings) -> None:
     if admin_socket is None:
         await server.serve()
     else:
-        beside = admin.create_admin(app.state.health, metrics, registry)
+        beside = admin_of(settings, app, registry, metrics)
         other = listener(beside, settings.admin_host, 0, settings.receive_seconds)
         await admin.serve_both(server, uvicorn.Server(other), admin_socket)
+
+
+def admin_of(settings: Settings, app: FastAPI, registry: Registry, metrics: Metrics) -> FastAPI:
+    """What the admin port serves beside ``app``."""
+    swaps = None
+    if settings.model_root is not None:
+        swaps = Swaps(registry, app.state.canary, metrics, settings.model_root)
+    keys = settings.admin_keyring()
+    return admin.create_admin(app.state.health, metrics, registry, keys, swaps)
 
 
 def traces_of(settings: Settings) -> Traces:
