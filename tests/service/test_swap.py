@@ -7,14 +7,16 @@ import logging
 import shutil
 import threading
 import weakref
+from dataclasses import replace
 
 import pytest
 from both_ports import Both, free_port
 
 from plaudit import checkpoint
-from plaudit.joint_model import JointModel
 from plaudit.reward_model import RewardModel
-from service import swap_command
+from service import scorer, swap_command
+from service.compat import exchange
+from service.items import encode
 from service.settings import SettingsError, load
 
 KEY = {"Authorization": "Bearer operator"}
@@ -62,17 +64,17 @@ def kind(answer):
 
 
 class Gate:
-    """Holds forwards in the engine's thread until it is opened."""
+    """Holds requests that have looked up their model, before anything of them is encoded."""
 
     def __init__(self, monkeypatch):
-        self.reached, self._open, real = threading.Event(), threading.Event(), JointModel.compute
+        self.reached, self._open = threading.Event(), threading.Event()
 
-        def held(joint, *args, **kwargs):
+        def held(*args):
             self.reached.set()
             assert self._open.wait(120)
-            return real(joint, *args, **kwargs)
+            return encode(*args)
 
-        monkeypatch.setattr(JointModel, "compute", held)
+        monkeypatch.setattr(scorer, "encode", held)
 
     def open(self):
         self._open.set()
@@ -117,29 +119,81 @@ async def test_under_load_every_answer_is_whole_and_of_the_revision_it_names(
 
 
 async def test_what_was_asked_before_is_answered_by_the_old_model_which_is_freed_then(
-    ports, members, monkeypatch
+    ports, metrics, members, monkeypatch
 ):
+    own, [expected] = await alone(metrics, members[0], [ITEMS])
     async with ports(members[0]) as both:
         old = weakref.ref(only_seat(both).joint.members[0])
-        before = (await score(both, ITEMS[:1])).json()["revision"]
         gate = Gate(monkeypatch)
-        asked = asyncio.create_task(score(both, ITEMS[1:]))
+        asked = asyncio.create_task(score(both))
         await gate.wait_reached()
-        swapping = asyncio.create_task(swap(both, "m0", "new"))
-        # Probes of the new one come behind the forward that is held.
-        while both.engine._thread._work_queue.qsize() == 0:
-            await asyncio.sleep(0.001)
-        assert not swapping.done()
+        swapped = (await swap(both, "m0", "new")).json()
+        assert swapped["from"] == own != swapped["to"]
+        gc.collect()
+        assert old() is not None
         gate.open()
-        answer, swapped = (await asked).json(), (await swapping).json()
-        assert answer["revision"] == before == swapped["from"]
-        assert None not in answer["rewards"]
-        assert swapped["to"] == (await score(both)).json()["revision"] != before
-        async with asyncio.timeout(60):
-            while old() is not None or len(both.engine._seats) > 1:
-                gc.collect()
-                await asyncio.sleep(0.01)
-        assert len(both.engine._batchers) == 1
+        answer = (await asked).json()
+        assert answer["revision"] == own
+        assert answer["rewards"] == pytest.approx(expected, abs=1e-5)
+        # Nor are its scores taken for the new one's.
+        assert metrics.registry.get_sample_value("plaudit_score_mean", {"model": "m0"}) is None
+        assert (await score(both)).json()["revision"] == swapped["to"]
+        assert metrics.registry.get_sample_value("plaudit_score_mean", {"model": "m0"}) is not None
+        await freed(both, old)
+        assert len(both.engine._batchers) == len(metrics.batches._ages) == 1
+
+
+async def test_an_ensemble_that_was_asked_before_keeps_its_old_member(
+    ports, metrics, ensemble_file, monkeypatch
+):
+    async with ports(ensemble_file, cache_megabytes=0) as both:
+        body = {"ensemble": "ens", "items": ITEMS}
+        before = (await both.client.post("/ensemble_score", json=body)).json()
+        agreement = metrics.rewards.agreements["ens"]
+        gate = Gate(monkeypatch)
+        asked = asyncio.create_task(both.client.post("/ensemble_score", json=body, timeout=120))
+        await gate.wait_reached()
+        assert (await swap(both, "m0", "newer")).status_code == 200
+        gate.open()
+        answer = (await asked).json()
+        assert answer["revision"] == before["revision"]
+        assert revisions(answer) == revisions(before)
+        for row, expected in zip(answer["member_scores"], before["member_scores"], strict=True):
+            assert row == pytest.approx(expected, abs=1e-5)
+        assert metrics.rewards.agreements["ens"] is not agreement
+        assert not any(metrics.rewards.agreements["ens"].correlations())
+
+
+@pytest.mark.parametrize("field", ["model", "ensemble"])
+async def test_another_servers_route_names_the_model_that_it_looked_up(
+    ports, members, ensemble_file, monkeypatch, field
+):
+    """Between the look-up and the score such a route takes turns with others."""
+    model = members[0] if field == "model" else ensemble_file
+    async with ports(model) as both:
+        name = "m0" if field == "model" else "ens"
+        listed = (await both.client.get("/models")).json()["models"]
+        [own] = [one["revision"] for one in listed if one["name"] == name]
+        with_one_bos = exchange.with_one_bos
+
+        def switch(*args):
+            served = both.registry.with_member(replace(both.registry.members["m0"], revision="x"))
+            both.registry.serve(served)
+            return with_one_bos(*args)
+
+        monkeypatch.setattr(exchange, "with_one_bos", switch)
+        body = {"query": ["Why? Because."], "prompts": ["Why?"]}
+        answer = await both.client.post("/get_reward", json=body)
+        assert answer.status_code == 200, answer.text
+        assert answer.headers["x-plaudit-revision"] == own
+
+
+async def freed(both, old):
+    """Waits until nothing of the member is left."""
+    async with asyncio.timeout(60):
+        while old() is not None or both.engine._freeing:
+            gc.collect()
+            await asyncio.sleep(0.01)
 
 
 def only_seat(both):
@@ -264,10 +318,7 @@ async def test_a_member_that_shared_blocks_leaves_the_others_theirs(
         for name in ("m0", "a"):
             old = weakref.ref(both.registry.members[name])
             assert (await swap(both, name, "new")).status_code == 200
-            async with asyncio.timeout(60):
-                while old() is not None or both.engine._freeing:
-                    gc.collect()
-                    await asyncio.sleep(0.01)
+            await freed(both, old)
         assert both.engine.trunks == []
         items = [{**item, "response": item["response"] + " "} for item in ITEMS]
         again = (await score(both, items, model="b")).json()
