@@ -15,6 +15,7 @@ from plaudit.checkpoint import Manifest
 from plaudit.joint_model import Asked, JointModel, hold_once, join
 from plaudit.prefix_cache import PrefixCache
 from plaudit.reward_model import RewardModel, pick_device
+from service import room
 from service.batcher import Batcher
 from service.fair_queue import Caller
 from service.member import Member, Submit, Trunk
@@ -101,6 +102,7 @@ class TorchEngine:
 
     def _load_beside(self, directory: Path) -> JointModel:
         """A model by itself; what equals tensors of those that are open is held once."""
+        room.refuse_too_large(directory, self.dtype, pick_device(self._settings.device))
         manifest, revision = checkpoint.describe(directory, self._settings.max_tokens)
         model = self._open(directory, manifest, revision)
         for seat in [*self._seats.values()]:

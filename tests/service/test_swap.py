@@ -16,6 +16,7 @@ from plaudit import checkpoint
 from plaudit.reward_model import RewardModel
 from service import scorer, swap_command
 from service.compat import exchange
+from service.doctor import limits
 from service.items import encode
 from service.settings import SettingsError, load
 
@@ -357,7 +358,11 @@ def spoil_code(directory):
 
 
 def spoil_memory(directory):
-    """Nothing of the checkpoint: there is no room for it."""
+    """Nothing of the checkpoint: it lies where the test looks for the container's limits."""
+    for name, text in (
+        ("memory.max", "100000"), ("memory.current", "90000"), ("memory.stat", "inactive_file 9"),
+    ):  # fmt: skip
+        (directory / name).write_text(text)
 
 
 def spoil_tokenizer(directory):
@@ -374,7 +379,7 @@ def spoil_tokenizer(directory):
         (spoil_weights, ("bad-checkpoint", "digest")),
         (spoil_probes, ("bad-checkpoint", "probe")),
         (spoil_tokenizer, ("bad-checkpoint", "bad")),
-        (spoil_memory, ("no-memory", "bad")),
+        (spoil_memory, ("no-memory", "0.0 MB are left")),
     ],
 )
 async def test_a_bad_checkpoint_changes_nothing(ports, metrics, root, monkeypatch, spoil, refusal):
@@ -383,8 +388,7 @@ async def test_a_bad_checkpoint_changes_nothing(ports, metrics, root, monkeypatc
     spoil(root / "bad")
     async with ports(root / "newer") as both:
         before = (await score(both)).json()
-        if spoil is spoil_memory:
-            monkeypatch.setattr(RewardModel, "open", out_of_memory)
+        monkeypatch.setattr(limits, "CGROUP", root / "bad")
         answer = await swap(both, "newer", "bad")
         assert kind(answer) == expected, answer.text
         assert said in answer.json()["detail"]
@@ -396,10 +400,6 @@ async def test_a_bad_checkpoint_changes_nothing(ports, metrics, root, monkeypatc
         monkeypatch.undo()
         assert (await swap(both, "newer", "new")).status_code == 200  # nothing is left locked
     assert metrics.registry.get_sample_value("plaudit_swaps_total", {"result": expected}) == 1
-
-
-def out_of_memory(*_, **__):
-    raise MemoryError("not enough memory")
 
 
 async def test_a_member_that_its_ensemble_cannot_have_is_refused_and_freed(
