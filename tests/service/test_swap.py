@@ -148,8 +148,10 @@ async def test_an_ensemble_that_was_asked_before_keeps_its_old_member(
     ports, metrics, ensemble_file, monkeypatch
 ):
     async with ports(ensemble_file, cache_megabytes=0) as both:
-        body = {"ensemble": "ens", "items": ITEMS}
-        before = (await both.client.post("/ensemble_score", json=body)).json()
+        # As many as the agreement of members needs to be said.
+        items = [{"prompt": "Why?", "response": f"{i}"} for i in range(100)]
+        body = {"ensemble": "ens", "items": items}
+        before = (await both.client.post("/ensemble_score", json=body, timeout=120)).json()
         agreement = metrics.rewards.agreements["ens"]
         gate = Gate(monkeypatch)
         asked = asyncio.create_task(both.client.post("/ensemble_score", json=body, timeout=120))
@@ -162,7 +164,9 @@ async def test_an_ensemble_that_was_asked_before_keeps_its_old_member(
         for row, expected in zip(answer["member_scores"], before["member_scores"], strict=True):
             assert row == pytest.approx(expected, abs=1e-5)
         assert metrics.rewards.agreements["ens"] is not agreement
-        assert not any(metrics.rewards.agreements["ens"].correlations())
+        assert metrics.rewards.agreements["ens"].disagreement() is None
+        await both.client.post("/ensemble_score", json=body, timeout=120)
+        assert metrics.rewards.agreements["ens"].disagreement() is not None
 
 
 @pytest.mark.parametrize("field", ["model", "ensemble"])
