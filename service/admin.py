@@ -1,11 +1,12 @@
 """The admin port: probes, metrics and their page beside the traffic, for those who run the service.
 
-It is served by the same event loop. What it serves needs no key and has no text of anybody.
+It is served by the same event loop. What it shows needs no key and has no text of anybody; what it
+does needs a key of its own.
 """
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, nullcontext
 
 import uvicorn
@@ -20,21 +21,33 @@ from service.health import Health
 from service.metrics import Metrics
 from service.probe_routes import add_metrics, add_probes
 from service.registry import Registry
-from service.routes import ADMIN, Routes
+from service.routes import ACTS, ADMIN, Routes
 from service.settings import SettingsError
+from service.swap import Swaps
+from service.swap_routes import add_swap
 from service.ui.ops import add_ops
 
 
-def create_admin(health: Health, metrics: Metrics, registry: Registry) -> FastAPI:
-    """The application of the admin port."""
+def create_admin(
+    health: Health,
+    metrics: Metrics,
+    registry: Registry,
+    keys: Sequence[str] = (),
+    swaps: Swaps | None = None,
+) -> FastAPI:
+    """The application of the admin port. ``swaps`` need ``keys``: without any all are let in."""
+    if swaps is not None and not keys:
+        raise ValueError("no key would be asked for a swap")
     app = FastAPI(title="Plaudit admin", version=VERSION, openapi_url=None)
     app.add_exception_handler(HTTPException, http_failure)
-    routes = Routes(ADMIN)
-    entrance = Entrance(Keys([]), [], routes)
+    routes = Routes([*ADMIN, *ACTS] if swaps else ADMIN)
+    entrance = Entrance(Keys(keys), [], routes)
     app.add_middleware(Edge, routes=routes, entrance=entrance, metrics=metrics)
     add_probes(app, health)
     add_metrics(app, metrics)
     add_ops(app, registry)
+    if swaps is not None:
+        add_swap(app, swaps, metrics)
     return app
 
 

@@ -89,7 +89,7 @@ def create_app(settings: Settings, registry: Registry, metrics: Metrics) -> Fast
     add_probes(app, health)
     if not admin:
         add_metrics(app, metrics)
-    app.state.health = health
+    app.state.health, app.state.canary = health, canary
     add_api_docs(app)
     if settings.playground:
         add_playground(app)

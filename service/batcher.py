@@ -73,6 +73,7 @@ class Batcher:
             self._loop.cancel()
             await asyncio.gather(self._loop, return_exceptions=True)
         settle(self._queue.drain(), error=EngineFault(STOPPING))
+        self._metrics.batches.leave_queue(self.oldest_age)
 
     async def _run(self) -> None:
         while True:

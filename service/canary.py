@@ -6,7 +6,6 @@ same probe in other company shows what company does to a score.
 """
 
 import asyncio
-import itertools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -40,13 +39,26 @@ class Canary:
         clock: Callable[[], float] = time.perf_counter,
     ):
         self._computed_at, self._period, self._clock = computed_at, period, clock
-        self._birds = {m.name: Bird(m, probes.TOLERANCE[dtype], metrics, clock) for m in members}
+        self._tolerance, self._metrics = probes.TOLERANCE[dtype], metrics
+        self._birds: dict[str, Bird] = {}
+        self._turn, self._first_turns = 0, dict[str, int]()
+        for member in members:
+            self.follow(member)
+
+    def follow(self, member: Member) -> None:
+        """From now on ``member`` is the one of its name."""
+        before = self._birds.get(member.name)
+        if before is not None:
+            before.leave()
+        self._birds[member.name] = Bird(member, self._tolerance, self._metrics, self._clock)
+        self._first_turns[member.name] = self._turn
 
     async def run(self) -> None:
-        for turn in itertools.count():
+        while True:
             await asyncio.sleep(self._period)
-            for bird in self._birds.values():
-                bird.send(turn)
+            for name, bird in self._birds.items():
+                bird.send(self._turn - self._first_turns[name])
+            self._turn += 1
 
     def sings(self, name: str) -> bool:
         """Whether the member computes, as far as canaries can tell."""
@@ -75,12 +87,18 @@ class Bird:
         self._newest: dict[int, float] = {}
         self._range: dict[int, tuple[float, float]] = {}
         self.failed, self.slowest, self.heard_at = False, 0.0, clock()
-        rewards = metrics.rewards
-        self._drift = rewards.canary_drift
-        self._invariance = rewards.invariance
+        self._left = False
+        self._rewards = rewards = metrics.rewards
         rewards.canary_age.labels(member.name).set_function(lambda: clock() - self.heard_at)
         if self._promised:
             rewards.canary_tolerance.labels(member.name).set(tolerance)
+
+    def leave(self) -> None:
+        """Say nothing more of the member; what was said of it goes."""
+        self._left = True
+        gauges = self._rewards
+        for gauge in (gauges.canary_drift, gauges.canary_tolerance, gauges.invariance):
+            gauge.remove(self._member.name)
 
     def send(self, turn: int) -> None:
         """All probes at first, then one; none while the last ones are on their way."""
@@ -95,7 +113,7 @@ class Bird:
 
     def _hear(self, place: int, work: Work, _: asyncio.Future[float]) -> None:
         self._waiting.discard(work.done)
-        if work.done.cancelled():
+        if self._left or work.done.cancelled():
             return
         self.failed = work.done.exception() is not None
         if self.failed:
@@ -110,7 +128,9 @@ class Bird:
         self._range[place] = min(low, score), max(high, score)
         name = self._member.name
         widest = max(high - low for low, high in self._range.values())
-        self._invariance.labels(name).set(widest)
+        self._rewards.invariance.labels(name).set(widest)
         if self._promised:
             far = [abs(score - self._promised[place]) for place, score in self._newest.items()]
-            self._drift.labels(name).set(math.nan if any(map(math.isnan, far)) else max(far))
+            self._rewards.canary_drift.labels(name).set(
+                math.nan if any(map(math.isnan, far)) else max(far)
+            )

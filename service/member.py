@@ -1,7 +1,7 @@
 """A served member, and what an engine is to the rest of the service."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -32,6 +32,11 @@ class Trunk:
     blocks: int
     members: tuple[str, ...]
 
+    def without(self, name: str) -> list["Trunk"]:
+        """What is left of it for the others: nothing where one would share with itself."""
+        left = tuple(member for member in self.members if member != name)
+        return [replace(self, members=left)] if len(left) > 1 else []
+
 
 class Engine(Protocol):
     """Computes raw scores of token ids. Sees no text and no HTTP."""
@@ -56,6 +61,15 @@ class Engine(Protocol):
 
     async def open(self, models: Mapping[str, Path]) -> dict[str, Member]:
         """The members by name, once their probes got the stored scores. Raises CheckpointError."""
+
+    async def load(self, name: str, directory: Path) -> Member:
+        """One more member beside those that are open, once its probes got the stored scores.
+
+        Raises CheckpointError, MemoryError, or a Failure where the engine cannot.
+        """
+
+    def free_when_left(self, member: Member) -> None:
+        """Give back what a member holds once nothing refers to it: no request, no work."""
 
     async def close(self) -> None:
         """Settle what is queued and stop."""

@@ -142,7 +142,8 @@ class MemberScores:
         self.computed_at[member.name] = work.ended_at
         score = work.done.result()
         if math.isfinite(score):
-            self._metrics.rewards.streams[member.name].add(score, seen.characters)
+            rewards = self._metrics.rewards
+            rewards.computed(member.name, member.revision, score, seen.characters)
         else:
             self._metrics.rewards.nonfinite.labels(member.name).inc()
 

@@ -47,6 +47,21 @@ KINDS = {
     "engine-fault": Kind(
         503, "The forward of an item failed", "retry after the time in Retry-After", retryable=True
     ),
+    "unknown-checkpoint": Kind(
+        404, "No such checkpoint below the model root", "put it there, and send its name"
+    ),
+    "bad-checkpoint": Kind(
+        422, "The checkpoint is refused", "mend what detail names; what was served still is"
+    ),
+    "swap-in-progress": Kind(
+        409, "Another swap is under way", "send it again when that one has ended", retryable=True
+    ),
+    "no-memory": Kind(
+        507, "No room for a second model", "free memory, or restart the server with the new one"
+    ),
+    "swap-unsupported": Kind(
+        501, "The engine swaps no models", "restart the server with the new checkpoint"
+    ),
     "internal": Kind(500, "The server failed", "see the server's log for this instance"),
 }
 

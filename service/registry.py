@@ -138,18 +138,52 @@ def read_config(path: Path) -> Config:
         raise SettingsError(f"{path}: no such file") from None
 
 
-class Registry:
-    """The loaded members, ensembles and bundles. Names in requests are looked up here and nowhere
-    else."""
+@dataclass(frozen=True)
+class Served:
+    """What the names in requests stand for, all at one time."""
 
-    def __init__(self, engine: Engine, members: Mapping[str, Member], wanted: Sources):
-        self.engine, self.members = engine, members
-        self.ensembles = {
-            name: self._ensemble(name, entry) for name, entry in wanted.ensembles.items()
+    members: Mapping[str, Member]
+    ensembles: Mapping[str, Ensemble]
+    bundles: Mapping[str, Bundle]
+
+    @classmethod
+    def of(cls, members: Mapping[str, Member], wanted: Sources) -> "Served":
+        """The joint ones over ``members``. Raises CheckpointError or SettingsError."""
+        ensembles = {
+            name: _ensemble(name, entry, members) for name, entry in wanted.ensembles.items()
         }
         if wanted.together:
-            self.ensembles[TOGETHER] = together(TOGETHER, [*members.values()])
-        self.bundles = {name: self._bundle(name, entry) for name, entry in wanted.bundles.items()}
+            ensembles[TOGETHER] = together(TOGETHER, [*members.values()])
+        bundles = {name: _bundle(name, entry, members) for name, entry in wanted.bundles.items()}
+        return cls(members, ensembles, bundles)
+
+
+def _ensemble(name: str, entry: EnsembleFile, members: Mapping[str, Member]) -> Ensemble:
+    owner = f"ensemble {name}"
+    own = _named(owner, entry.members, members)
+    centre = None if entry.centre is None else _named(owner, [entry.centre], members)[0]
+    return Ensemble(name, own, entry.aggregate, entry.coefficient, entry.fewest, centre)
+
+
+def _bundle(name: str, entry: ObjectivesFile, members: Mapping[str, Member]) -> Bundle:
+    own = _named(f"objectives {name}", entry.models, members)
+    return Bundle(name, dict(zip(entry.objectives, own, strict=True)), entry.weights)
+
+
+def _named(owner: str, names: Sequence[str], members: Mapping[str, Member]) -> tuple[Member, ...]:
+    unknown = [name for name in names if name not in members]
+    if unknown:
+        raise SettingsError(f"{owner}: no model is named {unknown}; loaded: {sorted(members)}")
+    return tuple(members[name] for name in names)
+
+
+class Registry:
+    """The loaded members, ensembles and bundles. Names in requests are looked up here and nowhere
+    else; who has looked one up keeps what it was."""
+
+    def __init__(self, engine: Engine, members: Mapping[str, Member], wanted: Sources):
+        self.engine, self._wanted = engine, wanted
+        self._served = Served.of(members, wanted)
 
     @classmethod
     async def open(cls, engine: Engine, wanted: Sources, metrics: Metrics) -> "Registry":
@@ -161,32 +195,42 @@ class Registry:
         except BaseException:
             await engine.close()  # an engine's processes must not outlive a refused start
             raise
-        for name, member in members.items():
-            metrics.rewards.watch(name, member.manifest.stats)
-            metrics.saturation.model_info.labels(
-                name, member.revision, engine.dtype, engine.name
-            ).set(1)
-        for name, ensemble in registry.ensembles.items():
-            metrics.rewards.watch_ensemble(name, [member.name for member in ensemble.members])
+        for member in members.values():
+            registry.announce(member, metrics)
         return registry
 
-    def _ensemble(self, name: str, entry: EnsembleFile) -> Ensemble:
-        owner = f"ensemble {name}"
-        members = self._named(owner, entry.members)
-        centre = None if entry.centre is None else self._named(owner, [entry.centre])[0]
-        return Ensemble(name, members, entry.aggregate, entry.coefficient, entry.fewest, centre)
+    @property
+    def members(self) -> Mapping[str, Member]:
+        return self._served.members
 
-    def _bundle(self, name: str, entry: ObjectivesFile) -> Bundle:
-        members = self._named(f"objectives {name}", entry.models)
-        return Bundle(name, dict(zip(entry.objectives, members, strict=True)), entry.weights)
+    @property
+    def ensembles(self) -> Mapping[str, Ensemble]:
+        return self._served.ensembles
 
-    def _named(self, owner: str, names: Sequence[str]) -> tuple[Member, ...]:
-        unknown = [name for name in names if name not in self.members]
-        if unknown:
-            raise SettingsError(
-                f"{owner}: no model is named {unknown}; loaded: {sorted(self.members)}"
-            )
-        return tuple(self.members[name] for name in names)
+    @property
+    def bundles(self) -> Mapping[str, Bundle]:
+        return self._served.bundles
+
+    def with_member(self, member: Member) -> Served:
+        """What would be served with ``member`` in the place of the one of its name; CheckpointError
+        or SettingsError where an ensemble or a bundle could not have it."""
+        return Served.of({**self.members, member.name: member}, self._wanted)
+
+    def serve(self, served: Served) -> None:
+        """From now on look-ups find ``served``, and none finds a part of what was before."""
+        self._served = served
+
+    def announce(self, member: Member, metrics: Metrics) -> None:
+        """Begin to follow the scores of a member and of the ensembles that have it."""
+        metrics.rewards.watch(member.name, member.revision, member.manifest.stats)
+        metrics.saturation.model_info.labels(*self.info_labels(member)).set(1)
+        for name, ensemble in self.ensembles.items():
+            if member in ensemble.models:
+                metrics.rewards.watch_ensemble(name, [one.name for one in ensemble.members])
+
+    def info_labels(self, member: Member) -> tuple[str, str, str, str]:
+        """Of plaudit_model_info."""
+        return member.name, member.revision, self.engine.dtype, self.engine.name
 
     def model(self, name: str | None) -> Member | Bundle:
         """The named member or bundle; without a name, the only one. Failure "unknown-model", which

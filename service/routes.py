@@ -47,6 +47,8 @@ OWN = (
 )
 # Of the admin port. /ops is the page for people.
 ADMIN = (*PROBES, METRICS, OPS_MODELS, Route("/ops", "open"), Route(FILES, "open"))
+# Of the admin port where it has keys.
+ACTS = (Route("/admin/swap", "keyed"),)
 
 
 class Routes:

@@ -28,6 +28,7 @@ from plaudit.wire import (
 from service import ensemble_answer
 from service.admission import Admission, within
 from service.bundle import Bundle
+from service.ensemble import Ensemble
 from service.fair_queue import Caller
 from service.items import Cut, Encoded, Seen, count_tokens, encode, items_of
 from service.joint_results import OUT_OF_RANGE, calibrate, joint_results, raw_scores
@@ -61,10 +62,16 @@ class Scorer:
         self._metrics, self._max_items = metrics, max_items
         self._tokenizer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tokenize")
 
-    async def score(self, request: ScoreRequest, caller: Caller, seconds: float) -> ScoreResponse:
+    async def score(
+        self,
+        request: ScoreRequest,
+        caller: Caller,
+        seconds: float,
+        found: Member | Bundle | None = None,
+    ) -> ScoreResponse:
         """Answer ``POST /score`` within ``seconds``: a Failure ends the request, an item's error
-        only the item."""
-        member = self.registry.model(request.model)
+        only the item. ``found``: what a caller has looked up already."""
+        member = found or self.registry.model(request.model)
         if isinstance(member, Bundle):
             return await self._bundle_score(member, request, caller, seconds)
         refuse_another(member.name, member.revision, request.revision)
@@ -112,16 +119,20 @@ class Scorer:
         )
 
     async def ensemble_score(
-        self, request: EnsembleRequest, caller: Caller, seconds: float
+        self,
+        request: EnsembleRequest,
+        caller: Caller,
+        seconds: float,
+        found: Ensemble | None = None,
     ) -> EnsembleResponse:
         """Answer ``POST /ensemble_score``. An item that too few members can score has no reward."""
-        own = self.registry.ensemble(request.ensemble)
+        own = found or self.registry.ensemble(request.ensemble)
         refuse_another(own.name, own.revision, request.revision)
         ensemble = own.asked(request.aggregate, request.coefficient)
         seen, outcomes = await self._outcomes(ensemble.models, request, caller, seconds)
         answer = ensemble_answer.answer(ensemble, seen, outcomes, usage(seen, outcomes))
         self._given(own, answer.rewards)
-        self._count(answer)
+        self._count(own, answer)
         return answer
 
     def _given(self, loaded: Loaded, rewards: Sequence[float | None]) -> None:
@@ -130,11 +141,12 @@ class Scorer:
         given = len(rewards) - rewards.count(None)
         self._metrics.rewards.given[loaded.name, loaded.revision].inc(given)
 
-    def _count(self, answer: EnsembleResponse) -> None:
-        self._metrics.rewards.agreements[answer.ensemble].add(
-            np.array([row for row in answer.member_scores if row and None not in row], float),
-            [variance for variance in answer.variance if variance is not None],
-        )
+    def _count(self, own: Ensemble, answer: EnsembleResponse) -> None:
+        if self.registry.ensembles[own.name] is own:  # of other members it would say nothing
+            self._metrics.rewards.agreements[answer.ensemble].add(
+                np.array([row for row in answer.member_scores if row and None not in row], float),
+                [variance for variance in answer.variance if variance is not None],
+            )
         for variance in answer.variance:
             if variance is not None:
                 self._metrics.rewards.ensemble_std.labels(answer.ensemble).observe(

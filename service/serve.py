@@ -27,6 +27,7 @@ from service.receiving import Receiving
 from service.registry import Registry, sources
 from service.settings import RECEIVE_SECONDS, Settings, SettingsError, load
 from service.starting import create_starting
+from service.swap import Swaps
 from service.timings import DRAIN_SECONDS
 from service.traces import Traces
 
@@ -65,9 +66,17 @@ async def serve(settings: Settings) -> None:
     if admin_socket is None:
         await server.serve()
     else:
-        beside = admin.create_admin(app.state.health, metrics, registry)
-        other = admin_server(beside, settings)
-        await admin.serve_both(server, other, admin_socket)
+        beside = admin_of(settings, app, registry, metrics)
+        await admin.serve_both(server, admin_server(beside, settings), admin_socket)
+
+
+def admin_of(settings: Settings, app: FastAPI, registry: Registry, metrics: Metrics) -> FastAPI:
+    """What the admin port serves beside ``app``."""
+    swaps = None
+    if settings.model_root is not None:
+        swaps = Swaps(registry, app.state.canary, metrics, settings.model_root)
+    keys = settings.admin_keyring()
+    return admin.create_admin(app.state.health, metrics, registry, keys, swaps)
 
 
 def traces_of(settings: Settings) -> Traces:

@@ -67,8 +67,17 @@ class Settings(BaseSettings):
         "the main port then"
     )  # fmt: skip
     admin_host: str = Field(
-        "127.0.0.1", description="address of the admin port, which asks for no key"
+        "127.0.0.1", description="address of the admin port, which shows all without a key"
     )
+    admin_keys: SecretStr | None = Field(
+        None, description="keys that may swap models, comma separated; NAME:KEY names the caller "
+        "in the log"
+    )  # fmt: skip
+    admin_keys_file: Path | None = Field(None, description="file of such keys, one a line")
+    model_root: Path | None = Field(
+        None, description="directory of checkpoints that may be swapped in through the admin "
+        "port; without it none may"
+    )  # fmt: skip
     playground: bool = Field(
         True, description="the page at / to try models by hand; --no-playground leaves it out"
     )
@@ -137,12 +146,20 @@ class Settings(BaseSettings):
 
     def keys(self) -> list[str]:
         """The accepted API keys, from both places."""
-        keys = self.api_keys.get_secret_value().split(",") if self.api_keys else []
-        if self.api_keys_file is not None:
-            if not self.api_keys_file.is_file():
-                raise SettingsError(f"no file {self.api_keys_file}: correct --api-keys-file")
-            keys += self.api_keys_file.read_text().splitlines()
-        return [key.strip() for key in keys if key.strip()]
+        return keys_of(self.api_keys, self.api_keys_file, "--api-keys-file")
+
+    def admin_keyring(self) -> list[str]:
+        """The keys of the admin port, from both places."""
+        return keys_of(self.admin_keys, self.admin_keys_file, "--admin-keys-file")
+
+
+def keys_of(text: SecretStr | None, file: Path | None, flag: str) -> list[str]:
+    keys = text.get_secret_value().split(",") if text else []
+    if file is not None:
+        if not file.is_file():
+            raise SettingsError(f"no file {file}: correct {flag}")
+        keys += file.read_text().splitlines()
+    return [key.strip() for key in keys if key.strip()]
 
 
 for _name, _field in Settings.model_fields.items():
@@ -200,6 +217,7 @@ def check(settings: Settings) -> None:
         raise SettingsError("nothing to serve: plaudit serve RUN_DIRECTORY, or --config FILE")
     check_redis_url(settings)
     check_texts(settings)
+    check_model_root(settings)
     if settings.ensemble and settings.config is not None:
         raise SettingsError(
             "--ensemble is of the checkpoints named, and --config declares its own ensembles: "
@@ -233,6 +251,22 @@ def check_texts(settings: Settings) -> None:
         on_error.read(settings.compat_on_error)
     except ValueError as error:
         raise SettingsError(f"--compat-on-error: {error}") from None
+
+
+def check_model_root(settings: Settings) -> None:
+    """Swaps need a directory, a port and a key of their own, on loopback too."""
+    root = settings.model_root
+    if root is None:
+        return
+    if not root.is_dir():
+        raise SettingsError(f"--model-root {root}: no such directory; correct the path")
+    if settings.admin_port is None:
+        raise SettingsError("--model-root is of the admin port: add --admin-port 9000")
+    if not settings.admin_keyring():
+        raise SettingsError(
+            f"--model-root {root} lets models be swapped and no key for it is set: "
+            f"export {PREFIX}ADMIN_KEYS=$(openssl rand -hex 24)"
+        )
 
 
 def check_redis_url(settings: Settings) -> None:

@@ -173,11 +173,11 @@ class Exchange:
             together = EnsembleRequest(
                 loaded.name, items, truncation=cut.truncation, max_tokens=cut.max_tokens
             )
-            return await self._scorer.ensemble_score(together, caller, seconds)
+            return await self._scorer.ensemble_score(together, caller, seconds, loaded)
         alone = ScoreRequest(
             loaded.name, items, truncation=cut.truncation, max_tokens=cut.max_tokens
         )
-        return await self._scorer.score(alone, caller, seconds)
+        return await self._scorer.score(alone, caller, seconds, loaded)
 
     def _filled(self, peer: PeerName, items: Sequence[ItemResult]) -> list[float | None]:
         """(N,) the peer's numbers, by its policy where an item has an error that lasts."""

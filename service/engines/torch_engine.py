@@ -1,23 +1,36 @@
 """The torch engine: models in this process, forwards in a thread of their own."""
 
 import asyncio
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import torch
 
 from plaudit import checkpoint, invariance
-from plaudit.joint_model import Asked, JointModel, join
+from plaudit.checkpoint import Manifest
+from plaudit.joint_model import Asked, JointModel, hold_once, join
 from plaudit.prefix_cache import PrefixCache
 from plaudit.reward_model import RewardModel, pick_device
+from service import room
 from service.batcher import Batcher
 from service.fair_queue import Caller
 from service.member import Member, Submit, Trunk
 from service.metrics import Metrics
 from service.settings import Settings
 from service.work import Work
+
+
+@dataclass(frozen=True)
+class Seat:
+    """Where a member is computed: its place in a joint model, and that one's queue."""
+
+    joint: JointModel
+    position: int
+    batcher: Batcher
 
 
 class TorchEngine:
@@ -32,6 +45,9 @@ class TorchEngine:
         self._settings, self._metrics = settings, metrics
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
         self._batchers: list[Batcher] = []
+        self._seats: dict[Submit, Seat] = {}
+        self._leaving: list[weakref.finalize[..., Member]] = []
+        self._freeing: set[asyncio.Task[None]] = set()
         self.trunks: list[Trunk] = []
         megabytes = settings.prefix_cache_megabytes
         self._prefixes = PrefixCache(round(megabytes * 2**20)) if megabytes else None
@@ -46,18 +62,78 @@ class TorchEngine:
         loop = asyncio.get_running_loop()
         loaded, joints = await loop.run_in_executor(self._thread, self._load_all, models)
         names = {id(model): name for name, model in loaded.items()}
-        submit: dict[int, Submit] = {}
+        members: dict[str, Member] = {}
         for joint in joints:
             if joint.shared_blocks:
                 self.trunks.append(trunk_of(joint, names))
-            batcher = self._batcher(joint)
-            self._batchers.append(batcher)
-            for position, model in enumerate(joint.members):
-                submit[id(model)] = partial(submit_to, batcher, position)
-        return {
-            name: Member(name, model.manifest, model.revision, model.encoder, submit[id(model)])
-            for name, model in loaded.items()
-        }
+            members |= self._seat([names[id(model)] for model in joint.members], joint)
+        return {name: members[name] for name in loaded}
+
+    def _seat(self, names: Sequence[str], joint: JointModel) -> dict[str, Member]:
+        """The members of a joint model, in its order, behind a queue of their own."""
+        batcher = self._batcher(joint)
+        found = {}
+        for position, (name, model) in enumerate(zip(names, joint.members, strict=True)):
+            submit = partial(submit_to, batcher, position)
+            self._seats[submit] = Seat(joint, position, batcher)
+            found[name] = Member(name, model.manifest, model.revision, model.encoder, submit)
+        return found
+
+    async def load(self, name: str, directory: Path) -> Member:
+        loop = asyncio.get_running_loop()
+        aside = self._aside()
+        try:
+            joint = await loop.run_in_executor(aside, self._load_beside, directory)
+            await loop.run_in_executor(self._thread, self._verify, joint)
+        except torch.OutOfMemoryError as error:
+            raise MemoryError(str(error)) from error
+        finally:
+            if aside is not self._thread:
+                aside.shutdown(wait=False)
+        return self._seat([name], joint)[name]
+
+    def _aside(self) -> ThreadPoolExecutor:
+        """Where to load while others are scored: in a thread that ends with it, and its OpenMP team
+        too. Transformers sets torch's default dtype for the whole process while it builds a model,
+        so one that is not torch's own must not meet a forward: that waits its turn."""
+        if self.dtype != "float32":
+            return self._thread
+        return ThreadPoolExecutor(max_workers=1, thread_name_prefix="swap")
+
+    def _load_beside(self, directory: Path) -> JointModel:
+        """A model by itself; what equals tensors of those that are open is held once."""
+        room.refuse_too_large(directory, self.dtype, pick_device(self._settings.device))
+        manifest, revision = checkpoint.describe(directory, self._settings.max_tokens)
+        model = self._open(directory, manifest, revision)
+        for seat in [*self._seats.values()]:
+            hold_once(seat.joint.members[seat.position].classifier, model.classifier)
+        return JointModel(model, self._prefixes)
+
+    def _verify(self, joint: JointModel) -> None:
+        joint.verify_probes(self.dtype)
+        if self._settings.deterministic:
+            invariance.verify(joint)
+
+    def free_when_left(self, member: Member) -> None:
+        if self._seats[member.submit].joint.shared_blocks:
+            for trunk in [one for one in self.trunks if member.name in one.members]:
+                self.trunks.remove(trunk)
+                self.trunks += trunk.without(member.name)
+        # Whoever is last to refer to it may be in any thread.
+        later = asyncio.get_running_loop().call_soon_threadsafe
+        self._leaving.append(weakref.finalize(member, later, self._free_soon, member.submit))
+
+    def _free_soon(self, submit: Submit) -> None:
+        task = asyncio.create_task(self._free(self._seats.pop(submit)))
+        self._freeing.add(task)
+        task.add_done_callback(self._freeing.discard)
+
+    async def _free(self, seat: "Seat") -> None:
+        # In the thread of the forwards, so that none runs meanwhile.
+        loop = asyncio.get_running_loop()
+        if not await loop.run_in_executor(self._thread, seat.joint.drop, seat.position):
+            self._batchers.remove(seat.batcher)
+            await seat.batcher.close()
 
     def _load_all(
         self, models: Mapping[str, Path]
@@ -87,26 +163,34 @@ class TorchEngine:
         return loaded, joints
 
     def _load(self, directory: Path) -> RewardModel:
-        settings = self._settings
         with self._metrics.phase("read"):
-            manifest, revision = checkpoint.describe(directory, settings.max_tokens)
+            manifest, revision = checkpoint.describe(directory, self._settings.max_tokens)
         with self._metrics.phase("load"):
-            model = RewardModel.open(directory, manifest, revision, settings.device, self.dtype)
+            return self._open(directory, manifest, revision)
+
+    def _open(self, directory: Path, manifest: Manifest, revision: str) -> RewardModel:
+        settings = self._settings
+        model = RewardModel.open(directory, manifest, revision, settings.device, self.dtype)
         if settings.deterministic:
             model.make_deterministic()
         return model
 
     def _batcher(self, model: JointModel) -> Batcher:
         settings = self._settings
-        return Batcher(
+        batcher = Batcher(
             model,
             self._thread,
             self._metrics,
             max_batch_tokens=settings.max_batch_tokens,
             linger_seconds=settings.linger_ms / 1000,
         )
+        self._batchers.append(batcher)
+        return batcher
 
     async def close(self) -> None:
+        for leaving in self._leaving:  # the loop may be gone before they are
+            leaving.detach()
+        await asyncio.gather(*self._freeing)
         for batcher in self._batchers:
             await batcher.close()
         self._thread.shutdown(wait=True, cancel_futures=True)

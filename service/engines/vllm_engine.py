@@ -26,6 +26,7 @@ from service.fair_queue import Caller, Priority
 from service.logs import log
 from service.member import Member
 from service.metrics import Metrics
+from service.problems import Failure
 from service.settings import Settings
 from service.work import STOPPING, EngineFault, Work, fault_of, settle
 
@@ -61,6 +62,13 @@ class VllmEngine:
 
     async def open(self, models: Mapping[str, Path]) -> dict[str, Member]:
         return {name: await self._member(name, path, len(models)) for name, path in models.items()}
+
+    async def load(self, name: str, directory: Path) -> Member:
+        """Refused: what the cores leave free of the device's memory is nobody's to count on."""
+        raise Failure("swap-unsupported", f"{name}: the vLLM engine loads models at its start only")
+
+    def free_when_left(self, member: Member) -> None:
+        """Never called: none is loaded in the place of another."""
 
     async def _member(self, name: str, directory: Path, count: int) -> Member:
         with self._metrics.phase("read"):

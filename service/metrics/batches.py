@@ -43,5 +43,9 @@ class Batches:
         """``oldest_age`` gives seconds, 0 for an empty queue."""
         self._ages.append(oldest_age)
 
+    def leave_queue(self, oldest_age: Callable[[], float]) -> None:
+        """The queue is no more."""
+        self._ages.remove(oldest_age)
+
     def oldest_age(self) -> float:
         return max((age() for age in self._ages), default=0.0)

@@ -20,6 +20,7 @@ WINDOWS = ("15m", "24h")
 class Rewards:
     def __init__(self, r: CollectorRegistry):
         self.streams: dict[str, ScoreStream] = {}
+        self._revisions: dict[str, str] = {}
         self.agreements: dict[str, Agreement] = {}
         self.given = Children(Counter(
             "plaudit_rewards_total", "Rewards given, cached ones too", ["model", "revision"],
@@ -53,9 +54,14 @@ class Rewards:
         self._drift(r)
         self._agreement(r)
 
-    def watch(self, model: str, stats: Stats | None) -> None:
-        """Follow the scores of a model, whose reference is ``stats`` if it has one."""
-        self.streams[model] = ScoreStream(stats)
+    def watch(self, model: str, revision: str, stats: Stats | None) -> None:
+        """Follow the scores of a model from here on, whose reference is ``stats`` if it has one."""
+        self.streams[model], self._revisions[model] = ScoreStream(stats), revision
+
+    def computed(self, model: str, revision: str, score: float, characters: int | None) -> None:
+        """A finite score. One of a revision that is followed no more is nobody's."""
+        if self._revisions[model] == revision:
+            self.streams[model].add(score, characters)
 
     def watch_ensemble(self, ensemble: str, members: Sequence[str]) -> None:
         self.agreements[ensemble] = Agreement(members)

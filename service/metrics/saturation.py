@@ -1,6 +1,6 @@
 """Of the process: what is loaded, whether it is ready, and how near its limits it works."""
 
-from prometheus_client import CollectorRegistry, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from plaudit.version import VERSION
@@ -50,4 +50,8 @@ class Saturation:
         self.model_info = Gauge(
             "plaudit_model_info", "Loaded models", ["model", "revision", "dtype", "engine"],
             registry=r,
+        )  # fmt: skip
+        self.swaps = Counter(
+            "plaudit_swaps_total", "Asked swaps of a checkpoint: switched, or the problem that was "
+            "answered", ["result"], registry=r,
         )  # fmt: skip

@@ -10,52 +10,16 @@ from pathlib import Path
 
 import httpx2
 import pytest
-import uvicorn
+from both_ports import Both
 
 from plaudit.checkpoint import CheckpointError
 from service import admin, serve
-from service.app import create_app
-from service.engines.torch_engine import TorchEngine
-from service.registry import Registry, sources
 from service.routes import Routes
-from service.serve import listener, main, probed
-from service.settings import Settings, SettingsError, load
+from service.serve import main, probed
+from service.settings import SettingsError, load
 from training.service_process import free_port
 
 ROOT = Path(__file__).parents[2]
-
-
-class Both:
-    """The service with its admin port, in the test's own loop, without signals."""
-
-    def __init__(self, metrics, **settings):
-        self._metrics = metrics
-        self.settings = Settings(dtype="float32", device="cpu", _cli_parse_args=False, **settings)
-
-    async def __aenter__(self):
-        engine = TorchEngine(self.settings, self._metrics)
-        registry = await Registry.open(engine, sources(self.settings), self._metrics)
-        self.app = create_app(self.settings, registry, self._metrics)
-        self.main = uvicorn.Server(listener(self.app, "127.0.0.1", 0))
-        self.app.state.health.stopping = lambda: self.main.should_exit
-        at = admin.bind(self.settings.admin_host, self.settings.admin_port)
-        beside = admin.create_admin(self.app.state.health, self._metrics, registry)
-        self.admin = uvicorn.Server(listener(beside, "127.0.0.1", 0))
-        self.serving = asyncio.create_task(admin.serve_both(self.main, self.admin, at))
-        async with asyncio.timeout(60):
-            while not (self.main.started and self.admin.started):
-                await asyncio.sleep(0.01)
-        port = self.main.servers[0].sockets[0].getsockname()[1]
-        self.client = httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}")
-        url = f"http://127.0.0.1:{self.settings.admin_port}"
-        self.ops = httpx2.AsyncClient(base_url=url)
-        return self
-
-    async def __aexit__(self, *_):
-        self.main.should_exit = True
-        await self.client.aclose()
-        await self.serving
-        await self.ops.aclose()
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
+from plaudit import checkpoint
 from plaudit.checkpoint import Stats
 from service.agreement import Agreement
 from service.drift import Reference, psi
@@ -193,7 +194,8 @@ async def test_the_service_feeds_drift_and_agreement(
     texts = [f"{'why ' * (i % 9)}{i}" for i in range(1000)]
     items = [{"prompt": "q", "response": text} for text in texts]
     async with serve(models=[ensemble_file]) as client:
-        metrics.rewards.watch("m0", stats(norm.ppf(LEVELS, 100.0, 1.0)))
+        _, own = checkpoint.read(members[0])
+        metrics.rewards.watch("m0", own, stats(norm.ppf(LEVELS, 100.0, 1.0)))
         answer = await client.post("/ensemble_score", json={"items": items})
         text = (await client.get("/metrics")).text
     value = metrics.registry.get_sample_value

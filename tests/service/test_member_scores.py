@@ -40,7 +40,7 @@ def member(queue):
 
 @pytest.fixture
 def scores(metrics):
-    metrics.rewards.watch("m", None)
+    metrics.rewards.watch("m", "r", None)
     return MemberScores(MemoryCache(10, metrics), metrics)
 
 

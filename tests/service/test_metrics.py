@@ -24,7 +24,8 @@ NAMES = {
     "plaudit_score_reference_mean", "plaudit_score_reference_std",
     "plaudit_score_saturation_ratio", "plaudit_score_std", "plaudit_sequences_total",
     "plaudit_singleflight_joined_total", "plaudit_stage_duration_seconds",
-    "plaudit_startup_phase_seconds", "plaudit_tokens_total", "plaudit_truncated_total",
+    "plaudit_startup_phase_seconds", "plaudit_swaps_total", "plaudit_tokens_total",
+    "plaudit_truncated_total",
     "plaudit_worker_busy_ratio", "plaudit_worker_busy_seconds_total",
 }  # fmt: skip
 IDS = {"items": [{"token_ids": [5, 6, 7]}]}
