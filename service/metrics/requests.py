@@ -5,7 +5,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from service.metrics.buckets import SECONDS
 from service.metrics.children import Children
 
-STAGES = ("decode", "tokenize", "cache_get", "queue", "compute", "cache_set", "encode")
+STAGES = ("decode", "tokenize", "cache_get", "admit", "queue", "compute", "cache_set", "encode")
 
 
 class Requests:

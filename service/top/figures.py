@@ -8,7 +8,7 @@ from service.top.window import Window, by, total
 REQUESTS = "plaudit_http_request_duration_seconds"
 STAGES = "plaudit_stage_duration_seconds"
 # In the order in which a request passes them.
-ORDER = ("decode", "tokenize", "cache_get", "queue", "compute", "cache_set", "encode")
+ORDER = ("decode", "tokenize", "cache_get", "admit", "queue", "compute", "cache_set", "encode")
 # Routes that are asked by machines that look after the server.
 QUIET = {"/livez", "/readyz", "/metrics", "/ops"}
 

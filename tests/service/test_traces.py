@@ -115,7 +115,7 @@ async def test_a_request_is_a_part_of_its_callers_trace_and_its_stages_are_its_p
     parts = [span for span in collector.spans if span.parent_span_id == request.span_id]
     names = {span.name for span in parts}
     assert names == {
-        "decode", "cache_get", "tokenize", "queue", "compute", "cache_set", "encode",
+        "decode", "cache_get", "tokenize", "admit", "queue", "compute", "cache_set", "encode",
     }  # fmt: skip
     [queue], [compute] = collector.named("queue"), collector.named("compute")
     assert request.start_time_unix_nano <= queue.start_time_unix_nano

@@ -38,6 +38,12 @@ def latency() -> Dashboard:
 def verdicts() -> list[Panel]:
     return [
         verdict(
+            "Admission",
+            "Held for room within max-queued-tokens: more is sent than is computed",
+            'stage="admit"',
+            above(0.1, 0.5),
+        ).data_links([jump("capacity", "Is the engine busy?")]),
+        verdict(
             "Queue",
             "Waiting for a batch: too few replicas, or one caller's burst",
             QUEUED,
