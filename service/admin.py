@@ -20,7 +20,6 @@ from service.metrics import Metrics
 from service.probe_routes import add_metrics, add_probes
 from service.registry import Registry
 from service.routes import ADMIN, Routes
-from service.settings import SettingsError
 from service.ui.ops import add_ops
 
 
@@ -37,25 +36,18 @@ def create_admin(health: Health, metrics: Metrics, registry: Registry) -> FastAP
     return app
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """A listening socket; SettingsError if the port is taken or the address not this machine's."""
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family)
-    except OSError as error:
-        raise SettingsError(
-            f"--admin-host {host} --admin-port {port}: {error.strerror}; name a free port of an "
-            "address of this machine"
-        ) from None
-
-
-async def serve_both(main: uvicorn.Server, admin: uvicorn.Server, at: socket.socket) -> None:
+async def serve_both(
+    main: uvicorn.Server,
+    main_at: list[socket.socket],
+    admin: uvicorn.Server,
+    admin_at: list[socket.socket],
+) -> None:
     """Until ``main`` has stopped, which alone hears signals; ``admin`` answers while it drains, and
     then stops too."""
     admin.capture_signals = nullcontext
-    beside = asyncio.create_task(admin.serve([at]))
+    beside = asyncio.create_task(admin.serve(admin_at))
     try:
-        await main.serve()
+        await main.serve(main_at)
     finally:
         admin.should_exit = True
         await beside

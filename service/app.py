@@ -70,9 +70,9 @@ def create_app(settings: Settings, registry: Registry, metrics: Metrics) -> Fast
         async with running(canary.run()), running(heartbeat.beat(metrics)):
             yield
         await registry.engine.close()
-        await asyncio.to_thread(metrics.traces.close)  # a collector may be slow
         if redis is not None:
             await redis.close()
+        await asyncio.to_thread(metrics.traces.close)  # a collector may be slow
 
     app = FastAPI(
         title="Plaudit", version=VERSION, lifespan=lifespan, docs_url=None, redoc_url=None

@@ -135,11 +135,10 @@ class Scorer:
             np.array([row for row in answer.member_scores if row and None not in row], float),
             [variance for variance in answer.variance if variance is not None],
         )
+        disagreement = self._metrics.rewards.ensemble_std.labels(answer.ensemble)
         for variance in answer.variance:
             if variance is not None:
-                self._metrics.rewards.ensemble_std.labels(answer.ensemble).observe(
-                    math.sqrt(variance)
-                )
+                disagreement.observe(math.sqrt(variance))
         for item in answer.items:
             if item.failed is not UNSET:
                 for member, error in item.failed.items():

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import signal
+import socket
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -17,7 +18,7 @@ from msgspec import UNSET
 from plaudit import scan
 from plaudit.checkpoint import CheckpointError
 from plaudit.wire import ModelInfo
-from service import admin, logs, traces
+from service import admin, listening, logs, traces
 from service.app import create_app
 from service.engines.choice import engine_of
 from service.metrics import Metrics
@@ -32,38 +33,47 @@ def main(argv: Sequence[str]) -> int:
     try:
         settings = load(argv)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve(settings))
+            return runner.run(serve(settings))
     except (SettingsError, CheckpointError) as error:
         print(f"plaudit serve: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:  # uvicorn has finished what was accepted
+    except KeyboardInterrupt:  # while loading
         return 130
     except asyncio.CancelledError:  # SIGTERM while loading
         return 143
-    return 0
 
 
-async def serve(settings: Settings) -> None:
-    """Load, listen until a signal, and stop. An engine lives in the loop that serves."""
+async def serve(settings: Settings) -> int:
+    """Load, listen until a signal, and stop: 0, or 130 after SIGINT. An engine lives in the loop
+    that serves."""
     metrics = Metrics(traces_of(settings))
-    admin_socket = None
-    if settings.admin_port is not None:
-        admin_socket = admin.bind(settings.admin_host, settings.admin_port)
+    at, admin_at = bind(settings)
     print("loading …", file=sys.stderr, flush=True)
     registry = await load_registry(settings, metrics)
     logs.configure(settings.log_level)
     warn_of_scales(registry)
     app = create_app(settings, registry, metrics)
+    listening.listen([*at, *admin_at])
     print(banner(settings, registry), file=sys.stderr, flush=True)
     config = listener(app, settings.host, settings.port, settings.receive_seconds)
     server = uvicorn.Server(config)
     app.state.health.stopping = lambda: server.should_exit
-    if admin_socket is None:
-        await server.serve()
-    else:
-        beside = admin.create_admin(app.state.health, metrics, registry)
-        other = listener(beside, settings.admin_host, 0, settings.receive_seconds)
-        await admin.serve_both(server, uvicorn.Server(other), admin_socket)
+    with listening.signals_to(server) as heard:
+        if settings.admin_port is None:
+            await server.serve(at)
+        else:
+            beside = admin.create_admin(app.state.health, metrics, registry)
+            other = listener(beside, settings.admin_host, 0, settings.receive_seconds)
+            await admin.serve_both(server, at, uvicorn.Server(other), admin_at)
+    return 130 if signal.SIGINT in heard else 0
+
+
+def bind(settings: Settings) -> tuple[list[socket.socket], list[socket.socket]]:
+    """Sockets of the main port and of the admin port, of which there may be none."""
+    at = listening.bind(settings.host, settings.port, "--")
+    if settings.admin_port is None:
+        return at, []
+    return at, listening.bind(settings.admin_host, settings.admin_port, "--admin-")
 
 
 def traces_of(settings: Settings) -> Traces:
@@ -142,12 +152,10 @@ def banner(settings: Settings, registry: Registry) -> str:
             f"  {'shared':10} {trunk.shared} of {trunk.blocks} blocks, computed once for "
             f"{', '.join(trunk.members)}"
         )
-    if settings.admin_port is not None:
-        lines.append(f"  operations: http://{settings.admin_host}:{settings.admin_port}/ops")
     lines.append(f"  cache: {cache}; API key: {'required' if settings.keys() else 'none needed'}")
     if settings.admin_port is not None:
         there = f"http://{settings.admin_host}:{settings.admin_port}"
-        lines.append(f"  admin: {there}/metrics, {there}/readyz")
+        lines.append(f"  admin: {there}/ops, {there}/metrics, {there}/readyz")
     lines.append(f"  trainers' own routes: {of_the_trainers(settings, registry)}")
     lines.append(curl(settings, registry, url))
     return "\n".join(lines)

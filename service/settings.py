@@ -200,6 +200,7 @@ def check(settings: Settings) -> None:
         raise SettingsError("nothing to serve: plaudit serve RUN_DIRECTORY, or --config FILE")
     check_redis_url(settings)
     check_texts(settings)
+    settings.keys()  # refuses a file that is not there
     if settings.ensemble and settings.config is not None:
         raise SettingsError(
             "--ensemble is of the checkpoints named, and --config declares its own ensembles: "

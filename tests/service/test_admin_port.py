@@ -2,17 +2,19 @@
 
 import asyncio
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx2
 import pytest
 import uvicorn
 
-from service import admin
+from service import admin, listening
 from service.app import create_app
 from service.engines.torch_engine import TorchEngine
 from service.registry import Registry, sources
@@ -43,10 +45,11 @@ class Both:
         self.app = create_app(self.settings, registry, self._metrics)
         self.main = uvicorn.Server(listener(self.app, "127.0.0.1", 0))
         self.app.state.health.stopping = lambda: self.main.should_exit
-        at = admin.bind(self.settings.admin_host, self.settings.admin_port)
+        at = listening.bind("127.0.0.1", 0, "--")
+        admin_at = listening.bind(self.settings.admin_host, self.settings.admin_port, "--admin-")
         beside = admin.create_admin(self.app.state.health, self._metrics, registry)
         self.admin = uvicorn.Server(listener(beside, "127.0.0.1", 0))
-        self.serving = asyncio.create_task(admin.serve_both(self.main, self.admin, at))
+        self.serving = asyncio.create_task(admin.serve_both(self.main, at, self.admin, admin_at))
         async with asyncio.timeout(60):
             while not (self.main.started and self.admin.started):
                 await asyncio.sleep(0.01)
@@ -124,12 +127,14 @@ async def test_while_the_service_drains_the_admin_port_says_so_and_then_both_sto
         assert not both.admin.servers[0].sockets
 
 
-def test_a_port_that_is_taken_is_said_before_anything_is_loaded(tiny_checkpoint, capsys):
+@pytest.mark.parametrize("flag", ["--port", "--admin-port"])
+def test_a_port_that_is_taken_is_said_before_anything_is_loaded(tiny_checkpoint, capsys, flag):
+    free = {"--port", "--admin-port"} - {flag}
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        assert main([str(tiny_checkpoint), "--admin-port", str(port)]) == 2
+        assert main([str(tiny_checkpoint), flag, str(port), *free, str(free_port())]) == 2
     said = capsys.readouterr().err
-    assert f"--admin-port {port}" in said
+    assert f"{flag} {port}" in said
     assert "name a free port" in said
     assert "loading" not in said
 
@@ -143,7 +148,12 @@ def test_the_routes_of_the_admin_port_are_open():
     assert {route.use for route in Routes(admin.ADMIN)._exact.values()} == {"open"}
 
 
-def test_a_real_server_stops_at_sigterm_with_both_ports_closed(tiny_checkpoint):
+def said(admin_port: int, gauge: str) -> float:
+    text = httpx2.get(f"http://127.0.0.1:{admin_port}/metrics").text
+    return float(re.search(rf"^{gauge} (.+)$", text, re.MULTILINE)[1])
+
+
+def test_a_real_server_answers_what_it_accepted_and_ends_with_0_at_sigterm(tiny_checkpoint):
     port, admin_port = free_port(), free_port()
     process = subprocess.Popen(
         [sys.executable, "-m", "plaudit.cli", "serve", str(tiny_checkpoint), "--device", "cpu",
@@ -155,17 +165,25 @@ def test_a_real_server_stops_at_sigterm_with_both_ports_closed(tiny_checkpoint):
         lines = []
         for line in process.stderr:
             lines.append(line)
-            if f"running on http://127.0.0.1:{port}" in line:
+            if "curl -s" in line:  # the last line of the banner
                 break
         with httpx2.Client() as client:
             assert client.get(f"http://127.0.0.1:{admin_port}/readyz").status_code == 200
             assert client.get(f"http://127.0.0.1:{port}/metrics").status_code == 404
             assert "process_open_fds" in client.get(f"http://127.0.0.1:{admin_port}/metrics").text
-        process.send_signal(signal.SIGTERM)
+        items = [{"token_ids": [n, k] * 100} for n in range(5, 15) for k in range(5, 15)]
+        with ThreadPoolExecutor(1) as elsewhere, httpx2.Client(timeout=120) as client:
+            url = f"http://127.0.0.1:{port}/score"
+            asking = elsewhere.submit(client.post, url, json={"items": items})
+            while not said(admin_port, "plaudit_queue_tokens"):  # accepted, and not answered
+                assert not asking.done()
+            process.send_signal(signal.SIGTERM)
+            answer = asking.result()
+            assert (answer.status_code, len(answer.json()["rewards"])) == (200, len(items))
         process.stderr.read()
         process.stderr.close()
-        assert process.wait(60) in (0, -signal.SIGTERM)
-        assert f"admin: http://127.0.0.1:{admin_port}/metrics" in "".join(lines)
+        assert process.wait(60) == 0
+        assert f"http://127.0.0.1:{admin_port}/metrics" in "".join(lines)
         for one in (port, admin_port):
             with socket.create_server(("127.0.0.1", one)):
                 pass
