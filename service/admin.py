@@ -10,6 +10,7 @@ from contextlib import nullcontext
 import uvicorn
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
+from starlette.responses import RedirectResponse, Response
 
 from plaudit.version import VERSION
 from service.edge import Edge, http_failure
@@ -27,6 +28,13 @@ def create_admin(health: Health, metrics: Metrics, registry: Registry) -> FastAP
     """The application of the admin port."""
     app = FastAPI(title="Plaudit admin", version=VERSION, openapi_url=None)
     app.add_exception_handler(HTTPException, http_failure)
+    app.state.instead = lambda _: "the admin port has /ops, /metrics, /livez and /readyz"
+
+    @app.get("/")
+    async def start() -> Response:
+        """The page."""
+        return RedirectResponse("/ops")
+
     routes = Routes(ADMIN)
     entrance = Entrance(Keys([]), [], routes)
     app.add_middleware(Edge, routes=routes, entrance=entrance, metrics=metrics)

@@ -44,7 +44,7 @@ OWN = (
     Route("/models", "keyed"),
 )
 # Of the admin port. /ops is the page for people.
-ADMIN = (*PROBES, METRICS, *(Route(path, "open") for path in ("/ops", "/ops/models", FILES)))
+ADMIN = (*PROBES, METRICS, *(Route(path, "open") for path in ("/", "/ops", "/ops/models", FILES)))
 
 
 class Routes:

@@ -7,6 +7,7 @@ Letters: N items of a request, S of them scored, M members.
 
 import asyncio
 import math
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -60,6 +61,7 @@ class Scorer:
         self._admission = admission
         self._metrics, self._max_items = metrics, max_items
         self._tokenizer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tokenize")
+        self._item_since: float | None = None  # by ``time.perf_counter``, of the tokenizer's item
 
     async def score(self, request: ScoreRequest, caller: Caller, seconds: float) -> ScoreResponse:
         """Answer ``POST /score`` within ``seconds``: a Failure ends the request, an item's error
@@ -197,17 +199,34 @@ class Scorer:
         async with self._admission.admit(sum(map(count_tokens, encoded)), deadline):
             return encoded, await self._member_scores.of(members, encoded, caller)
 
+    def tokenizing_seconds(self) -> float:
+        """How long the tokenizer has been at the item that it is at; 0 when at none."""
+        since = self._item_since
+        return 0.0 if since is None else time.perf_counter() - since
+
     async def _encode(
         self, member: Member, items: Sequence[Item], cut: Cut, deadline: float
     ) -> list[Encoded | ItemError]:
         numerics = self.registry.engine.numerics
 
+        loop = asyncio.get_running_loop()
+        ends = time.perf_counter() + deadline - loop.time()
+
+        def one(item: Item) -> Encoded | ItemError:
+            self._item_since = time.perf_counter()
+            if self._item_since > ends:  # nobody waits any more
+                raise TimeoutError
+            return encode(member, numerics, item, cut)
+
         def work() -> list[Encoded | ItemError]:
-            return [encode(member, numerics, item, cut) for item in items]
+            try:
+                return [one(item) for item in items]
+            finally:
+                self._item_since = None
 
         async with within(deadline, "tokenize", self._metrics):
             with self._metrics.stage("tokenize"):
-                return await asyncio.get_running_loop().run_in_executor(self._tokenizer, work)
+                return await loop.run_in_executor(self._tokenizer, work)
 
 
 def refuse_another(name: str, revision: str, wanted: str | None) -> None:

@@ -6,6 +6,7 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -24,7 +25,7 @@ from service.engines.choice import engine_of
 from service.metrics import Metrics
 from service.receiving import Receiving
 from service.registry import Registry, sources
-from service.settings import RECEIVE_SECONDS, Settings, SettingsError, load
+from service.settings import RECEIVE_SECONDS, Settings, SettingsError, is_loopback, load
 from service.timings import DRAIN_SECONDS
 from service.traces import Traces
 
@@ -46,8 +47,15 @@ def main(argv: Sequence[str]) -> int:
 async def serve(settings: Settings) -> int:
     """Load, listen until a signal, and stop: 0, or 130 after SIGINT. An engine lives in the loop
     that serves."""
+    with ExitStack() as held:
+        return await serve_at(settings, *bind(settings, held))
+
+
+async def serve_at(
+    settings: Settings, at: list[socket.socket], admin_at: list[socket.socket]
+) -> int:
+    """The same on sockets that are taken."""
     metrics = Metrics(traces_of(settings))
-    at, admin_at = bind(settings)
     print("loading …", file=sys.stderr, flush=True)
     registry = await load_registry(settings, metrics)
     logs.configure(settings.log_level)
@@ -68,12 +76,14 @@ async def serve(settings: Settings) -> int:
     return 130 if signal.SIGINT in heard else 0
 
 
-def bind(settings: Settings) -> tuple[list[socket.socket], list[socket.socket]]:
-    """Sockets of the main port and of the admin port, of which there may be none."""
-    at = listening.bind(settings.host, settings.port, "--")
+def bind(settings: Settings, held: ExitStack) -> tuple[list[socket.socket], list[socket.socket]]:
+    """Sockets of the main port and of the admin port, of which there may be none; ``held`` closes
+    them."""
+    at = [*map(held.enter_context, listening.bind(settings.host, settings.port, "--"))]
     if settings.admin_port is None:
         return at, []
-    return at, listening.bind(settings.admin_host, settings.admin_port, "--admin-")
+    beside = listening.bind(settings.admin_host, settings.admin_port, "--admin-")
+    return at, [*map(held.enter_context, beside)]
 
 
 def traces_of(settings: Settings) -> Traces:
@@ -156,6 +166,8 @@ def banner(settings: Settings, registry: Registry) -> str:
     if settings.admin_port is not None:
         there = f"http://{settings.admin_host}:{settings.admin_port}"
         lines.append(f"  admin: {there}/ops, {there}/metrics, {there}/readyz")
+        if not is_loopback(settings.admin_host):
+            lines.append("  admin: whoever reaches it reads it; let no one in but Prometheus")
     lines.append(f"  trainers' own routes: {of_the_trainers(settings, registry)}")
     lines.append(curl(settings, registry, url))
     return "\n".join(lines)

@@ -84,6 +84,14 @@ async def test_metrics_leave_the_main_port_and_the_probes_are_on_both(both):
         ("admin", "/livez"): 200, ("admin", "/readyz"): 200, ("admin", "/metrics"): 200,
     }  # fmt: skip
     assert known.status_code == 404
+    assert known.json()["detail"] == f"/metrics is on the admin port, {both.settings.admin_port}"
+
+
+async def test_the_admin_ports_root_is_its_page_and_its_404_names_its_routes(both):
+    async with both:
+        root, lost = await both.ops.get("/"), await both.ops.get("/docs")
+    assert (root.status_code, root.headers["location"]) == (307, "/ops")
+    assert "/metrics" in lost.json()["detail"]
 
 
 async def test_the_admin_port_scores_nothing_and_lists_nothing(both, metrics):
