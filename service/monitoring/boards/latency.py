@@ -67,6 +67,12 @@ def verdicts() -> list[Panel]:
             'stage=~"cache_.*"',
             above(0.005, 0.05),
         ).data_links([jump("cache", "Is Redis well?")]),
+        stat_of(
+            "Request, p99",
+            "What the stages are parts of: the slowest hundredth of scoring requests",
+            "s",
+            Query(quantile(0.99, DURATION, SCORING)),
+        ),
     ]
 
 
