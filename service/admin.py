@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager, nullcontext
 import uvicorn
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
+from starlette.responses import RedirectResponse, Response
 
 from plaudit.version import VERSION
 from service.edge import Edge, http_failure
@@ -22,7 +23,6 @@ from service.metrics import Metrics
 from service.probe_routes import add_metrics, add_probes
 from service.registry import Registry
 from service.routes import ACTS, ADMIN, Routes
-from service.settings import SettingsError
 from service.swap import Swaps
 from service.swap_routes import add_swap
 from service.ui.ops import add_ops
@@ -40,6 +40,13 @@ def create_admin(
         raise ValueError("no key would be asked for a swap")
     app = FastAPI(title="Plaudit admin", version=VERSION, openapi_url=None)
     app.add_exception_handler(HTTPException, http_failure)
+    app.state.instead = lambda _: "the admin port has /ops, /metrics, /livez and /readyz"
+
+    @app.get("/")
+    async def start() -> Response:
+        """The page."""
+        return RedirectResponse("/ops")
+
     routes = Routes([*ADMIN, *ACTS] if swaps else ADMIN)
     entrance = Entrance(Keys(keys), [], routes)
     app.add_middleware(Edge, routes=routes, entrance=entrance, metrics=metrics)
@@ -51,30 +58,23 @@ def create_admin(
     return app
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """A listening socket; SettingsError if the port is taken or the address not this machine's."""
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family)
-    except OSError as error:
-        raise SettingsError(
-            f"--admin-host {host} --admin-port {port}: {error.strerror}; name a free port of an "
-            "address of this machine"
-        ) from None
-
-
-async def serve_both(main: uvicorn.Server, admin: uvicorn.Server, at: socket.socket) -> None:
+async def serve_both(
+    main: uvicorn.Server,
+    main_at: list[socket.socket],
+    admin: uvicorn.Server,
+    admin_at: list[socket.socket],
+) -> None:
     """Until ``main`` has stopped, which alone hears signals; ``admin`` answers while it drains, and
     then stops too."""
-    async with answering(admin, at):
-        await main.serve()
+    async with answering(admin, admin_at):
+        await main.serve(main_at)
 
 
 @asynccontextmanager
-async def answering(server: uvicorn.Server, at: socket.socket) -> AsyncIterator[None]:
+async def answering(server: uvicorn.Server, at: list[socket.socket]) -> AsyncIterator[None]:
     """``server`` answers while the block runs, and closes ``at`` after it."""
     server.capture_signals = nullcontext
-    beside = asyncio.create_task(server.serve([at]))
+    beside = asyncio.create_task(server.serve(at))
     try:
         yield
     finally:

@@ -1,6 +1,7 @@
 """Admission: one count of tokens in the house bounds the work; callers beyond it are held."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -28,6 +29,13 @@ class Admission:
         self._max, self._used = max_tokens, 0
         self._changed = asyncio.Condition()
         self._metrics = metrics
+        self._held: dict[object, float] = {}  # since when, the oldest first
+        metrics.batches.watch_queue(self.oldest_age)
+
+    def oldest_age(self) -> float:
+        """Seconds that the request has waited that is held longest; 0 when none is."""
+        since = next(iter(self._held.values()), None)
+        return 0.0 if since is None else time.perf_counter() - since
 
     @asynccontextmanager
     async def admit(self, tokens: int, deadline: float) -> AsyncIterator[None]:
@@ -37,11 +45,8 @@ class Admission:
         request larger than the whole budget enters when the house is empty.
         """
         try:
-            async with asyncio.timeout_at(deadline), self._changed:
-                await self._changed.wait_for(
-                    lambda: self._used == 0 or self._used + tokens <= self._max
-                )
-                self._move(tokens)
+            with self._metrics.stage("admit"):
+                await self._enter(tokens, deadline)
         except TimeoutError:
             self._metrics.requests.admission_rejections.labels("queue-full").inc()
             raise Failure(
@@ -56,6 +61,18 @@ class Admission:
             async with self._changed:
                 self._move(-tokens)
                 self._changed.notify_all()
+
+    async def _enter(self, tokens: int, deadline: float) -> None:
+        me = object()
+        self._held[me] = time.perf_counter()
+        try:
+            async with asyncio.timeout_at(deadline), self._changed:
+                await self._changed.wait_for(
+                    lambda: self._used == 0 or self._used + tokens <= self._max
+                )
+                self._move(tokens)
+        finally:
+            del self._held[me]
 
     def _move(self, tokens: int) -> None:
         self._used += tokens

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -64,21 +65,23 @@ def create_app(settings: Settings, registry: Registry, metrics: Metrics) -> Fast
         settings.canary_seconds,
     )
     health = Health(registry, canary, metrics)
+    health.tokenizing_seconds = scorer.tokenizing_seconds
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with running(canary.run()), running(heartbeat.beat(metrics)):
             yield
         await registry.engine.close()
-        await asyncio.to_thread(metrics.traces.close)  # a collector may be slow
         if redis is not None:
             await redis.close()
+        await asyncio.to_thread(metrics.traces.close)  # a collector may be slow
 
     app = FastAPI(
         title="Plaudit", version=VERSION, lifespan=lifespan, docs_url=None, redoc_url=None
     )
     app.add_exception_handler(HTTPException, http_failure)
     admin = settings.admin_port is not None
+    app.state.instead = partial(instead, settings.admin_port)
     routes = Routes([*(own for own in OWN if not admin or own != METRICS), *peers.ROUTES])
     entrance = Entrance(Keys(settings.keys()), networks(settings.trusted_networks), routes)
     app.add_middleware(Edge, routes=routes, entrance=entrance, metrics=metrics)
@@ -95,6 +98,15 @@ def create_app(settings: Settings, registry: Registry, metrics: Metrics) -> Fast
         add_playground(app)
     openapi.describe(app, peers.ROUTES)
     return app
+
+
+def instead(admin_port: int | None, path: str) -> str | None:
+    """What a 404 says of a path that another port has, or could have."""
+    if path not in ("/metrics", "/ops"):
+        return None
+    if admin_port is None:
+        return f"{path} is on the admin port: plaudit serve --admin-port 9000"
+    return f"{path} is on the admin port, {admin_port}"
 
 
 def redis_of(settings: Settings, metrics: Metrics) -> RedisCache | None:

@@ -6,12 +6,15 @@ error. While a forward runs the queue grows by itself; an idle engine lingers a 
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import Protocol, TypeVar
 
 from plaudit.joint_model import Asked, Computed
 from service.fair_queue import Caller, FairQueue
+from service.logs import log
 from service.metrics import Metrics
 from service.work import STOPPING, EngineFault, Work, fault_of, settle
 
@@ -22,6 +25,10 @@ WINDOW = 4
 # A caller's turn is this part of a budget: one item behind a large request is in the next forward.
 TURNS = 2
 LINGER_STEP = 0.0005
+# Forwards that a failed batch may cost besides, for each doubling of its size. One sequence is
+# found by two, so that two are found wherever they stand.
+TRIES = 4
+TOO_MANY = "too many sequences failed in one batch"
 
 
 class Forward(Protocol):
@@ -125,27 +132,55 @@ class Batcher:
         return sorted(plan, key=min)
 
     async def _compute(self, batch: list[Work]) -> None:
+        """Settle a batch. Where its forward fails, only those fail who do so by themselves."""
         if not batch:
             return
         self._begin(batch)
+        error = await self._attempt(batch)
+        if error is None:
+            return
+        if len(batch) == 1:
+            settle(batch, error=fault_of(error, 1))
+            return
+        log.warning("a forward of %d failed; its parts are tried", len(batch), exc_info=error)
+        await self._isolate(batch)
+
+    async def _isolate(self, batch: list[Work]) -> None:
+        """Halve what fails until it stands alone. Tries are bounded: an engine that fails at
+        everything is not asked for each sequence."""
+        tries = TRIES * (len(batch) - 1).bit_length()
+        parts = deque(halves(batch))
+        while parts and tries:
+            tries -= 1
+            part = parts.popleft()
+            error = await self._attempt(part)
+            if error is not None and len(part) == 1:
+                settle(part, error=fault_of(error, 1))
+            elif error is not None:
+                parts.extendleft(reversed(halves(part)))
+        settle([work for part in parts for work in part], error=EngineFault(TOO_MANY))
+
+    async def _attempt(self, batch: Sequence[Work]) -> Exception | None:
+        """One forward, which settles the batch; else what it failed with."""
         asked = [work.asked for work in batch]
+        own = all(work.caller.own for work in batch)  # no stage of any request
         try:
-            with self._metrics.timed("compute"):
+            with nullcontext() if own else self._metrics.timed("compute"):
                 found = await self._busily(lambda: self._forward.compute(asked))
             if len(found.scores) != len(batch):
                 raise ValueError(f"{len(found.scores)} scores for {len(batch)} sequences")
         except Exception as error:  # noqa: BLE001  an engine's failure ends here
-            settle(batch, error=fault_of(error, len(batch)))
-        else:
-            settle(batch, scores=found.scores)
-            self._count(asked, found.tokens, found.padding)
+            return error
+        settle(batch, scores=found.scores)
+        self._count(asked, found.tokens, found.padding)
+        return None
 
     def _begin(self, batch: Sequence[Work]) -> None:
         now, requests = time.perf_counter(), self._metrics.requests
         for work in batch:
             work.begin(now)
-            requests.stage_seconds["queue"].observe(now - work.since)
             if work.caller.client is not None:
+                requests.stage_seconds["queue"].observe(now - work.since)
                 requests.client_wait_seconds[work.caller.client,].inc(now - work.since)
 
     async def _busily(self, work: Callable[[], T]) -> T:
@@ -171,3 +206,13 @@ class Batcher:
 def still_wanted(works: Sequence[Work]) -> list[Work]:
     """The works that somebody waits for."""
     return [work for work in works if not work.done.cancelled()]
+
+
+def halves(batch: list[Work]) -> list[list[Work]]:
+    """The batch in two: the service's own work and the callers', or else in the middle. What a
+    caller sends must not speak for the engine's health."""
+    own = [work for work in batch if work.caller.own]
+    if 0 < len(own) < len(batch):
+        return [own, [work for work in batch if not work.caller.own]]
+    middle = len(batch) // 2
+    return [batch[:middle], batch[middle:]]

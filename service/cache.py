@@ -108,7 +108,9 @@ class RedisCache:
         self._timeout, self._ttl = timeout_seconds, ttl_seconds
         self._secret = hashlib.sha256(secret.encode()).digest()
         self._metrics = metrics
-        self._breaker = breaker or Breaker()
+        self._breaker = own = breaker or Breaker()
+        # Read when it is scraped: it closes by time, and nobody may ask meanwhile.
+        metrics.cache.breaker.set_function(lambda: own.open)
 
     async def get(self, keys: Sequence[bytes]) -> dict[bytes, float]:
         if not keys:
@@ -155,7 +157,6 @@ class RedisCache:
             return result
         finally:
             self._metrics.cache.op_seconds.labels(op).observe(time.perf_counter() - began)
-            self._metrics.cache.breaker.set(self._breaker.open)
 
     def _names(self, keys: Sequence[bytes]) -> list[bytes]:
         return [KEY_PREFIX + key for key in keys]

@@ -124,11 +124,12 @@ class Bird:
 
     def _note(self, place: int, score: float) -> None:
         self._newest[place] = score
-        low, high = self._range.get(place, (score, score))
-        self._range[place] = min(low, score), max(high, score)
         name = self._member.name
-        widest = max(high - low for low, high in self._range.values())
-        self._rewards.invariance.labels(name).set(widest)
+        if math.isfinite(score):  # a NaN would stay in the range for ever
+            low, high = self._range.get(place, (score, score))
+            self._range[place] = min(low, score), max(high, score)
+            widest = max(high - low for low, high in self._range.values())
+            self._rewards.invariance.labels(name).set(widest)
         if self._promised:
             far = [abs(score - self._promised[place]) for place, score in self._newest.items()]
             self._rewards.canary_drift.labels(name).set(

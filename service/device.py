@@ -14,10 +14,14 @@ Reading = tuple[tuple[str, ...], float]
 
 def memory() -> Iterator[Reading]:
     """Bytes of the device, used by whomever, and in all."""
-    if _computes():
+    if not _computes():
+        return
+    try:
         free, total = torch.cuda.mem_get_info()
-        yield ("used",), total - free
-        yield ("total",), total
+    except RuntimeError:  # the GPU is lost, which canaries tell; the other metrics are needed now
+        return
+    yield ("used",), total - free
+    yield ("total",), total
 
 
 def utilization() -> Iterator[Reading]:

@@ -17,12 +17,13 @@ EPSILON = 0.5
 @dataclass(frozen=True)
 class Reference:
     """Bins that end at ``edges``, their shares (one more than edges) of the reference's scores, its
-    mean and standard deviation."""
+    mean and standard deviation; ``starts``: the bins that stand for themselves in the index."""
 
     edges: tuple[float, ...]
     shares: tuple[float, ...]
     mean: float
     std: float
+    starts: tuple[int, ...]
 
     @classmethod
     def of(cls, stats: Stats) -> "Reference":
@@ -30,7 +31,19 @@ class Reference:
         steps = len(stats.quantiles) + 1
         below = {edge: (i + 1) / steps for i, edge in enumerate(stats.quantiles)}
         bounds = [0.0, *below.values(), 1.0]
-        return cls(tuple(below), tuple(np.diff(bounds).tolist()), stats.mean, stats.std)
+        shares = np.diff(bounds)
+        # One step above an edge of several quantiles: that edge's own scores may fill it, so that
+        # nothing of the reference is left in the bin itself.
+        repeated = shares[:-1] > 1.5 / steps
+        doubtful = [False, *(repeated & (shares[1:] < 1.5 / steps))]
+        starts = tuple(i for i, merged in enumerate(doubtful) if not merged)
+        return cls(tuple(below), tuple(shares.tolist()), stats.mean, stats.std, starts)
+
+    def psi(self, counts: Array) -> float:
+        """Of scores counted by bin, against this; bins that the reference may not reach count with
+        the one below."""
+        shares = np.add.reduceat(np.asarray(self.shares), self.starts)
+        return psi(np.add.reduceat(counts, self.starts), shares.tolist())
 
 
 def psi(counts: Array | Sequence[float], shares: Sequence[float]) -> float:

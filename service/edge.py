@@ -113,10 +113,14 @@ def method_of(scope: Scope) -> str:
     return scope["method"] if scope["method"] in ("GET", "POST", "HEAD") else "other"
 
 
-async def http_failure(_: Request, error: Exception) -> Response:
-    """Starlette's own 404 and 405, as problems."""
+async def http_failure(request: Request, error: Exception) -> Response:
+    """Starlette's own 404 and 405, as problems; a 404 says what ``app.state.instead`` knows of the
+    path."""
     assert isinstance(error, HTTPException)
     kinds = {404: "not-found", 405: "method-not-allowed"}
     if error.status_code not in kinds:
         raise error
-    raise Failure(kinds[error.status_code], str(error.detail))
+    detail = str(error.detail)
+    if error.status_code == 404:
+        detail = request.app.state.instead(request.url.path) or detail
+    raise Failure(kinds[error.status_code], detail)

@@ -25,6 +25,11 @@ class Caller:
     priority: Priority = "train"
     client: str | None = None
 
+    @property
+    def own(self) -> bool:
+        """Whether it is the service itself, as with a canary: no request waits for it."""
+        return self.client is None
+
 
 class Waiting(Protocol):
     """What can wait: work of a caller, of a size in tokens."""

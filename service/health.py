@@ -7,13 +7,18 @@ from service.canary import Canary
 from service.metrics import Metrics
 from service.registry import Registry
 
+# The longest text takes seconds; a chat template, which is a program, may run for ever.
+TOKENIZE_SECONDS = 60.0
+
 
 class Health:
-    """``stopping``: whether a signal was heard; the server that listens sets it."""
+    """``stopping``: whether a signal was heard; the server that listens sets it.
+    ``tokenizing_seconds``: the scorer's."""
 
     def __init__(self, registry: Registry, canary: Canary, metrics: Metrics):
         self._engine, self._canary = registry.engine, canary
         self.stopping: Callable[[], bool] = lambda: False
+        self.tokenizing_seconds: Callable[[], float] = lambda: 0.0
         metrics.saturation.ready.set_function(lambda: self.unready() is None)
         for name in registry.members:
             metrics.saturation.member_up.labels(name).set_function(partial(self._up, name))
@@ -27,6 +32,8 @@ class Health:
             return "the server is stopping"
         if not self._engine.ready:
             return "the engine is being restarted"
+        if self.tokenizing_seconds() > TOKENIZE_SECONDS:
+            return "the tokenizer does not come back from an item"
         if stale := self._canary.stale():
             return f"for too long no forward has ended of {', '.join(stale)}"
         return None

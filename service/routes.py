@@ -46,7 +46,7 @@ OWN = (
     Route("/models", "keyed"),
 )
 # Of the admin port. /ops is the page for people.
-ADMIN = (*PROBES, METRICS, OPS_MODELS, Route("/ops", "open"), Route(FILES, "open"))
+ADMIN = (*PROBES, METRICS, OPS_MODELS, *(Route(path, "open") for path in ("/", "/ops", FILES)))
 # Of the admin port where it has keys.
 ACTS = (Route("/admin/swap", "keyed"),)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from plaudit.checkpoint import Stats
-from service.drift import MIN_SCORES, Reference, psi
+from service.drift import MIN_SCORES, Reference
 from service.windows import Array, Window, pearson
 
 # Of models without reward.json; the others' are their own quantiles.
@@ -83,7 +83,7 @@ class ScoreStream:
         sums = self._recent(window)
         if self.reference is None or sums[N] < MIN_SCORES:
             return None
-        return psi(sums[BINS:], self.reference.shares)
+        return self.reference.psi(sums[BINS:])
 
     def mean(self) -> float | None:
         """Of the last 15 minutes, as all below."""

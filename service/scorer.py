@@ -7,6 +7,7 @@ Letters: N items of a request, S of them scored, M members.
 
 import asyncio
 import math
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -61,6 +62,7 @@ class Scorer:
         self._admission = admission
         self._metrics, self._max_items = metrics, max_items
         self._tokenizer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tokenize")
+        self._item_since: float | None = None  # by ``time.perf_counter``, of the tokenizer's item
 
     async def score(
         self,
@@ -147,11 +149,10 @@ class Scorer:
                 np.array([row for row in answer.member_scores if row and None not in row], float),
                 [variance for variance in answer.variance if variance is not None],
             )
+        disagreement = self._metrics.rewards.ensemble_std.labels(answer.ensemble)
         for variance in answer.variance:
             if variance is not None:
-                self._metrics.rewards.ensemble_std.labels(answer.ensemble).observe(
-                    math.sqrt(variance)
-                )
+                disagreement.observe(math.sqrt(variance))
         for item in answer.items:
             if item.failed is not UNSET:
                 for member, error in item.failed.items():
@@ -210,17 +211,34 @@ class Scorer:
         async with self._admission.admit(sum(map(count_tokens, encoded)), deadline):
             return encoded, await self._member_scores.of(members, encoded, caller)
 
+    def tokenizing_seconds(self) -> float:
+        """How long the tokenizer has been at the item that it is at; 0 when at none."""
+        since = self._item_since
+        return 0.0 if since is None else time.perf_counter() - since
+
     async def _encode(
         self, member: Member, items: Sequence[Item], cut: Cut, deadline: float
     ) -> list[Encoded | ItemError]:
         numerics = self.registry.engine.numerics
 
+        loop = asyncio.get_running_loop()
+        ends = time.perf_counter() + deadline - loop.time()
+
+        def one(item: Item) -> Encoded | ItemError:
+            self._item_since = time.perf_counter()
+            if self._item_since > ends:  # nobody waits any more
+                raise TimeoutError
+            return encode(member, numerics, item, cut)
+
         def work() -> list[Encoded | ItemError]:
-            return [encode(member, numerics, item, cut) for item in items]
+            try:
+                return [one(item) for item in items]
+            finally:
+                self._item_since = None
 
         async with within(deadline, "tokenize", self._metrics):
             with self._metrics.stage("tokenize"):
-                return await asyncio.get_running_loop().run_in_executor(self._tokenizer, work)
+                return await loop.run_in_executor(self._tokenizer, work)
 
 
 def refuse_another(name: str, revision: str, wanted: str | None) -> None:

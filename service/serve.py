@@ -6,7 +6,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -19,13 +19,13 @@ from msgspec import UNSET
 from plaudit import scan
 from plaudit.checkpoint import CheckpointError
 from plaudit.wire import ModelInfo
-from service import admin, logs, traces
+from service import admin, listening, logs, traces
 from service.app import create_app
 from service.engines.choice import engine_of
 from service.metrics import Metrics
 from service.receiving import Receiving
 from service.registry import Registry, sources
-from service.settings import RECEIVE_SECONDS, Settings, SettingsError, load
+from service.settings import RECEIVE_SECONDS, Settings, SettingsError, is_loopback, load
 from service.starting import create_starting
 from service.swap import Swaps
 from service.timings import DRAIN_SECONDS
@@ -36,38 +36,46 @@ def main(argv: Sequence[str]) -> int:
     try:
         settings = load(argv)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve(settings))
+            return runner.run(serve(settings))
     except (SettingsError, CheckpointError) as error:
         print(f"plaudit serve: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:  # uvicorn has finished what was accepted
+    except KeyboardInterrupt:  # while loading
         return 130
     except asyncio.CancelledError:  # SIGTERM while loading
         return 143
-    return 0
 
 
-async def serve(settings: Settings) -> None:
-    """Load, listen until a signal, and stop. An engine lives in the loop that serves."""
+async def serve(settings: Settings) -> int:
+    """Load, listen until a signal, and stop: 0, or 130 after SIGINT. An engine lives in the loop
+    that serves."""
+    with ExitStack() as held:
+        return await serve_at(settings, *bind(settings, held))
+
+
+async def serve_at(
+    settings: Settings, at: list[socket.socket], admin_at: list[socket.socket]
+) -> int:
+    """The same on sockets that are taken."""
     metrics = Metrics(traces_of(settings))
-    admin_socket = None
-    if settings.admin_port is not None:
-        admin_socket = admin.bind(settings.admin_host, settings.admin_port)
     print("loading …", file=sys.stderr, flush=True)
-    async with probed(settings, metrics, admin_socket):
+    async with probed(settings, metrics, admin_at):
         registry = await load_registry(settings, metrics)
     logs.configure(settings.log_level)
     warn_of_scales(registry)
     app = create_app(settings, registry, metrics)
+    listening.listen([*at, *admin_at])
     print(banner(settings, registry), file=sys.stderr, flush=True)
     config = listener(app, settings.host, settings.port, settings.receive_seconds)
     server = uvicorn.Server(config)
     app.state.health.stopping = lambda: server.should_exit
-    if admin_socket is None:
-        await server.serve()
-    else:
-        beside = admin_of(settings, app, registry, metrics)
-        await admin.serve_both(server, admin_server(beside, settings), admin_socket)
+    with listening.signals_to(server) as heard:
+        if settings.admin_port is None:
+            await server.serve(at)
+        else:
+            beside = admin_server(admin_of(settings, app, registry, metrics), settings)
+            await admin.serve_both(server, at, beside, admin_at)
+    return 130 if signal.SIGINT in heard else 0
 
 
 def admin_of(settings: Settings, app: FastAPI, registry: Registry, metrics: Metrics) -> FastAPI:
@@ -77,6 +85,16 @@ def admin_of(settings: Settings, app: FastAPI, registry: Registry, metrics: Metr
         swaps = Swaps(registry, app.state.canary, metrics, settings.model_root)
     keys = settings.admin_keyring()
     return admin.create_admin(app.state.health, metrics, registry, keys, swaps)
+
+
+def bind(settings: Settings, held: ExitStack) -> tuple[list[socket.socket], list[socket.socket]]:
+    """Sockets of the main port and of the admin port, of which there may be none; ``held`` closes
+    them."""
+    at = [*map(held.enter_context, listening.bind(settings.host, settings.port, "--"))]
+    if settings.admin_port is None:
+        return at, []
+    beside = listening.bind(settings.admin_host, settings.admin_port, "--admin-")
+    return at, [*map(held.enter_context, beside)]
 
 
 def traces_of(settings: Settings) -> Traces:
@@ -117,20 +135,16 @@ def admin_server(app: FastAPI, settings: Settings) -> uvicorn.Server:
 
 @asynccontextmanager
 async def probed(
-    settings: Settings, metrics: Metrics, at: socket.socket | None
+    settings: Settings, metrics: Metrics, at: Sequence[socket.socket]
 ) -> AsyncIterator[None]:
     """The admin port, if there is one, answers while the block loads models. ``at`` stays open for
-    the server that comes after it, unless there will be none."""
-    if at is None:
+    the server that comes after it."""
+    if not at:
         yield
         return
     meanwhile = admin_server(create_starting(metrics), settings)
-    try:
-        async with admin.answering(meanwhile, at.dup()):
-            yield
-    except BaseException:
-        at.close()
-        raise
+    async with admin.answering(meanwhile, [one.dup() for one in at]):
+        yield
 
 
 async def load_registry(settings: Settings, metrics: Metrics) -> Registry:
@@ -177,12 +191,12 @@ def banner(settings: Settings, registry: Registry) -> str:
             f"  {'shared':10} {trunk.shared} of {trunk.blocks} blocks, computed once for "
             f"{', '.join(trunk.members)}"
         )
-    if settings.admin_port is not None:
-        lines.append(f"  operations: http://{settings.admin_host}:{settings.admin_port}/ops")
     lines.append(f"  cache: {cache}; API key: {'required' if settings.keys() else 'none needed'}")
     if settings.admin_port is not None:
         there = f"http://{settings.admin_host}:{settings.admin_port}"
-        lines.append(f"  admin: {there}/metrics, {there}/readyz")
+        lines.append(f"  admin: {there}/ops, {there}/metrics, {there}/readyz")
+        if not is_loopback(settings.admin_host):
+            lines.append("  admin: whoever reaches it reads it; let no one in but Prometheus")
     lines.append(f"  trainers' own routes: {of_the_trainers(settings, registry)}")
     lines.append(curl(settings, registry, url))
     return "\n".join(lines)

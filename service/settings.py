@@ -218,6 +218,7 @@ def check(settings: Settings) -> None:
     check_redis_url(settings)
     check_texts(settings)
     check_model_root(settings)
+    settings.keys()  # refuses a file that is not there
     if settings.ensemble and settings.config is not None:
         raise SettingsError(
             "--ensemble is of the checkpoints named, and --config declares its own ensembles: "

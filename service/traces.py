@@ -5,6 +5,7 @@ the ids of the caller's own trace (W3C Trace Context).
 """
 
 import os
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
 
 Attributes = Mapping[str, str | int | float]
+# Given to a collector at the stop, for the last spans.
+PATIENCE_SECONDS = 5.0
 # OpenTelemetry's own variables, for when ours is not set.
 ENVIRONMENT = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 
@@ -78,7 +81,7 @@ class Otlp:
     def request(self, name: str, headers: Mapping[str, str]) -> Iterator[None]:
         with self._tracer.start_as_current_span(
             name,
-            context=self._caller.extract(headers),
+            context=self._caller.extract(caller_in(headers)),
             kind=self._trace.SpanKind.SERVER,
             record_exception=False,  # a message may quote the input
             set_status_on_exception=False,
@@ -113,7 +116,15 @@ class Otlp:
             span.set_status(self._trace.StatusCode.ERROR)
 
     def close(self) -> None:
-        self._provider.shutdown()
+        # In a thread that the process does not wait for: shutdown has no bound of its own.
+        closing = threading.Thread(target=self._provider.shutdown, daemon=True)
+        closing.start()
+        closing.join(PATIENCE_SECONDS)
+
+
+def caller_in(headers: Mapping[str, str]) -> dict[str, str]:
+    """The caller's trace and span. Its tracestate is text of anybody's, and stays out."""
+    return {name: value for name, value in headers.items() if name.lower() == "traceparent"}
 
 
 def wanted(endpoint: str | None, environ: Mapping[str, str] = os.environ) -> bool:

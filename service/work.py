@@ -51,8 +51,8 @@ class Work:
 
 
 def fault_of(error: Exception, count: int) -> EngineFault:
-    """Log an engine's failure where it is being handled, and make it the fault of its work."""
-    log.exception("engine fault")
+    """Log an engine's failure, and make it the fault of its work."""
+    log.error("engine fault", exc_info=error)
     fault = EngineFault(f"{type(error).__name__} in a batch of {count}")
     fault.__cause__ = error
     return fault

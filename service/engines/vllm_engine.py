@@ -8,6 +8,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -191,7 +192,8 @@ class Core:
             await self._up.wait()
             llm = self._llm
             work.begun_at = time.perf_counter()
-            with self._metrics.timed("compute"), self._metrics.saturation.busy:
+            timed = nullcontext() if work.caller.own else self._metrics.timed("compute")
+            with timed, self._metrics.saturation.busy:
                 score = await self._score(work.asked.ids, PRIORITIES[work.caller.priority])
         except asyncio.CancelledError:  # by close(), or by a core that died while it was sent
             settle([work], error=EngineFault(STOPPING))

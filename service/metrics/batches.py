@@ -35,8 +35,9 @@ class Batches:
         )
         self._ages: list[Callable[[], float]] = []
         AtScrape(
-            GaugeMetricFamily, "plaudit_queue_oldest_age_seconds", "Age of the oldest item that "
-            "waits for a forward; 0 when none waits", [], lambda: [([], self.oldest_age())], r,
+            GaugeMetricFamily, "plaudit_queue_oldest_age_seconds", "Age of the oldest request that "
+            "is held for room, or item that waits for a forward; 0 when none waits", [],
+            lambda: [([], self.oldest_age())], r,
         )  # fmt: skip
 
     def watch_queue(self, oldest_age: Callable[[], float]) -> None:

@@ -13,8 +13,9 @@ class Requests:
             "plaudit_http_requests_total", "HTTP requests", ["route", "method", "code"], registry=r
         )
         self.http_seconds = Histogram(
-            "plaudit_http_request_duration_seconds", "Time from first byte of a request to last "
-            "byte of its answer", ["route", "code_class"], buckets=SECONDS, registry=r,
+            "plaudit_http_request_duration_seconds", "Time from a request's last header to the "
+            "last byte of its answer, its body's arrival included", ["route", "code_class"],
+            buckets=SECONDS, registry=r,
         )  # fmt: skip
         self.errors = Counter(
             "plaudit_errors_total", "Failed requests by problem type", ["route", "type"],

@@ -75,8 +75,8 @@ def test_the_first_click_leads_from_p99_to_the_latency_anatomy() -> None:
         assert target(url) is BOARDS["latency"]
 
 
-def test_there_the_first_row_says_queue_tokenising_compute_or_cache() -> None:
-    first = panels(BOARDS["latency"])[:4]
+def test_there_the_first_row_says_admission_queue_tokenising_compute_or_cache() -> None:
+    first = panels(BOARDS["latency"])[:5]
     stages = {}
     for panel in first:
         (query,) = panel["targets"]
@@ -84,6 +84,7 @@ def test_there_the_first_row_says_queue_tokenising_compute_or_cache() -> None:
         assert read.metric == "plaudit_stage_duration_seconds_bucket"
         stages[panel["title"]] = {value for name, _, value in read.matchers if name == "stage"}
     assert stages == {
+        "Admission, p99": {"admit"},
         "Queue, p99": {"queue"},
         "Tokenise, p99": {"tokenize"},
         "Compute, p99": {"compute"},
@@ -93,5 +94,5 @@ def test_there_the_first_row_says_queue_tokenising_compute_or_cache() -> None:
 
 
 def test_the_second_click_leads_from_a_stage_to_what_it_waits_for() -> None:
-    second = [target(data_links(panel)[0])["uid"] for panel in panels(BOARDS["latency"])[:4]]
-    assert second == ["plaudit-capacity"] * 3 + ["plaudit-cache"]
+    second = [target(data_links(panel)[0])["uid"] for panel in panels(BOARDS["latency"])[:5]]
+    assert second == ["plaudit-capacity"] * 4 + ["plaudit-cache"]

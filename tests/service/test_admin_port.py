@@ -2,10 +2,12 @@
 
 import asyncio
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx2
@@ -13,8 +15,8 @@ import pytest
 from both_ports import Both
 
 from plaudit.checkpoint import CheckpointError
-from service import admin, serve
-from service.routes import Routes
+from service import listening, serve
+from service.routes import ADMIN, Routes
 from service.serve import main, probed
 from service.settings import SettingsError, load
 from training.service_process import free_port
@@ -24,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def both(metrics, tiny_checkpoint):
-    return Both(metrics, models=[tiny_checkpoint], admin_port=free_port(), api_keys="right")
+    return Both(metrics, models=[tiny_checkpoint], port=0, admin_port=free_port(), api_keys="right")
 
 
 async def test_metrics_leave_the_main_port_and_the_probes_are_on_both(both):
@@ -40,6 +42,14 @@ async def test_metrics_leave_the_main_port_and_the_probes_are_on_both(both):
         ("admin", "/livez"): 200, ("admin", "/readyz"): 200, ("admin", "/metrics"): 200,
     }  # fmt: skip
     assert known.status_code == 404
+    assert known.json()["detail"] == f"/metrics is on the admin port, {both.settings.admin_port}"
+
+
+async def test_the_admin_ports_root_is_its_page_and_its_404_names_its_routes(both):
+    async with both:
+        root, lost = await both.ops.get("/"), await both.ops.get("/docs")
+    assert (root.status_code, root.headers["location"]) == (307, "/ops")
+    assert "/metrics" in lost.json()["detail"]
 
 
 async def test_the_admin_port_scores_nothing_and_lists_nothing(both, metrics):
@@ -84,7 +94,7 @@ async def test_while_the_service_drains_the_admin_port_says_so_and_then_both_sto
 
 
 async def test_while_models_load_it_is_alive_unready_and_scraped(both, metrics):
-    at = admin.bind("127.0.0.1", both.settings.admin_port)
+    at = listening.bind("127.0.0.1", both.settings.admin_port, "--admin-")
     async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{both.settings.admin_port}") as ops:
         with metrics.phase("probes"):
             async with probed(both.settings, metrics, at):
@@ -96,7 +106,8 @@ async def test_while_models_load_it_is_alive_unready_and_scraped(both, metrics):
         assert ready.headers["retry-after"]
         assert "plaudit_ready 0.0" in scraped
         assert "plaudit_build_info{" in scraped, "or PlauditAbsentMetrics counts a long start"
-    at.close()
+    for one in at:
+        one.close()
     async with both:
         assert (await both.ops.get("/readyz")).status_code == 200
 
@@ -120,21 +131,25 @@ async def test_a_server_that_loads_for_long_can_be_asked_and_stopped(both, monke
             await serving
 
 
-async def test_a_start_that_is_refused_closes_the_port(both, metrics):
-    at = admin.bind("127.0.0.1", both.settings.admin_port)
+async def test_a_start_that_is_refused_closes_the_port(both, monkeypatch):
+    async def refused(settings, metrics):
+        raise CheckpointError("refused")
+
+    monkeypatch.setattr(serve, "load_registry", refused)
     with pytest.raises(CheckpointError):
-        async with probed(both.settings, metrics, at):
-            raise CheckpointError("refused")
+        await serve.serve(both.settings)
     with socket.create_server(("127.0.0.1", both.settings.admin_port)):
         pass
 
 
-def test_a_port_that_is_taken_is_said_before_anything_is_loaded(tiny_checkpoint, capsys):
+@pytest.mark.parametrize("flag", ["--port", "--admin-port"])
+def test_a_port_that_is_taken_is_said_before_anything_is_loaded(tiny_checkpoint, capsys, flag):
+    free = {"--port", "--admin-port"} - {flag}
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        assert main([str(tiny_checkpoint), "--admin-port", str(port)]) == 2
+        assert main([str(tiny_checkpoint), flag, str(port), *free, str(free_port())]) == 2
     said = capsys.readouterr().err
-    assert f"--admin-port {port}" in said
+    assert f"{flag} {port}" in said
     assert "name a free port" in said
     assert "loading" not in said
 
@@ -145,10 +160,15 @@ def test_one_port_cannot_be_both(tiny_checkpoint):
 
 
 def test_the_routes_of_the_admin_port_are_open():
-    assert {route.use for route in Routes(admin.ADMIN)._exact.values()} == {"open"}
+    assert {route.use for route in Routes(ADMIN)._exact.values()} == {"open"}
 
 
-def test_a_real_server_stops_at_sigterm_with_both_ports_closed(tiny_checkpoint):
+def said(admin_port: int, gauge: str) -> float:
+    text = httpx2.get(f"http://127.0.0.1:{admin_port}/metrics").text
+    return float(re.search(rf"^{gauge} (.+)$", text, re.MULTILINE)[1])
+
+
+def test_a_real_server_answers_what_it_accepted_and_ends_with_0_at_sigterm(tiny_checkpoint):
     port, admin_port = free_port(), free_port()
     process = subprocess.Popen(
         [sys.executable, "-m", "plaudit.cli", "serve", str(tiny_checkpoint), "--device", "cpu",
@@ -160,17 +180,25 @@ def test_a_real_server_stops_at_sigterm_with_both_ports_closed(tiny_checkpoint):
         lines = []
         for line in process.stderr:
             lines.append(line)
-            if f"running on http://127.0.0.1:{port}" in line:
+            if "curl -s" in line:  # the last line of the banner
                 break
         with httpx2.Client() as client:
             assert client.get(f"http://127.0.0.1:{admin_port}/readyz").status_code == 200
             assert client.get(f"http://127.0.0.1:{port}/metrics").status_code == 404
             assert "process_open_fds" in client.get(f"http://127.0.0.1:{admin_port}/metrics").text
-        process.send_signal(signal.SIGTERM)
+        items = [{"token_ids": [n, k] * 100} for n in range(5, 15) for k in range(5, 15)]
+        with ThreadPoolExecutor(1) as elsewhere, httpx2.Client(timeout=120) as client:
+            url = f"http://127.0.0.1:{port}/score"
+            asking = elsewhere.submit(client.post, url, json={"items": items})
+            while not said(admin_port, "plaudit_queue_tokens"):  # accepted, and not answered
+                assert not asking.done()
+            process.send_signal(signal.SIGTERM)
+            answer = asking.result()
+            assert (answer.status_code, len(answer.json()["rewards"])) == (200, len(items))
         process.stderr.read()
         process.stderr.close()
-        assert process.wait(60) in (0, -signal.SIGTERM)
-        assert f"admin: http://127.0.0.1:{admin_port}/metrics" in "".join(lines)
+        assert process.wait(60) == 0
+        assert f"http://127.0.0.1:{admin_port}/metrics" in "".join(lines)
         for one in (port, admin_port):
             with socket.create_server(("127.0.0.1", one)):
                 pass

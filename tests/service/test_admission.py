@@ -39,7 +39,7 @@ async def test_what_is_admitted_and_late_is_past_its_deadline(admission):
         pass
 
 
-async def test_a_held_caller_enters_when_there_is_room(admission):
+async def test_a_held_caller_enters_when_there_is_room(admission, metrics):
     leave = asyncio.Event()
 
     async def first():
@@ -55,8 +55,10 @@ async def test_a_held_caller_enters_when_there_is_room(admission):
     held = asyncio.create_task(second())
     await asyncio.sleep(0)
     assert not held.done()
+    assert metrics.registry.get_sample_value("plaudit_queue_oldest_age_seconds") > 0
     leave.set()
     assert await held
+    assert metrics.registry.get_sample_value("plaudit_queue_oldest_age_seconds") == 0
     await running
 
 

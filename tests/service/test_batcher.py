@@ -14,7 +14,7 @@ from service.fair_queue import Caller
 from service.logs import JsonFormatter
 from service.work import EngineFault
 
-CALLER = Caller()
+CALLER = Caller(client="ppo")
 
 
 class Engine:
@@ -74,6 +74,59 @@ async def test_a_failing_forward_fails_its_batch_and_no_other(batcher):
     assert (results[0], results[2]) == (30.0, 64.0)
     assert isinstance(results[1], EngineFault)
     assert isinstance(results[1].__cause__, RuntimeError)
+
+
+async def outcomes(works):
+    return await asyncio.gather(*(work.done for work in works), return_exceptions=True)
+
+
+@pytest.fixture
+async def wide(engine, metrics):
+    """A batcher whose forwards hold 64 sequences of one token."""
+    thread = ThreadPoolExecutor(1)
+    batcher = Batcher(engine, thread, metrics, max_batch_tokens=64, linger_seconds=0)
+    yield batcher
+    await batcher.close()
+    thread.shutdown()
+
+
+@pytest.mark.parametrize("poison", [{0}, {17}, {63}, {0, 63}, {31, 32}])
+async def test_an_item_that_fails_a_forward_fails_alone(wide, engine, poison):
+    works = [wide.submit(Asked(0, [666 if i in poison else i]), CALLER) for i in range(64)]
+    found = await outcomes(works)
+    assert len(engine.seen[0]) == 64
+    for place, outcome in enumerate(found):
+        if place in poison:
+            assert isinstance(outcome, EngineFault)
+            assert "in a batch of 1" in str(outcome)
+        else:
+            assert outcome == place
+    assert len(engine.seen) <= 1 + 4 * 6
+
+
+async def test_an_engine_that_fails_at_everything_is_not_asked_for_each_item(wide, engine):
+    works = [wide.submit(Asked(0, [666]), CALLER) for _ in range(64)]
+    assert all(isinstance(outcome, EngineFault) for outcome in await outcomes(works))
+    assert len(engine.seen) == 1 + 4 * 6
+
+
+async def test_what_callers_send_does_not_fail_a_canary_in_the_same_forward(wide, engine):
+    works = [wide.submit(Asked(0, [666]), CALLER) for _ in range(63)]
+    canary = wide.submit(Asked(0, [5]), Caller("offline"))
+    assert await canary.done == 5.0
+    assert all(isinstance(outcome, EngineFault) for outcome in await outcomes(works))
+    assert len(engine.seen[0]) == 64
+
+
+async def test_the_services_own_work_is_no_stage_of_a_request(batcher, metrics):
+    def count(stage):
+        name = "plaudit_stage_duration_seconds_count"
+        return metrics.registry.get_sample_value(name, {"stage": stage})
+
+    await batcher.submit(Asked(0, [5]), Caller("offline")).done
+    assert (count("queue"), count("compute")) == (0, 0)
+    await batcher.submit(Asked(0, [6]), CALLER).done
+    assert (count("queue"), count("compute")) == (1, 1)
 
 
 async def test_what_nobody_waits_for_is_never_computed(batcher, engine):

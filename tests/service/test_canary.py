@@ -1,6 +1,7 @@
 """Canaries: probes scored again through the real engine, and what their silence means."""
 
 import asyncio
+import math
 from types import SimpleNamespace
 
 import numpy as np
@@ -117,6 +118,18 @@ async def test_company_changes_a_score_by_as_much_as_is_told(member, metrics, cl
     assert value("plaudit_batch_invariance_max_abs_diff", {"model": "m0"}) == 0.25
     assert {work.caller.priority for work in queue.works} == {"offline"}
     assert {work.caller.client for work in queue.works} == {None}
+
+
+async def test_a_nan_is_drift_and_leaves_what_company_does_as_it_was(member, metrics, clock):
+    queue = Queue()
+    bird = Bird(by_hand(member, queue), 1e-3, metrics, clock)
+    for turn, score in enumerate((math.nan, 0.5, 0.75)):
+        bird.send(turn and turn * len(bird._ids))
+        open_works = [work for work in queue.works if not work.done.done()]
+        settle(open_works, scores=np.full(len(open_works), score))
+        await heard(bird)
+    value = metrics.registry.get_sample_value
+    assert value("plaudit_batch_invariance_max_abs_diff", {"model": "m0"}) == 0.25
 
 
 async def test_all_probes_go_first_then_one_and_none_while_some_are_on_their_way(

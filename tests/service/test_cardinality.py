@@ -24,7 +24,7 @@ def most(models: int, ensembles: int) -> int:
     routes = len([*OWN, *peers.ROUTES]) + 1
     things = models + ensembles
     http = routes * METHODS * CODES + routes * 5 * HISTOGRAM + routes * len(KINDS)
-    stages = 7 * HISTOGRAM
+    stages = 8 * HISTOGRAM
     of_models = models * (15 + 2 * HISTOGRAM) + things
     of_ensembles = ensembles * (2 + 2 * HISTOGRAM + models**2 + 10 * models)
     process = 150  # without labels, or with labels of a few fixed values

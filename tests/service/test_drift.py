@@ -63,6 +63,23 @@ def test_a_tenth_of_a_sigma_is_quiet_half_warns_and_one_pages(
         assert least <= stream.psi(window) <= most
 
 
+@pytest.mark.parametrize("count", [1000, 100_000])
+@pytest.mark.parametrize("scores", [[0.0, 1.0], [0.0, 1.0, 1.0], [0.0, 1.0, 2.0], [3.0]])
+def test_a_model_of_few_distinct_scores_has_not_moved_from_itself(scores, count):
+    reference = Reference.of(stats(np.quantile(np.resize(scores, 4000), LEVELS)))
+    seen = np.searchsorted(reference.edges, np.resize(scores, count))
+    counts = np.bincount(seen, minlength=len(reference.shares)).astype(float)
+    assert reference.psi(counts) == pytest.approx(0, abs=0.01)
+    assert counts.sum() == count
+
+
+def test_a_model_of_two_scores_that_gives_one_of_them_more_often_has_moved():
+    reference = Reference.of(stats(np.quantile(np.resize([0.0, 1.0], 4000), LEVELS)))
+    seen = np.searchsorted(reference.edges, np.resize([0.0, 1.0, 1.0, 1.0], 4000))
+    counts = np.bincount(seen, minlength=len(reference.shares)).astype(float)
+    assert reference.psi(counts) > 0.25
+
+
 def test_the_index_is_what_its_definition_says():
     shares, counts = (0.25, 0.25, 0.5), np.array([100_000, 300_000, 600_000])
     p = counts / counts.sum()

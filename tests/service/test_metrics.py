@@ -1,5 +1,7 @@
 """The metrics' contract: their names, what feeds them, how many series there can be."""
 
+import asyncio
+
 import httpx2
 import pytest
 from promtool import promtool
@@ -28,6 +30,7 @@ NAMES = {
     "plaudit_truncated_total",
     "plaudit_worker_busy_ratio", "plaudit_worker_busy_seconds_total",
 }  # fmt: skip
+STAGES = ("decode", "tokenize", "cache_get", "admit", "queue", "compute", "cache_set", "encode")
 IDS = {"items": [{"token_ids": [5, 6, 7]}]}
 
 
@@ -55,13 +58,24 @@ async def test_a_score_leaves_its_traces_in_metrics(serve, tiny_checkpoint, valu
     assert value("plaudit_errors_total", route="/score", type="malformed") == 1
     assert value("plaudit_tokens_total", kind="computed") == 3
     assert value("plaudit_batch_items_count") == 1
-    for stage in ("decode", "tokenize", "cache_get", "queue", "compute", "cache_set", "encode"):
+    for stage in STAGES:
         assert value("plaudit_stage_duration_seconds_count", stage=stage) >= 1
     assert value("plaudit_queue_tokens") == value("plaudit_queue_items") == 0
     assert value("plaudit_queue_oldest_age_seconds") == 0
     assert value("plaudit_score_bucket", model="m0", le="+Inf") == 1
     assert value("plaudit_worker_busy_seconds_total") > 0
     assert 0 < value("plaudit_worker_busy_ratio") <= 1
+
+
+async def test_stages_add_up_to_the_request_while_callers_are_held(serve, tiny_checkpoint, value):
+    async with serve(models=[tiny_checkpoint], max_queued_tokens=1, cache_megabytes=0) as client:
+        bodies = [{"items": [{"token_ids": [n] * 200}]} for n in range(5, 17)]
+        answers = await asyncio.gather(*(client.post("/score", json=body) for body in bodies))
+    assert {answer.status_code for answer in answers} == {200}
+    spent = {s: value("plaudit_stage_duration_seconds_sum", stage=s) for s in STAGES}
+    whole = value("plaudit_http_request_duration_seconds_sum", route="/score", code_class="2xx")
+    assert spent["admit"] > 0.5 * whole
+    assert 0.7 * whole < sum(spent.values()) <= whole
 
 
 async def test_the_start_says_how_long_its_phases_took(serve, tiny_checkpoint, value):

@@ -384,7 +384,7 @@ def spoil_tokenizer(directory):
         (spoil_weights, ("bad-checkpoint", "digest")),
         (spoil_probes, ("bad-checkpoint", "probe")),
         (spoil_tokenizer, ("bad-checkpoint", "bad")),
-        (spoil_memory, ("no-memory", "0.0 MB are left")),
+        (spoil_memory, ("no-memory", "10.0 kB are left")),
     ],
 )
 async def test_a_bad_checkpoint_changes_nothing(ports, metrics, root, monkeypatch, spoil, refusal):

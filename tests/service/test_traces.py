@@ -104,9 +104,10 @@ async def test_a_request_is_a_part_of_its_callers_trace_and_its_stages_are_its_p
 ):
     body = {"items": [{"token_ids": [5, 6, 7]}, {"token_ids": [8]}, {"token_ids": []}]}
     async with serve(models=[tiny_checkpoint]) as client:
-        await client.post("/score", json=body, headers=TRACEPARENT)
+        await client.post("/score", json=body, headers=TRACEPARENT | {"tracestate": f"a={CANARY}"})
     [request] = collector.named("POST /score")
     assert request.trace_id.hex() == TRACE
+    assert not any(span.trace_state for span in collector.spans)
     assert request.parent_span_id.hex() == PARENT
     assert attributes(request) == {
         "http.route": "/score", "http.request.method": "POST", "http.response.status_code": 200,
@@ -115,7 +116,7 @@ async def test_a_request_is_a_part_of_its_callers_trace_and_its_stages_are_its_p
     parts = [span for span in collector.spans if span.parent_span_id == request.span_id]
     names = {span.name for span in parts}
     assert names == {
-        "decode", "cache_get", "tokenize", "queue", "compute", "cache_set", "encode",
+        "decode", "cache_get", "tokenize", "admit", "queue", "compute", "cache_set", "encode",
     }  # fmt: skip
     [queue], [compute] = collector.named("queue"), collector.named("compute")
     assert request.start_time_unix_nano <= queue.start_time_unix_nano

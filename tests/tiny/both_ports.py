@@ -5,7 +5,7 @@ import asyncio
 import httpx2
 import uvicorn
 
-from service import admin
+from service import admin, listening
 from service.app import create_app
 from service.engines.torch_engine import TorchEngine
 from service.registry import Registry, sources
@@ -26,10 +26,11 @@ class Both:
         self.app = create_app(self.settings, self.registry, self._metrics)
         self.main = uvicorn.Server(listener(self.app, "127.0.0.1", 0))
         self.app.state.health.stopping = lambda: self.main.should_exit
-        at = admin.bind(self.settings.admin_host, self.settings.admin_port)
+        at = listening.bind("127.0.0.1", 0, "--")
+        admin_at = listening.bind(self.settings.admin_host, self.settings.admin_port, "--admin-")
         beside = admin_of(self.settings, self.app, self.registry, self._metrics)
         self.admin = uvicorn.Server(listener(beside, "127.0.0.1", 0))
-        self.serving = asyncio.create_task(admin.serve_both(self.main, self.admin, at))
+        self.serving = asyncio.create_task(admin.serve_both(self.main, at, self.admin, admin_at))
         async with asyncio.timeout(60):
             while not (self.main.started and self.admin.started):
                 await asyncio.sleep(0.01)

@@ -38,6 +38,12 @@ def latency() -> Dashboard:
 def verdicts() -> list[Panel]:
     return [
         verdict(
+            "Admission",
+            "Held for room within max-queued-tokens: more is sent than is computed",
+            'stage="admit"',
+            above(0.1, 0.5),
+        ).data_links([jump("capacity", "Is the engine busy?")]),
+        verdict(
             "Queue",
             "Waiting for a batch: too few replicas, or one caller's burst",
             QUEUED,
@@ -61,6 +67,12 @@ def verdicts() -> list[Panel]:
             'stage=~"cache_.*"',
             above(0.005, 0.05),
         ).data_links([jump("cache", "Is Redis well?")]),
+        stat_of(
+            "Request, p99",
+            "What the stages are parts of: the slowest hundredth of scoring requests",
+            "s",
+            Query(quantile(0.99, DURATION, SCORING)),
+        ),
     ]
 
 

@@ -80,7 +80,7 @@ def stat_of(title: str, text: str, unit: str, query: Query, levels: Levels = CAL
         .thresholds(levels.build())
         .color_mode(common.BigValueColorMode.VALUE)
         .graph_mode(common.BigValueGraphMode.AREA)
-        .reduce_options(ReduceDataOptions().calcs(["lastNotNull"]))
+        .reduce_options(ReduceDataOptions().calcs(["last"]))
     )
 
 

@@ -135,7 +135,7 @@ export const scores = (span) =>
     return histogram(name, buckets, `mean ${fixed(mean, 2)}${beside}`);
   });
 
-const ORDER = ["decode", "tokenize", "cache_get", "queue", "compute", "cache_set", "encode"];
+const ORDER = ["decode", "tokenize", "cache_get", "admit", "queue", "compute", "cache_set", "encode"];
 
 export function stages(span) {
   const name = "plaudit_stage_duration_seconds";
