@@ -64,7 +64,7 @@ async def serve_at(
     logs.configure(settings.log_level)
     warn_of_scales(registry)
     app = create_app(settings, registry, metrics)
-    listening.listen([*at, *admin_at])
+    listening.listen(at)
     print(banner(settings, registry), file=sys.stderr, flush=True)
     config = listener(app, settings.host, settings.port, settings.receive_seconds)
     server = uvicorn.Server(config)
@@ -135,13 +135,14 @@ def admin_server(app: FastAPI, settings: Settings) -> uvicorn.Server:
 
 @asynccontextmanager
 async def probed(
-    settings: Settings, metrics: Metrics, at: Sequence[socket.socket]
+    settings: Settings, metrics: Metrics, at: list[socket.socket]
 ) -> AsyncIterator[None]:
     """The admin port, if there is one, answers while the block loads models. ``at`` stays open for
     the server that comes after it."""
     if not at:
         yield
         return
+    listening.listen(at)
     meanwhile = admin_server(create_starting(metrics), settings)
     async with admin.answering(meanwhile, [one.dup() for one in at]):
         yield
