@@ -7,7 +7,7 @@ their own with little memory and time. No weight is read, and neither torch nor 
 imported.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from plaudit import checkpoint
@@ -29,17 +29,26 @@ def scan(directory: Path) -> list[Finding]:
     if not found:  # where a file could lead outside, none is opened
         found = configurations.check(directory)
         if not found:  # templates stand in files that these checks have read
-            found = templates.check(directory)
+            found = [*texts(directory), *templates.check(directory)]
         found = [*found, *weights.check(directory), *files.programs(listed, directory)]
     return sorted(found, key=lambda finding: finding.severity != "refused")
 
 
+def texts(directory: Path) -> list[Finding]:
+    """Tokenizer and templates that differ from ``reward.json``, or that it does not know."""
+    return differences(directory, checkpoint.check_texts)
+
+
 def verify(directory: Path) -> list[Finding]:
     """What differs from ``reward.json``, if there is one; reads all weights once."""
+    return differences(directory, checkpoint.read)
+
+
+def differences(directory: Path, compare: Callable[[Path], object]) -> list[Finding]:
     if not checkpoint.is_complete(directory):
         return []
     try:
-        checkpoint.read(directory)
+        compare(directory)
     except CheckpointError as error:
         return [refused(checkpoint.MANIFEST, str(error), "restore the files it was written for")]
     return []

@@ -12,11 +12,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from plaudit.checkpoint import TEMPLATE_FILE
+from plaudit.checkpoint import template_files
 from plaudit.scan import render
 from plaudit.scan.finding import Finding, note, refused
 
-FOLDER = "additional_chat_templates"
 OF_TOKENIZERS = ("tokenizer_config.json", "processor_config.json", "chat_template.json")
 MAX_BYTES = 200_000
 # On a busy machine a process may wait long for its CPU time.
@@ -35,9 +34,8 @@ def check(directory: Path) -> list[Finding]:
 
 def found_in(directory: Path) -> list[tuple[str, Any]]:
     """Templates by the name of their file."""
-    paths = [directory / TEMPLATE_FILE, *sorted((directory / FOLDER).glob("*.jinja"))]
     found: list[tuple[str, Any]] = [
-        (str(path.relative_to(directory)), beginning(path)) for path in paths if path.is_file()
+        (str(path.relative_to(directory)), beginning(path)) for path in template_files(directory)
     ]
     for name in OF_TOKENIZERS:
         found += [(name, one) for one in inside(directory / name)]

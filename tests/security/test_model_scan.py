@@ -172,6 +172,25 @@ def test_the_command_says_what_is_wrong_and_ends_with_one(
     assert "digests.config" in reports[1]["findings"][0]["what"]
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("additional_chat_templates/default.jinja", "{{ messages[0]['content'] }}"),
+        ("special_tokens_map.json", '{"eos_token": "<|im_start|>"}'),
+        ("added_tokens.json", '{"and": 300}'),
+    ],
+)
+def test_a_text_file_that_no_digest_covers_is_refused(
+    tmp_path: Path, tiny_checkpoint: Path, name: str, content: str
+) -> None:
+    changed = shutil.copytree(tiny_checkpoint, tmp_path / "changed")
+    (changed / name).parent.mkdir(exist_ok=True)
+    (changed / name).write_text(content)
+    [finding] = scan(changed)
+    assert (finding.severity, finding.file) == ("refused", "reward.json")
+    assert name in finding.what
+
+
 def test_templates_of_well_known_families_pass(tmp_path: Path) -> None:
     directory = make(tmp_path / "model")
     strict = "{% if messages[0].role == 'system' %}{{ raise_exception('none') }}{% endif %}"
