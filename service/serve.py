@@ -2,12 +2,15 @@
 
 import asyncio
 import json
+import os
 import signal
 import sys
 from collections.abc import Sequence
 from functools import partial
 from itertools import groupby
 from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # models are directories: what would fetch, fails
 
 import uvicorn
 import uvloop
