@@ -2,8 +2,8 @@
 
 A model file is a program unless proven otherwise: pickles run code when they are read,
 configurations name code to fetch, templates are executed for each conversation. Here files are
-listed, JSON and the headers of safetensors are read, and templates are rendered in a process of
-their own with little memory and time. No weight is read, and neither torch nor Transformers is
+listed, JSON and the headers of safetensors are read, and templates are rendered and texts encoded
+in processes of their own with little memory and time. No weight is read, and neither torch nor Transformers is
 imported.
 """
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from plaudit import checkpoint
 from plaudit.checkpoint import CheckpointError
-from plaudit.scan import configurations, files, templates, weights
+from plaudit.scan import configurations, files, sizes, templates, tokenizers, weights
 from plaudit.scan.finding import Finding, refused
 
 __all__ = ["Finding", "explain", "refuse", "scan", "verify"]
@@ -30,7 +30,11 @@ def scan(directory: Path) -> list[Finding]:
         found = configurations.check(directory)
         if not found:  # templates stand in files that these checks have read
             found = [*texts(directory), *templates.check(directory)]
-        found = [*found, *weights.check(directory), *files.programs(listed, directory)]
+            found += tokenizers.check(directory)
+        lies = weights.check(directory)
+        if not found and not lies:  # both are read again
+            found = sizes.check(directory)
+        found = [*found, *lies, *files.programs(listed, directory)]
     return sorted(found, key=lambda finding: finding.severity != "refused")
 
 
