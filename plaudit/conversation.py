@@ -102,7 +102,9 @@ class Encoder:
         except BaseException as error:
             if not (isinstance(error, Exception) or is_panic(error)):
                 raise
-            raise ConversationError("malformed", "the model's tokenizer fails on this text") from None
+            raise ConversationError(
+                "malformed", "the model's tokenizer fails on this text"
+            ) from None
         return ids
 
     @cached_property

@@ -3,8 +3,8 @@
 A model file is a program unless proven otherwise: pickles run code when they are read,
 configurations name code to fetch, templates are executed for each conversation. Here files are
 listed, JSON and the headers of safetensors are read, and templates are rendered and texts encoded
-in processes of their own with little memory and time. No weight is read, and neither torch nor Transformers is
-imported.
+in processes of their own with little memory and time. No weight is read, and neither torch nor
+Transformers is imported.
 """
 
 from collections.abc import Callable, Sequence

@@ -107,8 +107,8 @@ def forbidden(file: str, value: Any, place: str = "") -> Iterator[Finding]:
         elif FILE.fullmatch(key) and isinstance(one, str):
             yield refused(file, f"the key {place}.{key:.80} names another file to read", REMOVE)
         elif key == "quantization_config" and one is not None:
-            what = f"the key {place}.{key}: quantised weights are not served, and some methods"
-            yield refused(file, f"{what} fetch a kernel to run", UNQUANTISED)
+            what = f"the key {place}.{key} asks for quantised weights, which are not served"
+            yield refused(file, f"{what}, and can have a kernel fetched", UNQUANTISED)
         elif key in ("dtype", "torch_dtype") and not is_dtype(one):
             what = f"the key {place}.{key} is {one!r:.80}, no dtype of weights"
             yield refused(file, what, f"name one of {', '.join(sorted(DTYPES))}")

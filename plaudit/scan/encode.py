@@ -8,8 +8,6 @@ chose: a few bytes of them can take for ever, or more memory than there is.
 import resource
 import sys
 
-from tokenizers import Tokenizer
-
 # Reading a large vocabulary takes seconds; what follows should not.
 LOAD_CPU_SECONDS, CPU_SECONDS = 20, 5
 MEMORY = 2 * 2**30
@@ -21,12 +19,15 @@ TEXTS = (
     "a" * 4000,
     "a" * 4000 + "!",
     "7" * 1000 + " " * 1000 + "\n" * 1000 + "-" * 1000 + ".",
-    "<|im_start|>user\nWhy, O'Neil? — 1 234,50 € ﬁne e\u0301 😀🇫🇷 中文 עברית हिन्दी\t\r\n<|im_end|>" * 50,
+    "<|im_start|>user\nWhy, O'Neil? — 1 234,50 € \ufb01ne e\u0301\t\r\n<|im_end|>" * 50,
+    "😀🇫🇷 中文 עברית हिन्दी" * 100,
 )  # fmt: skip
 
 
 def judge(path: str) -> str:
     """What is wrong with a tokenizer, in words that follow "the tokenizer"; empty if nothing is."""
+    from tokenizers import Tokenizer  # here: the scan itself takes only the limits of this program
+
     try:
         tokenizer = Tokenizer.from_file(path)
     except BaseException as error:  # noqa: BLE001  a panic of Rust is no Exception
@@ -35,7 +36,7 @@ def judge(path: str) -> str:
     for text in TEXTS:
         try:
             count = len(tokenizer.encode(text, add_special_tokens=False).ids)
-        except Exception:  # noqa: BLE001, S112  some have no token for what they do not know
+        except Exception:  # noqa: BLE001  some have no token for what they do not know
             continue
         except BaseException as error:  # noqa: BLE001  as above
             return f"fails with {type(error).__name__} for {text[:20]!r} and more"

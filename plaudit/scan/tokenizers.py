@@ -4,7 +4,6 @@ Texts for which it misbehaves only in service are not found so; one that panics 
 item there.
 """
 
-from functools import cache
 from pathlib import Path
 
 from plaudit.checkpoint import file_digest
@@ -12,6 +11,7 @@ from plaudit.scan import confined, encode
 from plaudit.scan.finding import Finding, refused
 
 FILE = "tokenizer.json"
+VERDICTS: dict[str, str] = {}  # by digest: members of an ensemble have one tokenizer
 REMEDY = "restore the tokenizer of the model's authors"
 
 
@@ -19,10 +19,9 @@ def check(directory: Path) -> list[Finding]:
     path = directory / FILE
     if not path.is_file():
         return []
-    verdict = tried(path, file_digest(path))
+    digest = file_digest(path)
+    if digest not in VERDICTS:
+        asked = str(path.resolve())
+        VERDICTS[digest] = confined.run(encode.__file__, asked, encode.CPU_SECONDS, encode.MEMORY)
+    verdict = VERDICTS[digest]
     return [refused(FILE, f"the tokenizer {verdict}", REMEDY)] if verdict else []
-
-
-@cache  # members of an ensemble have one
-def tried(path: Path, _digest: str) -> str:
-    return confined.run(encode.__file__, str(path.resolve()), encode.CPU_SECONDS, encode.MEMORY)
