@@ -21,7 +21,12 @@ MANIFEST = "reward.json"
 FORMAT = 1
 INDEX_FILE = "model.safetensors.index.json"
 TEMPLATE_FILE = "chat_template.jinja"
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+# Templates by name; one named "default" takes the place of the file above.
+TEMPLATE_FOLDER = "additional_chat_templates"
+# The last two are of older writers. Transformers reads them wherever they lie.
+TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+)  # fmt: skip
 
 Message = dict[str, str]
 Side = Literal["left", "right"]
@@ -110,13 +115,14 @@ def ids_digest(ids: Iterable[int]) -> str:
     return sha256(b"".join(i.to_bytes(4, "little") for i in ids))
 
 
-def file_digest(*paths: Path) -> str:
-    """Digest of files by name and content, read in pieces."""
+def file_digest(*paths: Path, below: Path | None = None) -> str:
+    """Digest of files by name, or by path ``below`` a directory, and content, read in pieces."""
     parts = []
     for path in paths:
         with path.open("rb") as file:
             content = hashlib.file_digest(file, "sha256").digest()
-        parts += [path.name.encode(), content]
+        name = path.name if below is None else path.relative_to(below).as_posix()
+        parts += [name.encode(), content]
     return sha256(*parts)
 
 
@@ -132,10 +138,20 @@ def weight_files(directory: Path) -> list[Path]:
 
 def files(directory: Path) -> list[Path]:
     """The files of a checkpoint besides ``reward.json``."""
-    names = ("config.json", INDEX_FILE, TEMPLATE_FILE, *TOKENIZER_FILES)
-    return [path for name in names if (path := directory / name).is_file()] + weight_files(
-        directory
-    )
+    alone = [path for name in ("config.json", INDEX_FILE) if (path := directory / name).is_file()]
+    texts = template_files(directory) + tokenizer_files(directory)
+    return alone + texts + weight_files(directory)
+
+
+def tokenizer_files(directory: Path) -> list[Path]:
+    return [path for name in TOKENIZER_FILES if (path := directory / name).is_file()]
+
+
+def template_files(directory: Path) -> list[Path]:
+    """The files with chat templates that a tokenizer reads."""
+    one = directory / TEMPLATE_FILE
+    named = sorted((directory / TEMPLATE_FOLDER).glob("*.jinja"))
+    return [one, *named] if one.is_file() else named
 
 
 def _config_file(directory: Path) -> Path:
@@ -147,17 +163,25 @@ def _config_file(directory: Path) -> Path:
 
 def digests(directory: Path) -> Digests:
     """Digest the files of a checkpoint directory as they lie on disk."""
-    template = directory / TEMPLATE_FILE
-    tokenizer = [directory / name for name in TOKENIZER_FILES if (directory / name).is_file()]
+    tokenizer, template = text_digests(directory)
+    return Digests(
+        weights=file_digest(*weight_files(directory)),
+        config=file_digest(_config_file(directory)),
+        tokenizer=tokenizer,
+        template=template,
+    )
+
+
+def text_digests(directory: Path) -> tuple[str, str]:
+    """Digests of all files that decide which ids a text becomes: tokenizer and templates."""
+    tokenizer, templates = tokenizer_files(directory), template_files(directory)
     if not tokenizer:
         raise CheckpointError(
             f"{directory}: no tokenizer.json; save the tokenizer beside the model"
         )
-    return Digests(
-        weights=file_digest(*weight_files(directory)),
-        config=file_digest(_config_file(directory)),
-        tokenizer=file_digest(*tokenizer),
-        template=file_digest(template) if template.is_file() else sha256(b""),
+    return (
+        file_digest(*tokenizer),
+        file_digest(*templates, below=directory) if templates else sha256(b""),
     )
 
 
@@ -181,6 +205,14 @@ def read(directory: Path) -> tuple[Manifest, str]:
 
     Raises CheckpointError naming the first field that does not match.
     """
+    manifest, revision = read_manifest(directory)
+    compare(directory, manifest.digests, digests(directory))
+    check_config(directory)
+    return manifest, revision
+
+
+def read_manifest(directory: Path) -> tuple[Manifest, str]:
+    """The manifest and its revision as they are written, with no file compared."""
     try:
         data = (directory / MANIFEST).read_bytes()
     except FileNotFoundError:
@@ -193,15 +225,28 @@ def read(directory: Path) -> tuple[Manifest, str]:
         raise CheckpointError(f"{directory}/{MANIFEST}: {error}") from None
     if manifest.format != FORMAT:
         raise CheckpointError(f"{directory}: format {manifest.format}, this version reads {FORMAT}")
-    found = digests(directory)
-    for field in Digests.__struct_fields__:
-        if getattr(found, field) != getattr(manifest.digests, field):
-            raise CheckpointError(
-                f"{directory}: digests.{field} does not match the files: they changed after "
-                f"{MANIFEST} was written; restore them or make the checkpoint again"
-            )
-    check_config(directory)
     return manifest, revision_of(data)
+
+
+def check_texts(directory: Path) -> None:
+    """Compare tokenizer and templates alone with the manifest: no weight is read."""
+    recorded = read_manifest(directory)[0].digests
+    tokenizer, template = text_digests(directory)
+    found = msgspec.structs.replace(recorded, tokenizer=tokenizer, template=template)
+    compare(directory, recorded, found)
+
+
+def compare(directory: Path, recorded: Digests, found: Digests) -> None:
+    """CheckpointError naming the first digest that differs, and the files where they are few."""
+    texts = {"tokenizer": tokenizer_files(directory), "template": template_files(directory)}
+    for field in Digests.__struct_fields__:
+        if getattr(found, field) != getattr(recorded, field):
+            files = ", ".join(str(path.relative_to(directory)) for path in texts.get(field, []))
+            raise CheckpointError(
+                f"{directory}: digests.{field} does not match the files{files and f' ({files})'}: "
+                f"they changed, or one was added, after {MANIFEST} was written; restore them or "
+                "make the checkpoint again"
+            )
 
 
 def check_config(directory: Path) -> dict[str, Any]:

@@ -23,6 +23,13 @@ class ConversationError(ValueError):
         self.kind = kind
 
 
+def is_panic(error: BaseException) -> bool:
+    """Whether Rust panicked. Each library that is written in it has a class of this name, which is
+    no Exception and cannot be imported: pyo3.rs, "PanicException"."""
+    kind = type(error)
+    return (kind.__module__, kind.__name__) == ("pyo3_runtime", "PanicException")
+
+
 @dataclass(frozen=True, slots=True)
 class TokenSequence:
     """Token ids ready to score and how many tokens were cut from them."""
@@ -84,9 +91,20 @@ class Encoder:
         """Ids of templated text: no special token is added, so BOS is never doubled."""
         if not text:
             raise ConversationError("empty", "the text is empty")
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False).input_ids
+        ids = self._ids(text)
         if not ids:
             raise ConversationError("empty", "the text has no tokens")
+        return ids
+
+    def _ids(self, text: str) -> list[int]:
+        try:
+            ids: list[int] = self.tokenizer(text, add_special_tokens=False).input_ids
+        except BaseException as error:
+            if not (isinstance(error, Exception) or is_panic(error)):
+                raise
+            raise ConversationError(
+                "malformed", "the model's tokenizer fails on this text"
+            ) from None
         return ids
 
     @cached_property

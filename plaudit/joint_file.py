@@ -3,6 +3,8 @@
 Which of them it is, is what it declares: ``members`` or ``objectives``.
 """
 
+from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +25,29 @@ def read(path: Path) -> JointFile:
     try:
         declared = strict_yaml.load(path.read_text())
         return msgspec.convert(declared, _kind(declared, path))
+    except yaml.MarkedYAMLError as error:
+        raise CheckpointError(_where(path, error)) from None
     except (msgspec.ValidationError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path}: {error}") from None
+        raise CheckpointError(f"{path}: {' '.join(str(error).split())}") from None
+
+
+def _where(path: Path, error: yaml.MarkedYAMLError) -> str:
+    """FILE:LINE:COLUMN and what is wrong there, in one line."""
+    mark = error.problem_mark or error.context_mark
+    place = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
+    return f"{place}: {' '.join((error.problem or error.context or 'no YAML').split())}"
+
+
+def directories(path: Path, models: Sequence[str]) -> list[Path]:
+    """Where the models of a file lie. CheckpointError for the first that is not there."""
+    found = [path.parent / model for model in models]
+    for model, directory in zip(models, found, strict=True):
+        if not directory.exists():
+            raise CheckpointError(
+                f"{path}: {model}: nothing is at {directory.absolute()}; paths are relative to the "
+                "file"
+            )
+    return found
 
 
 def _kind(declared: Any, path: Path) -> type[JointFile]:
@@ -35,3 +58,15 @@ def _kind(declared: Any, path: Path) -> type[JointFile]:
             f"{'and' if found else 'nor'} objectives (a weighted sum); it needs one of the two"
         )
     return KINDS[found[0]]
+
+
+def nothing_at(path: Path) -> str:
+    """What to say of a path that is not there: where it was looked for, and the nearest name."""
+    where = path.absolute()
+    beside = [one.name for one in where.parent.iterdir()] if where.parent.is_dir() else []
+    nearest = get_close_matches(path.name, beside, 1)
+    meant = f"; did you mean {path.with_name(nearest[0])}?" if nearest else ""
+    return (
+        f"{path}: nothing is at {where}{meant}; name a checkpoint directory, or an ensemble or "
+        "objectives file"
+    )

@@ -63,8 +63,9 @@ class Sources:
         """An ensemble or a bundle, whose members are loaded under the last part of their path."""
         entry = joint_file.read(path)
         names = [Path(model).name for model in entry.models]
-        for name, model in zip(names, entry.models, strict=True):
-            self.add_model(name, path.parent / model)
+        directories = joint_file.directories(path, entry.models)
+        for name, directory in zip(names, directories, strict=True):
+            self.add_model(name, directory)
         if isinstance(entry, EnsembleFile):
             self.add_ensemble(path.stem, entry.with_models(names))
         else:
@@ -103,9 +104,7 @@ def sources(settings: Settings) -> Sources:
         elif path.is_file():
             found.add_file(path)
         else:
-            raise SettingsError(
-                f"{path}: neither a checkpoint directory nor an ensemble or objectives file"
-            )
+            raise SettingsError(joint_file.nothing_at(path))
     if settings.ensemble:
         found.put_together()
     if settings.config is not None:

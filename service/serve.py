@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import signal
 import socket
 import sys
@@ -10,6 +11,8 @@ from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from itertools import groupby
 from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # models are directories: what would fetch, fails
 
 import uvicorn
 import uvloop

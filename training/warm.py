@@ -258,7 +258,9 @@ def save(
     average.average(directories, [weights[member] for member in kept], out)
     for path in checkpoint.files(members.directories[0]):
         if path.suffix != ".safetensors":
-            shutil.copyfile(path, out / path.name)
+            copy = out / path.relative_to(members.directories[0])
+            copy.parent.mkdir(exist_ok=True)
+            shutil.copyfile(path, copy)
     return msgspec.structs.replace(
         members.manifests[0],
         kind="warm",

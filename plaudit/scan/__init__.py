@@ -2,17 +2,17 @@
 
 A model file is a program unless proven otherwise: pickles run code when they are read,
 configurations name code to fetch, templates are executed for each conversation. Here files are
-listed, JSON and the headers of safetensors are read, and templates are rendered in a process of
-their own with little memory and time. No weight is read, and neither torch nor Transformers is
-imported.
+listed, JSON and the headers of safetensors are read, and templates are rendered and texts encoded
+in processes of their own with little memory and time. No weight is read, and neither torch nor
+Transformers is imported.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from plaudit import checkpoint
 from plaudit.checkpoint import CheckpointError
-from plaudit.scan import configurations, files, templates, weights
+from plaudit.scan import configurations, files, sizes, templates, tokenizers, weights
 from plaudit.scan.finding import Finding, refused
 
 __all__ = ["Finding", "explain", "refuse", "scan", "verify"]
@@ -29,17 +29,30 @@ def scan(directory: Path) -> list[Finding]:
     if not found:  # where a file could lead outside, none is opened
         found = configurations.check(directory)
         if not found:  # templates stand in files that these checks have read
-            found = templates.check(directory)
-        found = [*found, *weights.check(directory), *files.programs(listed, directory)]
+            found = [*texts(directory), *templates.check(directory)]
+            found += tokenizers.check(directory)
+        lies = weights.check(directory)
+        if not found and not lies:  # both are read again
+            found = sizes.check(directory)
+        found = [*found, *lies, *files.programs(listed, directory)]
     return sorted(found, key=lambda finding: finding.severity != "refused")
+
+
+def texts(directory: Path) -> list[Finding]:
+    """Tokenizer and templates that differ from ``reward.json``, or that it does not know."""
+    return differences(directory, checkpoint.check_texts)
 
 
 def verify(directory: Path) -> list[Finding]:
     """What differs from ``reward.json``, if there is one; reads all weights once."""
+    return differences(directory, checkpoint.read)
+
+
+def differences(directory: Path, compare: Callable[[Path], object]) -> list[Finding]:
     if not checkpoint.is_complete(directory):
         return []
     try:
-        checkpoint.read(directory)
+        compare(directory)
     except CheckpointError as error:
         return [refused(checkpoint.MANIFEST, str(error), "restore the files it was written for")]
     return []

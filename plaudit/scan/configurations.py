@@ -28,6 +28,17 @@ FORBIDDEN = {
     "fast_tokenizer_files": "has another file read in the place of tokenizer.json",
     "transformers_weights": "has another file of weights read",
 }
+# Keys such as tokenizer_file and vocab_file: paths, which Transformers opens where the directory
+# has no such file. The one that is excepted is written by old versions and never opened.
+FILE = re.compile(r"(?!special_tokens_map_file$).+_file")
+# Everything in it becomes an argument of the tokenizer: a template, a path.
+TOKENS = "special_tokens_map.json"
+TOKEN = re.compile(r"\w+_token|(additional|extra)_special_tokens")
+DTYPES = {"float64", "float32", "float16", "bfloat16", "auto"}
+UNQUANTISED = (
+    "choose the model that it was made of, or where you trust it: "
+    "AutoModelForSequenceClassification.from_pretrained(DIR).dequantize().save_pretrained(NEW)"
+)
 # A name of one that Transformers brings, where another would be fetched.
 IMPLEMENTATION = re.compile(r"_?(attn|experts)_implementation")
 OWN_IMPLEMENTATION = re.compile(r"[a-z0-9_]+")
@@ -60,7 +71,25 @@ def check_file(path: Path) -> list[Finding]:
         return [refused(path.name, f"it is no JSON ({type(error).__name__})", "fetch it again")]
     if path.name == "config.json":
         found += unknown(content)
+    if path.name == TOKENS:
+        found += no_tokens(content)
     return found
+
+
+def no_tokens(content: Any) -> list[Finding]:
+    """What a map of special tokens has besides tokens."""
+    if not isinstance(content, dict):
+        return [refused(TOKENS, "it is no JSON object", "fetch it again")]
+    return [
+        refused(TOKENS, f"the key .{key:.80} is no special token", REMOVE)
+        for key, value in content.items()
+        if not TOKEN.fullmatch(key) or (key.endswith("_token") and not is_token(value))
+    ]
+
+
+def is_token(value: Any) -> bool:
+    content = value.get("content") if isinstance(value, dict) else value
+    return content is None or isinstance(content, str)
 
 
 def forbidden(file: str, value: Any, place: str = "") -> Iterator[Finding]:
@@ -75,8 +104,24 @@ def forbidden(file: str, value: Any, place: str = "") -> Iterator[Finding]:
             yield refused(file, f"the key {place}.{key} {FORBIDDEN[key]}", REMOVE)
         elif IMPLEMENTATION.fullmatch(key) and not is_own(one):
             yield refused(file, f"the key {place}.{key} names a kernel to fetch and run", REMOVE)
+        elif FILE.fullmatch(key) and isinstance(one, str):
+            yield refused(file, f"the key {place}.{key:.80} names another file to read", REMOVE)
+        elif key == "quantization_config" and one is not None:
+            what = f"the key {place}.{key} asks for quantised weights, which are not served"
+            yield refused(file, f"{what}, and can have a kernel fetched", UNQUANTISED)
+        elif key in ("dtype", "torch_dtype") and not is_dtype(one):
+            what = f"the key {place}.{key} is {one!r:.80}, no dtype of weights"
+            yield refused(file, what, f"name one of {', '.join(sorted(DTYPES))}")
         else:
             yield from forbidden(file, one, f"{place}.{key:.80}")
+
+
+def is_dtype(value: Any) -> bool:
+    """Whether it is one of weights, or one for each of several parts. Transformers takes whatever
+    torch has by that name."""
+    if isinstance(value, dict):
+        return all(is_dtype(one) for one in value.values())
+    return value is None or (isinstance(value, str) and value.removeprefix("torch.") in DTYPES)
 
 
 def is_own(value: Any) -> bool:

@@ -6,48 +6,46 @@ conversations has is not found so. It stays in the sandbox then, but not within 
 """
 
 import json
-import subprocess
-import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from plaudit.checkpoint import TEMPLATE_FILE
-from plaudit.scan import render
+from plaudit.checkpoint import template_files
+from plaudit.scan import confined, render, special_tokens
 from plaudit.scan.finding import Finding, note, refused
 
-FOLDER = "additional_chat_templates"
 OF_TOKENIZERS = ("tokenizer_config.json", "processor_config.json", "chat_template.json")
 MAX_BYTES = 200_000
-# On a busy machine a process may wait long for its CPU time.
-PATIENCE_SECONDS = 60.0
 REMEDY = "restore the template of the model's authors, or write one without it"
 
 
 def check(directory: Path) -> list[Finding]:
+    tokens = special_tokens.of(directory)
     return [
         finding
         for name, template in found_in(directory)
-        for finding in ([judge(name, template)] if isinstance(template, str) else [odd(name)])
-        if finding is not None
+        if (finding := judge(name, template, tokens)) is not None
     ]
 
 
 def found_in(directory: Path) -> list[tuple[str, Any]]:
     """Templates by the name of their file."""
-    paths = [directory / TEMPLATE_FILE, *sorted((directory / FOLDER).glob("*.jinja"))]
     found: list[tuple[str, Any]] = [
-        (str(path.relative_to(directory)), beginning(path)) for path in paths if path.is_file()
+        (str(path.relative_to(directory)), beginning(path)) for path in template_files(directory)
     ]
     for name in OF_TOKENIZERS:
         found += [(name, one) for one in inside(directory / name)]
     return found
 
 
-def beginning(path: Path) -> str:
-    """A template, or as much of it as shows that it is too large."""
+def beginning(path: Path) -> str | None:
+    """A template, or as much of it as shows that it is too large; None if it is no text."""
     with path.open("rb") as file:
-        return file.read(MAX_BYTES + 1).decode(errors="replace")
+        read = file.read(MAX_BYTES + 1)
+    try:
+        return read.decode()
+    except UnicodeDecodeError as error:  # the last character may be cut
+        return read[: error.start].decode() if len(read) > MAX_BYTES else None
 
 
 def inside(path: Path) -> list[Any]:
@@ -63,14 +61,12 @@ def inside(path: Path) -> list[Any]:
     return [] if value is None else [value]
 
 
-def odd(name: str) -> Finding:
-    return refused(name, "chat_template is no text", REMEDY)
-
-
-def judge(name: str, template: str) -> Finding | None:
-    if len(template.encode(errors="replace")) > MAX_BYTES:
+def judge(name: str, template: Any, tokens: dict[str, str]) -> Finding | None:
+    if not is_text(template):
+        return refused(name, "chat_template is no text, or no Unicode", REMEDY)
+    if len(template.encode()) > MAX_BYTES:
         return refused(name, f"the template has over {MAX_BYTES} bytes", REMEDY)
-    verdict = rendered(template)
+    verdict = rendered(json.dumps([template, tokens]))
     if verdict == "":
         return None
     if verdict == render.DATED:
@@ -78,17 +74,14 @@ def judge(name: str, template: str) -> Finding | None:
     return refused(name, f"the template {verdict}", REMEDY)
 
 
+def is_text(template: Any) -> bool:
+    """Whether it is a string of whole characters: JSON can write halves of them, surrogates."""
+    if not isinstance(template, str):
+        return False
+    return not any("\ud800" <= character <= "\udfff" for character in template)
+
+
 @cache  # members of an ensemble have one
-def rendered(template: str) -> str:
+def rendered(asked: str) -> str:
     """What is wrong with a template, by a process that has nothing but it; empty if nothing is."""
-    program = [sys.executable, "-I", render.__file__]
-    text = template.encode(errors="replace")
-    try:
-        done = subprocess.run(
-            program, input=text, capture_output=True, timeout=PATIENCE_SECONDS, check=False, env={}
-        )
-    except subprocess.TimeoutExpired:
-        return f"is not done in {PATIENCE_SECONDS:g} seconds"
-    if done.returncode == 0:
-        return done.stdout.decode()
-    return f"is not done with {render.CPU_SECONDS} s of CPU time and {render.MEMORY >> 20} MB"
+    return confined.run(render.__file__, asked, render.CPU_SECONDS, render.MEMORY)

@@ -286,3 +286,32 @@ def test_regrouping_the_same_bytes_changes_the_digest(a, data):
 )
 def test_a_plain_model_is_cut_at_its_positions(config, limit):
     assert checkpoint._positions(config, default=4096) == limit
+
+
+TEMPLATE = "{{ messages[0]['content'] }}"
+ADDED_TEXTS = {
+    "additional_chat_templates/default.jinja": ("template", TEMPLATE),
+    "special_tokens_map.json": ("tokenizer", '{"eos_token": "<|im_start|>"}'),
+    "added_tokens.json": ("tokenizer", '{"and": 300}'),
+}
+
+
+@pytest.mark.parametrize("name", ADDED_TEXTS)
+def test_a_file_that_the_tokenizer_reads_cannot_be_added(copy, name):
+    field, content = ADDED_TEXTS[name]
+    plain = shutil.copytree(copy, copy.parent / "plain")
+    (plain / "reward.json").unlink()
+    _, before = checkpoint.describe(plain, 512)
+    for directory in (copy, plain):
+        (directory / name).parent.mkdir(exist_ok=True)
+        (directory / name).write_text(content)
+    with pytest.raises(CheckpointError, match=rf"digests.{field}.*{name}"):
+        checkpoint.read(copy)
+    assert checkpoint.describe(plain, 512)[1] != before
+
+
+def test_a_template_that_moves_into_the_folder_of_templates_is_another_one(copy):
+    before = checkpoint.text_digests(copy)[1]
+    (copy / "additional_chat_templates").mkdir()
+    (copy / "chat_template.jinja").rename(copy / "additional_chat_templates/chat_template.jinja")
+    assert checkpoint.text_digests(copy)[1] != before

@@ -3,7 +3,7 @@
 from copy import deepcopy
 
 import pytest
-from tokenizers import normalizers
+from tokenizers import Regex, normalizers, pre_tokenizers
 from tokenizers.processors import TemplateProcessing
 
 from plaudit.conversation import ConversationError, Encoder, TokenSequence
@@ -109,3 +109,23 @@ def test_messages_need_a_template_and_text_does_not(tokenizer):
         encoder.messages([USER, ASSISTANT])
     assert caught.value.kind == "no-template"
     assert encoder.text("Hi")
+
+
+def test_a_tokenizer_that_panics_refuses_the_text_and_not_the_request(tokenizer):
+    fragile = deepcopy(tokenizer)
+    fragile.backend_tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("(a|a)*$"), "isolated")
+    encoder = Encoder(fragile, vocab_size=len(fragile), max_tokens=8192)
+    for encode in (encoder.text, lambda text: encoder.pair("Hi", text)):
+        with pytest.raises(ConversationError, match="tokenizer fails") as caught:
+            encode("a" * 4000 + "!")
+        assert caught.value.kind == "malformed"
+    assert encoder.text("Hi")
+
+
+def test_what_ends_the_program_is_no_error_of_a_text(tokenizer, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(tokenizer), "__call__", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        Encoder(tokenizer, vocab_size=9, max_tokens=8).text("Hi")

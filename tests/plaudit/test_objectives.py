@@ -47,7 +47,7 @@ def test_a_file_is_what_it_declares(file):
         ("objectives: {}\nmembers: []", "declares both"),
         ("aggregate: mean", "declares neither"),
         ("", "declares neither"),
-        ("{", "parsing"),
+        ("{", "file.yaml:1:2: expected the node content"),
     ],
 )
 def test_a_file_that_does_not_fit_is_refused_by_name(file, text, said):

@@ -5,18 +5,22 @@ import pickle
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import poisoned_models
 import pytest
-from poisoned_models import ATTACKS, CHATML, SUNG, make, safetensors
+import torch
+from poison import CHATML, SUNG, make, pickled, program, safetensors
+from poisoned_models import ATTACKS
 from safetensors import SafetensorError, deserialize, safe_open
+from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from plaudit.checkpoint import CheckpointError
 from plaudit.scan import Finding, refuse, scan
+from plaudit.scan.sizes import too_large
 from plaudit.scan.weights import BITS
 from service import scan_command, serve
 
@@ -83,7 +87,9 @@ def test_nothing_of_a_poisoned_directory_is_run_opened_or_fetched(
     assert not any(path.is_relative_to("/etc") for path in opened)
     started = [arguments for event, arguments in watched["seen"] if event == "subprocess.Popen"]
     assert started
-    assert all("render.py" in arguments[1] for arguments in started)
+    assert {Path(arguments[1].split("'")[-2]).name for arguments in started} == {
+        "render.py", "encode.py"
+    }  # fmt: skip
     events = {event for event, _ in watched["seen"]}
     assert not {e for e in events if e.startswith(("socket.", "pickle.", "os."))} - {
         "os.posix_spawn"
@@ -92,9 +98,9 @@ def test_nothing_of_a_poisoned_directory_is_run_opened_or_fetched(
 
 def test_the_canaries_sing_where_they_are_run(tmp_path: Path) -> None:
     directory = make(tmp_path / "model")
-    pickle.loads(poisoned_models.pickled(directory))
+    pickle.loads(pickled(directory))
     (tmp_path / SUNG).rmdir()
-    exec(poisoned_models.program(directory))
+    exec(program(directory))
     assert (tmp_path / SUNG).is_dir()
 
 
@@ -121,7 +127,7 @@ def test_the_cache_of_a_hub_is_scanned_through_its_links(tmp_path: Path) -> None
 @pytest.mark.parametrize("dtype", BITS)
 def test_a_dtype_that_the_scan_takes_is_one_of_the_library(dtype: str) -> None:
     body = {"x": {"dtype": dtype, "shape": [8], "data_offsets": [0, BITS[dtype]]}}
-    read = deserialize(poisoned_models.safetensors(body, bytes(BITS[dtype])))
+    read = deserialize(safetensors(body, bytes(BITS[dtype])))
     assert [name for name, _ in read] == ["x"]
 
 
@@ -172,6 +178,25 @@ def test_the_command_says_what_is_wrong_and_ends_with_one(
     assert "digests.config" in reports[1]["findings"][0]["what"]
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("additional_chat_templates/default.jinja", "{{ messages[0]['content'] }}"),
+        ("special_tokens_map.json", '{"eos_token": "<|im_start|>"}'),
+        ("added_tokens.json", '{"and": 300}'),
+    ],
+)
+def test_a_text_file_that_no_digest_covers_is_refused(
+    tmp_path: Path, tiny_checkpoint: Path, name: str, content: str
+) -> None:
+    changed = shutil.copytree(tiny_checkpoint, tmp_path / "changed")
+    (changed / name).parent.mkdir(exist_ok=True)
+    (changed / name).write_text(content)
+    [finding] = scan(changed)
+    assert (finding.severity, finding.file) == ("refused", "reward.json")
+    assert name in finding.what
+
+
 def test_templates_of_well_known_families_pass(tmp_path: Path) -> None:
     directory = make(tmp_path / "model")
     strict = "{% if messages[0].role == 'system' %}{{ raise_exception('none') }}{% endif %}"
@@ -185,3 +210,52 @@ def test_templates_of_well_known_families_pass(tmp_path: Path) -> None:
     )
     (directory / "chat_template.jinja").write_text(strict + tools + namespace + CHATML)
     assert scan(directory) == []
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["albert", "bert", "deberta-v2", "gemma2", "gpt2", "llama", "mixtral", "modernbert", "qwen2",
+     "qwen3_moe", "roberta"],
+)  # fmt: skip
+def test_a_model_is_as_large_as_its_own_weights_say(kind: str) -> None:
+    config = AutoConfig.for_model(kind)
+    with torch.device("meta"):
+        model = AutoModelForSequenceClassification.from_config(config)
+    shapes = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
+    assert list(too_large(config.to_dict(), shapes)) == []
+
+
+def test_the_members_of_a_file_are_scanned(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make(tmp_path / "a")
+    ATTACKS["auto_map in config"].poison(make(tmp_path / "b"))
+    (tmp_path / "duo.yaml").write_text("members: [a, b]")
+    assert scan_command.main([str(tmp_path / "duo.yaml")]) == 1
+    said = capsys.readouterr().out
+    assert f"{tmp_path}/a: safe" in said
+    assert f"{tmp_path}/b: refused" in said
+
+
+@pytest.mark.parametrize("main", [scan_command.main, serve.main])
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("absent/mode", None, "absent/mode: nothing is at"),
+        ("mode", None, "did you mean {0}/model?"),
+        ("duo.yaml", "members: [model, other]", "other: nothing is at {0}/other; paths are rel"),
+        ("cut.yaml", "members: [a\nb: c", "{0}/cut.yaml:2:2: "),
+        ("odd.yaml", "members: 5", "{0}/odd.yaml: Expected `array`, got `int`"),
+    ],
+)
+def test_what_is_not_there_or_no_file_is_said_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], main: Callable[[list[str]], int],
+    name: str, content: str | None, said: str,
+) -> None:  # fmt: skip
+    make(tmp_path / "model")
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    assert main([str(tmp_path / name)]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert said.format(tmp_path) in lines[-1]
+    assert lines[-1].startswith("plaudit s")

@@ -1,124 +1,26 @@
-"""Model directories, each poisoned in one way. No weights that anybody would want.
-
-Whatever runs code of a directory makes ``SUNG`` beside it.
-"""
+"""Model directories, each poisoned in one way."""
 
 import json
 import os
-import pickle
 import struct
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-SUNG = "the-canary-sang"
-# Reached through classes, as template injections do.
-ESCAPE = (
-    "{{ ''.__class__.__mro__[1].__subclasses__()[0].__init__.__globals__['os'].mkdir('"
-    + SUNG
-    + "')"
-    " }}"
+from poison import (
+    CONFIG,
+    TENSORS,
+    Attack,
+    add,
+    both,
+    link,
+    make,
+    only,
+    pickled,
+    program,
+    safetensors,
+    write,
 )
-TENSORS = {"score.weight": {"dtype": "F32", "shape": [1, 2], "data_offsets": [0, 8]}}
-CONFIG = {
-    "architectures": ["LlamaForSequenceClassification"],
-    "model_type": "llama",
-    "num_labels": 1,
-    "pad_token_id": 0,
-    "eos_token_id": 2,
-    "rope_parameters": {"rope_theta": 1e4, "rope_type": "default"},
-}
-CHATML = (
-    "{% for m in messages %}<|{{ m['role'] }}|>{% generation %}{{ m.content | trim }}"
-    "{% endgeneration %}{% if not loop.last %}\n{% endif %}{% endfor %}"
-)
-
-
-class Canary:
-    """Makes a directory when it is unpickled."""
-
-    def __init__(self, path: Path):
-        self.path = path
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return os.mkdir, (str(self.path),)
-
-
-def pickled(directory: Path) -> bytes:
-    return pickle.dumps(Canary(directory.parent / SUNG))
-
-
-def program(directory: Path) -> str:
-    return f"import os\nos.mkdir({str(directory.parent / SUNG)!r})\n"
-
-
-def safetensors(tensors: Any, data: bytes = bytes(8), length: int | None = None) -> bytes:
-    header = tensors if isinstance(tensors, bytes) else json.dumps(tensors).encode()
-    return struct.pack("<Q", len(header) if length is None else length) + header + data
-
-
-def make(directory: Path) -> Path:
-    """A directory with nothing wrong in it."""
-    directory.mkdir(parents=True)
-    (directory / "config.json").write_text(json.dumps(CONFIG))
-    (directory / "tokenizer.json").write_text("{}")
-    (directory / "tokenizer_config.json").write_text("{}")
-    (directory / "chat_template.jinja").write_text(CHATML)
-    (directory / "model.safetensors").write_bytes(safetensors(TENSORS))
-    return directory
-
-
-Poison = Callable[[Path], object]
-
-
-@dataclass(frozen=True)
-class Attack:
-    """``what`` is said of ``file``."""
-
-    poison: Poison
-    file: str
-    what: str
-    severity: str = "refused"
-
-
-def write(name: str, content: Callable[[Path], bytes | str] | bytes | str) -> Poison:
-    def poison(directory: Path) -> None:
-        made = content(directory) if callable(content) else content
-        path = directory / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(made.encode() if isinstance(made, str) else made)
-
-    return poison
-
-
-def add(name: str, **keys: Any) -> Poison:
-    """More keys in a JSON file."""
-
-    def poison(directory: Path) -> None:
-        path = directory / name
-        known = json.loads(path.read_text()) if path.exists() else {}
-        path.write_text(json.dumps(known | keys))
-
-    return poison
-
-
-def only(name: str) -> Poison:
-    """A pickle in the place of safetensors."""
-
-    def poison(directory: Path) -> None:
-        (directory / "model.safetensors").unlink()
-        (directory / name).write_bytes(pickled(directory))
-
-    return poison
-
-
-def link(name: str, target: str) -> Poison:
-    return lambda directory: (directory / name).symlink_to(target)
-
-
-def both(*poisons: Poison) -> Poison:
-    return lambda directory: [poison(directory) for poison in poisons]
+from poisoned_texts import templates, tokenizers
 
 
 def pickles() -> dict[str, Attack]:
@@ -166,6 +68,12 @@ def keys() -> dict[str, Attack]:
         "configuration_files": ["config.1.0.0.json"],
         "fast_tokenizer_files": ["tokenizer.1.0.0.json"],
         "transformers_weights": "../other.safetensors",
+        "tokenizer_file": "/etc/passwd",
+        "vocab_file": "../vocab.json",
+        "merges_file": "../merges.txt",
+        "quantization_config": {"quant_method": "fbgemm_fp8"},
+        "dtype": "load",
+        "torch_dtype": {"text_config": "hub"},
     }
     top = {
         f"{key} in config": Attack(add("config.json", **{key: value}), "config.json", f".{key} ")
@@ -187,7 +95,16 @@ def keys() -> dict[str, Attack]:
             "tokenizer_config.json", ".backend.auto_map ",
         ),
     }  # fmt: skip
-    return top | elsewhere | deep
+    special = {
+        f"{key} among the special tokens": Attack(
+            add("special_tokens_map.json", **{key: value}), "special_tokens_map.json", f".{key} "
+        )
+        for key, value in {
+            "tokenizer_file": "/etc/passwd", "name_or_path": "/etc", "backend": "custom",
+            "eos_token": 5,
+        }.items()
+    }  # fmt: skip
+    return top | elsewhere | deep | special
 
 
 def configurations() -> dict[str, Attack]:
@@ -290,74 +207,63 @@ def weights() -> dict[str, Attack]:
     }  # fmt: skip
 
 
+def sizes() -> dict[str, Attack]:
+    more = {
+        "num_hidden_layers": 10**8, "n_layer": 10**8, "vocab_size": 10**12, "hidden_size": 10**6,
+        "intermediate_size": 10**9, "num_attention_heads": 10**9, "head_dim": 10**9,
+        "num_local_experts": 10**9, "max_position_embeddings": 10**13,
+    }  # fmt: skip
+    alone = {
+        f"{key} beyond the weights": Attack(
+            add("config.json", **{key: value}), "config.json", f"{key} is {value}"
+        )
+        for key, value in more.items()
+    }
+    empty = {"model.embed_tokens.weight": {"dtype": "F32", "shape": [10**12, 0],
+                                           "data_offsets": [0, 0]}}  # fmt: skip
+    long = {"model.norm.weight": {"dtype": "F32", "shape": [5000], "data_offsets": [0, 20_000]}}
+    wide = {"hidden_size": 5000, "intermediate_size": 5000, "num_hidden_layers": 1}
+    return alone | {
+        "a vocabulary of an empty tensor": Attack(
+            both(
+                add("config.json", vocab_size=10**12),
+                write("model.safetensors", safetensors(TENSORS | empty)),
+            ),
+            "config.json", "vocab_size is 1000000000000",
+        ),
+        "matrices of a vector": Attack(
+            both(
+                add("config.json", **wide),
+                write("model.safetensors", safetensors(long, bytes(20_000))),
+            ),
+            "config.json", "its layers would have 25000000 weights",
+        ),
+        "positions of a model that learns them": Attack(
+            add("config.json", model_type="gpt2", n_positions=10**6), "config.json",
+            "n_positions is 1000000",
+        ),
+        "a size that is not whole": Attack(
+            add("config.json", vocab_size=1e300), "config.json", "vocab_size is inf"
+        ),
+    }  # fmt: skip
+
+
 def sparse(directory: Path) -> None:
     with (directory / "model.safetensors").open("wb") as file:
         file.write(struct.pack("<Q", 200_000_000))
         file.truncate(300_000_000)
 
 
-def templates() -> dict[str, Attack]:
-    def template(what: str, text: str, severity: str = "refused") -> Attack:
-        return Attack(
-            write("chat_template.jinja", text), "chat_template.jinja", what, severity
-        )  # fmt: skip
-
-    internals = "reaches for Python's internals"
-    loops = "{% for a in range(99999) %}" * 4 + "x" + "{% endfor %}" * 4
-    attribute = "{{ messages|map(attribute='content.__class__.__init__')|list }}"
-    spelled = (
-        "{{ ''|attr('_' ~ '_class_' ~ '_')|string }}{{ (''|attr('_' ~ '_class_' ~ '_')).mro() }}"
-    )
-    return {
-        "template escapes": template(internals, ESCAPE),
-        "template escapes for one word only": template(
-            internals, "{% if messages[0].content == 'now' %}" + ESCAPE + "{% endif %}x"
-        ),
-        "template escapes by attr": template(internals, "{{ ''|attr('__class__') }}"),
-        "template escapes by a spelled name": template(internals, spelled),
-        "template escapes by format": template("", attribute),
-        "template escapes through cycler": template(
-            internals, "{{ cycler.__init__.__globals__.os.popen('id').read() }}"
-        ),
-        "template loops for ever": template("CPU time", loops),
-        "template loops too deep": template("loops in loops", loops + "{% for a in b %}" * 6
-                                            + "{% endfor %}" * 6),
-        "template doubles": template(
-            "MemoryError", "{% set n = namespace(x='ha') %}{% for i in range(60) %}"
-            "{% set n.x = n.x ~ n.x %}{% endfor %}{{ n.x }}",
-        ),
-        "template multiplies": template("MemoryError", "{{ 'ha' * 10**12 }}"),
-        "template pads": template("characters of", "{{ 'x'|center(10**7) }}"),
-        "template recurses": template(
-            "RecursionError", "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}"
-        ),
-        "template powers": template("CPU time", "{{ 9**(9**9) % 7 }}"),
-        "template reads a file": template("reads other templates", "{% include '/etc/passwd' %}"),
-        "template imports": template("reads other templates", "{% import 'os' as os %}"),
-        "template is large": template("over 200000 bytes", "x" * 200_001),
-        "template is broken": template("no template of Jinja", "{% for %}"),
-        "template reads the date": template("reads the date", "{{ strftime_now('%Y') }}", "note"),
-        "template in the tokenizer": Attack(
-            add("tokenizer_config.json", chat_template=ESCAPE), "tokenizer_config.json", internals
-        ),
-        "one of several templates": Attack(
-            add("tokenizer_config.json", chat_template=[
-                {"name": "default", "template": CHATML}, {"name": "tools", "template": ESCAPE},
-            ]),
-            "tokenizer_config.json", internals,
-        ),
-        "an additional template": Attack(
-            write("additional_chat_templates/tools.jinja", ESCAPE),
-            "additional_chat_templates/tools.jinja", internals,
-        ),
-        "template is a number": Attack(
-            add("tokenizer_config.json", chat_template=[5]), "tokenizer_config.json", "no text"
-        ),
-    }  # fmt: skip
-
-
 ATTACKS: dict[str, Attack] = (
-    pickles() | programs() | keys() | configurations() | places() | weights() | templates()
+    pickles()
+    | programs()
+    | keys()
+    | configurations()
+    | places()
+    | weights()
+    | sizes()
+    | templates()
+    | tokenizers()
 )
 
 

@@ -69,7 +69,9 @@ def calibrate(
     calibration = length_calibration(measured, pairs, found, share)
     out.mkdir(parents=True, exist_ok=True)
     for path in checkpoint.files(directory):
-        shutil.copyfile(path, out / path.name)
+        copy = out / path.relative_to(directory)
+        copy.parent.mkdir(exist_ok=True)
+        shutil.copyfile(path, copy)
     calibrated = {"of": str(directory), "revision": revision, "share": share}
     checkpoint.write(
         out,
