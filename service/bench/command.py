@@ -54,6 +54,7 @@ def main(argv: Sequence[str]) -> int:
 def parser() -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(
         prog="plaudit bench",
+        allow_abbrev=False,
         description=__doc__,
         epilog=f"The key of a server is read from {KEY}. Exit status: 0, 1 where some rate was "
         "too much for the generator itself or came from the cache, 2 for bad input",

@@ -44,7 +44,9 @@ class PreviewError(ValueError):
 def add_preview(subcommands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """The parser of ``preview``, whose ``run`` takes the arguments and gives an exit status."""
     text = "draw dashboards from a Prometheus, without Grafana"
-    made = subcommands.add_parser("preview", help=text, description=__doc__)
+    made = subcommands.add_parser(
+        "preview", allow_abbrev=False, help=text, description=__doc__
+    )
     made.add_argument("dashboards", type=Path, nargs="*", help="JSON files; without any, our own")
     made.add_argument("--prometheus", default="http://127.0.0.1:9090", metavar="URL")
     made.add_argument("--last", default="1h", help="how far back: 90s, 15m, 6h, 2d")
