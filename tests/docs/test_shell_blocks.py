@@ -1,7 +1,8 @@
 """Every command of the pages is one that its program takes.
 
 ``plaudit …`` and ``python FILE …`` are given to the program's own parser, which ends there;
-the harmless ones are run by test_commands_run.py, and ``curl`` by test_requests.py. The others are listed here with what keeps a test from them.
+the harmless ones are run by test_commands_run.py, and ``curl`` by test_requests.py. The others are
+listed here with what keeps a test from them.
 """
 
 import argparse
