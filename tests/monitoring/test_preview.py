@@ -167,9 +167,7 @@ def test_a_variable_narrows_what_is_asked(
 def test_a_variable_that_meets_nothing_is_refused_with_what_there_is(
     dashboard: Path, previewed: Preview
 ) -> None:
-    with pytest.raises(
-        PreviewError, match="no such model in that time; there is warm"
-    ):
+    with pytest.raises(PreviewError, match="no such model in that time; there is warm"):
         previewed(dashboard, "--variable", "model=cold")
     with pytest.raises(PreviewError, match="no regular expression"):
         previewed(dashboard, "--variable", "model=(")
