@@ -12,7 +12,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from plaudit.client import RewardClient
@@ -20,7 +22,11 @@ from training.service_process import free_port
 
 IMAGES = Path(__file__).parent / "images"
 DEMO = ("runs/demo/warm", "runs/demo/ensemble.yaml")
-WIDTH = 1180
+WIDTH, REPORT_WIDTH = 1180, 900
+BENCH = (
+    "--workload", "single", "--prompt-tokens", "40", "--response-tokens", "40",
+    "--rates", "1", "2", "4", "8", "--seconds", "8", "--slo-ms", "2000",
+)  # fmt: skip
 WARM_UP_SECONDS, TRAFFIC_SECONDS = 15, 40
 PROMPTS = (
     "How do I boil an egg?",
@@ -47,6 +53,9 @@ def main(arguments: Sequence[str]) -> None:
         draw_playground(browser, url, "light", "playground.png")
         draw_playground(browser, url, "dark", "playground-dark.png")
         draw_ops(browser, url, admin_url)
+        with TemporaryDirectory() as folder:
+            draw_bench(browser, url, Path(folder))
+            draw_evaluation(browser, arguments or DEMO, Path(folder))
         browser.close()
 
 
@@ -85,6 +94,24 @@ def draw_ops(browser: Browser, url: str, admin_url: str) -> None:
     save(page, "#scores", "ops.png")
 
 
+def draw_bench(browser: Browser, url: str, folder: Path) -> None:
+    """Rates that a small model holds, and the first that it does not."""
+    command = ["bench", url, "--out", str(folder / "bench"), *BENCH]
+    subprocess.run([sys.executable, "-m", "plaudit.cli", *command])  # 1: some rate is invalid
+    page = browser.new_page(viewport={"width": REPORT_WIDTH, "height": 700})
+    page.goto((folder / "bench.html").as_uri())
+    save(page, "table >> nth=0", "bench.png")
+
+
+def draw_evaluation(browser: Browser, models: Sequence[str], folder: Path) -> None:
+    given = [one for one in models if Path(one).exists()]
+    command = ["evaluate", *given, "--data", "examples/demo/evaluate.yaml", "--out", str(folder)]
+    subprocess.run([sys.executable, "-m", "plaudit.cli", *command], check=True)
+    page = browser.new_page(viewport={"width": REPORT_WIDTH, "height": 1000})
+    page.goto((folder / "evaluation.html").as_uri())
+    save(page, "svg >> nth=1", "evaluation.png")
+
+
 def ask(page: Page, client: RewardClient, turns: Iterator[int], seconds: float) -> None:
     """Traffic for a while: every model and ensemble, with repeats as trainers' epochs have."""
     names = [model for model in client.models() if model.kind != "objectives"]
@@ -107,8 +134,11 @@ def save(page: Page, last: str, name: str) -> None:
     box = page.locator(last).bounding_box()
     assert box is not None
     height = box["y"] + box["height"] + 12
-    clip = {"x": 0, "y": 0, "width": WIDTH, "height": height}
+    assert page.viewport_size is not None
+    clip = {"x": 0, "y": 0, "width": page.viewport_size["width"], "height": height}
     page.screenshot(path=IMAGES / name, full_page=True, clip=clip)
+    with Image.open(IMAGES / name) as picture:
+        picture.convert("RGB").quantize(96).save(IMAGES / name, optimize=True)
     print(f"{IMAGES / name}: {(IMAGES / name).stat().st_size / 1000:.0f} kB", file=sys.stderr)
 
 

@@ -18,7 +18,8 @@ OUTSIDE = {
     "k8s/README.md": "kubernetes.md",
     "CONTRIBUTING.md": "contributing.md",
 }
-LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)#\s]+)")
+# Of Markdown, and of the HTML that a page has for its pictures.
+LINK = re.compile(r"""(?:(?<=\]\()|(?<= src=")|(?<= srcset="))(?![a-z]+:|#)([^)#\s"]+)""")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

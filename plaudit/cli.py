@@ -5,6 +5,8 @@ a missing extra ends in the line that installs it.
 """
 
 import sys
+from collections.abc import Collection
+from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
 
 # A top-level module that a command may lack, and the extra that brings it.
@@ -28,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     name, *rest = arguments
     if name not in commands:
-        print(f"plaudit: no command {name!r}\n{usage(commands)}", file=sys.stderr)
+        print(unknown(name, commands), file=sys.stderr)
         return 2
     return run(commands[name], rest)
 
@@ -55,6 +57,12 @@ def run(point: EntryPoint, arguments: list[str]) -> int:
         print(f"plaudit {point.name}: {error}", file=sys.stderr)
         return 2
     return status
+
+
+def unknown(name: str, commands: Collection[str]) -> str:
+    near = get_close_matches(name, commands, n=1)
+    mends = f"did you mean plaudit {near[0]}?" if near else "plaudit --help lists them"
+    return f"plaudit: no command {name!r}; {mends}"
 
 
 def usage(commands: dict[str, EntryPoint]) -> str:

@@ -93,7 +93,7 @@ def create_app(settings: Settings, registry: Registry, metrics: Metrics) -> Fast
     if not admin:
         add_metrics(app, metrics)
     app.state.health, app.state.canary = health, canary
-    add_api_docs(app)
+    add_api_docs(app, settings.playground)
     if settings.playground:
         add_playground(app)
     openapi.describe(app, peers.ROUTES)

@@ -74,12 +74,16 @@ def main(argv: Sequence[str]) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    found = argparse.ArgumentParser(prog="plaudit cache", description=__doc__)
+    found = argparse.ArgumentParser(prog="plaudit cache", allow_abbrev=False, description=__doc__)
     commands = found.add_subparsers(required=True, metavar="stats|purge")
-    looks = commands.add_parser("stats", help="keys, bytes and lives by revision; hit ratio")
+    looks = commands.add_parser(
+        "stats", allow_abbrev=False, help="keys, bytes and lives by revision; hit ratio"
+    )
     looks.add_argument("--json", action="store_true", help="for programs")
     looks.set_defaults(run=stats)
-    empties = commands.add_parser("purge", help="unlink keys: all, of a revision, or old ones")
+    empties = commands.add_parser(
+        "purge", allow_abbrev=False, help="unlink keys: all, of a revision, or old ones"
+    )
     which = empties.add_mutually_exclusive_group(required=True)
     which.add_argument("--all", action="store_true", help="every key that begins with plaudit:")
     which.add_argument(

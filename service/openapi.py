@@ -8,12 +8,17 @@ import msgspec
 from fastapi import FastAPI
 
 from plaudit import wire
-from service.routes import Route
+from service.routes import METRICS, OWN, PROBES, Route, Routes
 
 BODIES = {
     "/score": (wire.ScoreRequest, wire.ScoreResponse),
     "/ensemble_score": (wire.EnsembleRequest, wire.EnsembleResponse),
     "/models": (None, wire.ModelList),
+}
+TAGS = {
+    "native": "Plaudit's own routes: docs/serving.md.",
+    "compatible": "The wire formats of other servers, as their clients speak them: docs/compat.md.",
+    "health": "Probes and metrics, without a key: docs/operations.md.",
 }
 EXAMPLE = {
     "items": [{"prompt": "How do I boil an egg?", "response": "Eight minutes."}],
@@ -33,7 +38,8 @@ def describe(app: FastAPI, routes: Sequence[Route]) -> None:
 
 
 def with_bodies(schema: dict[str, Any], routes: Sequence[Route]) -> dict[str, Any]:
-    """The schema with our own bodies and answers, and the bodies that other servers' routes ask."""
+    """The schema with our own bodies and answers, and the bodies that other servers' routes ask;
+    ``routes`` are theirs."""
     asks = {route.path: kinds_of(route) for route in routes if route.asks}
     own = [kind for pair in BODIES.values() for kind in pair if kind is not None]
     types = list(dict.fromkeys([*own, wire.Problem, *chain(*asks.values())]))
@@ -58,7 +64,24 @@ def with_bodies(schema: dict[str, Any], routes: Sequence[Route]) -> dict[str, An
         schema["paths"][path]["post"]["requestBody"] = body(
             of_any if len(kinds) > 1 else refs[kinds[0]]
         )
+    schema["tags"] = [{"name": name, "description": text} for name, text in TAGS.items()]
+    declared = Routes([*OWN, *routes])
+    for path, operations in schema["paths"].items():
+        for operation in operations.values():
+            present(operation, declared.of(path))
     return schema
+
+
+def present(operation: dict[str, Any], route: Route) -> None:
+    """Under its tag, in the words of its docstring, and without a key where it asks for none."""
+    quiet = route in (*PROBES, METRICS)
+    operation["tags"] = ["health" if quiet else "compatible" if route.of_a_peer else "native"]
+    first, _, more = operation.pop("description").partition("\n\n")
+    operation["summary"] = " ".join(first.split()).removesuffix(".")
+    if more:
+        operation["description"] = more
+    if route.use == "open":
+        operation["security"] = []
 
 
 def kinds_of(route: Route) -> tuple[type, ...]:

@@ -92,6 +92,7 @@ def main(argv: Sequence[str]) -> int:
 def parser() -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(
         prog="plaudit parity",
+        allow_abbrev=False,
         description=__doc__,
         epilog="exit status: 0 within the limits, 1 beyond one of them, 2 for bad input",
     )

@@ -19,12 +19,13 @@ class Readiness(Protocol):
 def add_probes(app: FastAPI, health: Readiness) -> None:
     @app.get("/livez")
     async def livez() -> Response:
-        """The event loop turns."""
+        """Whether the process lives: its event loop turns."""
         return Response(b'{"status":"alive"}', media_type="application/json")
 
     @app.get("/readyz")
     async def readyz() -> Response:
-        """Models are loaded, their probes gave the stored scores, and the engine computes."""
+        """Whether it can score: models are loaded, their probes gave the stored scores, and the
+        engine computes."""
         reason = health.unready()
         if reason is not None:
             raise Failure("not-ready", reason, retry_after_seconds=RETRY_AFTER_SECONDS)

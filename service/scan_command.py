@@ -37,6 +37,7 @@ def main(argv: Sequence[str]) -> int:
 def parser() -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(
         prog="plaudit scan",
+        allow_abbrev=False,
         description="Look at model directories before anything of them is loaded: no weight is "
         "read but for its digest, no code is imported, nothing is fetched.",
         epilog="exit status: 0 nothing is refused, 1 something is, 2 for bad arguments "

@@ -27,9 +27,11 @@ async def tokens(sender: Sender, target: Target, count: int) -> int:
     draw = random.Random(count)
     item = Item(prompt=f"{MARK} {some_words(draw, 1)}", response=some_words(draw, count))
     answer = await sender.post(target.path, target.request([item], None))
-    if answer.outcome != OK or answer.failed:
+    if answer.outcome != OK:
+        said = answer.said or "name --model or --ensemble, as GET /models lists them"
+        raise BenchError(f"a small request got {answer.status} {answer.outcome}: {said}")
+    if answer.failed:
         raise BenchError(
-            f"a small request got {answer.status} {answer.outcome}: name --model or --ensemble, "
-            "as GET /models lists them, and export PLAUDIT_CLIENT_API_KEY where a key is needed"
+            "a small request got no reward: ask the same with curl; the answer's errors say why"
         )
     return answer.tokens

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from secrets import token_hex
 from typing import get_args
 
 from plaudit.version import VERSION
@@ -45,7 +46,7 @@ def main(argv: Sequence[str]) -> int:
     print(report.verdict(found))
     print(f"report: {json}, {html}")
     if not found.valid:
-        print("some rates are invalid: the generator was measured there", file=sys.stderr)
+        print("some rates are invalid: see INVALID above", file=sys.stderr)
         return 1
     return 0
 
@@ -53,9 +54,10 @@ def main(argv: Sequence[str]) -> int:
 def parser() -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(
         prog="plaudit bench",
+        allow_abbrev=False,
         description=__doc__,
         epilog=f"The key of a server is read from {KEY}. Exit status: 0, 1 where some rate was "
-        "too much for the generator itself, 2 for bad input",
+        "too much for the generator itself or came from the cache, 2 for bad input",
     )
     found.add_argument("url", help="of a server, http://127.0.0.1:8000")
     load_flags(found.add_argument_group("load"))
@@ -95,7 +97,10 @@ def load_flags(group: argparse._ArgumentGroup) -> None:
         "--arrivals", choices=get_args(Arrivals), default="poisson",
         help="many callers that know nothing of each other, or even gaps; default: %(default)s",
     )  # fmt: skip
-    group.add_argument("--seed", type=int, default=0, help="of arrivals and generated texts")
+    group.add_argument(
+        "--seed", type=int, default=0,
+        help="of arrivals and of generated texts' lengths; the texts are new in each run",
+    )  # fmt: skip
     group.add_argument(
         "--timeout-seconds", type=positive, default=30.0,
         help="after which a request has failed, said to the server too; default: %(default)g",
@@ -192,11 +197,13 @@ async def measure(options: argparse.Namespace, sender: Sender, command: str) -> 
 async def bodies(
     options: argparse.Namespace, sender: Sender, shape: Shape, target: Target
 ) -> Bodies:
+    run = token_hex(4)
     if options.data is not None:
-        return Bodies(shape, target, from_file(read(options.data)), USER_BODIES)
+        return Bodies(shape, target, from_file(read(options.data)), USER_BODIES, run)
     words = await calibration.words(sender, target, options.prompt_tokens, options.response_tokens)
     made = shape.distinct if shape.kind == "repeats" else MADE
-    return Bodies(shape, target, generated(*words, options.seed), made)
+    texts = generated(*words, options.responses, options.seed)
+    return Bodies(shape, target, texts, made, run)
 
 
 async def rates(options: argparse.Namespace, run: Run) -> knee.Knee:

@@ -17,7 +17,8 @@ OK = "ok"
 @dataclass(frozen=True, slots=True)
 class Answer:
     """``outcome``: OK, or the type of the problem; ``status`` 0 where there was no answer. Items
-    without a reward are ``failed``; ``tokens`` and ``cached`` as in the answer's usage."""
+    without a reward are ``failed``; ``tokens`` and ``cached`` as in the answer's usage. ``said``:
+    what the problem says, and what mends it."""
 
     outcome: str
     status: int = 200
@@ -25,6 +26,7 @@ class Answer:
     failed: int = 0
     tokens: int = 0
     cached: int = 0
+    said: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,8 +44,8 @@ def warning(report: Report) -> str:
     if report.valid:
         return ""
     return (
-        '<p class="invalid">Some rates are <strong>invalid</strong>: there the generator was '
-        "measured, not the server. They are hollow in the drawing.</p>"
+        '<p class="invalid">Some rates are <strong>invalid</strong>: there the generator or '
+        "the cache was measured, not the model. They are hollow in the drawing.</p>"
     )
 
 

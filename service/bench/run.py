@@ -26,10 +26,8 @@ class Run:
         answer = await self._send(0)
         self._sent = 1
         if answer.outcome != OK:
-            raise BenchError(
-                f"the first request got {answer.status} {answer.outcome}: see docs/problems.md, "
-                "and --model, --groups, --prompt-tokens of plaudit bench --help"
-            )
+            said = answer.said or "see docs/problems.md, and plaudit bench --help"
+            raise BenchError(f"the first request got {answer.status} {answer.outcome}: {said}")
         if answer.failed == answer.items:
             raise BenchError(
                 "no item of the first request has a reward: the texts may be too long: "
@@ -51,6 +49,7 @@ class Run:
             seconds=self._options.seconds,
             slo_ms=self._options.slo_ms,
             client_cpu_share=share,
+            all_new=self._options.data is None and self._options.workload != "repeats",
         )
         self.results = [one for one in self.results if one.offered != rate] + [result]
         return result

@@ -58,7 +58,7 @@ class Sender:
         except httpx2.RequestError as error:
             return Answer(f"connection: {type(error).__name__}", 0)
         if response.status_code != 200:
-            return Answer(problem_type(response), response.status_code)
+            return refusal(response)
         try:
             told = msgspec.json.decode(response.content, type=Told)
         except msgspec.DecodeError:
@@ -82,6 +82,11 @@ class Sender:
             ) from None
         if response.status_code == 401:
             raise BenchError(f"{self.url} needs a key: export PLAUDIT_CLIENT_API_KEY=…")
+        if response.status_code == 404 and await self._has_probes():
+            raise BenchError(
+                f"{self.url} answers probes and no /models: is it the admin port? "
+                "Give the port of plaudit serve --port, which is 8000 unless it was said"
+            )
         try:
             return msgspec.json.decode(response.content, type=ModelList).models
         except msgspec.DecodeError:
@@ -90,14 +95,18 @@ class Sender:
                 "correct the URL"
             ) from None
 
+    async def _has_probes(self) -> bool:
+        return (await self._http.get("/livez")).status_code == 200
 
-def problem_type(response: httpx2.Response) -> str:
-    """The last part of the problem's type, as ``overloaded``; else the status."""
+
+def refusal(response: httpx2.Response) -> Answer:
+    """Its outcome is the last part of the problem's type, as ``overloaded``; else the status."""
     try:
         problem = msgspec.json.decode(response.content, type=Problem)
     except msgspec.DecodeError:
-        return f"http-{response.status_code}"
-    return problem.type.rpartition("#")[2]
+        return Answer(f"http-{response.status_code}", response.status_code)
+    said = f"{problem.detail.rstrip('.')}; {problem.remedy}"
+    return Answer(problem.type.rpartition("#")[2], response.status_code, said=said)
 
 
 def most_connections(limit: Callable[[int], tuple[int, int]] = resource.getrlimit) -> int:

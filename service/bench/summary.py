@@ -34,7 +34,7 @@ class RateResult(msgspec.Struct, frozen=True, kw_only=True):
     ``latency_ms`` counts from the intended time and ``from_sending_ms`` from the moment a
     connection was there, as closed loops measure; both are of requests that succeeded.
     ``within_slo`` is the share of all requests that succeeded in time. ``invalid`` says why the
-    figures are of the generator and not of the server; empty when they are the server's.
+    figures are of the generator or the cache and not of the model; empty when they are the model's.
     """
 
     offered: float
@@ -82,8 +82,10 @@ def summarise(
     seconds: float,
     slo_ms: float,
     client_cpu_share: float,
+    all_new: bool,
 ) -> RateResult:
-    """Of one request or more; throughput until the last answer, so that a backlog is no success."""
+    """Of one request or more; throughput until the last answer, so that a backlog is no success.
+    ``all_new``: no text was sent before, so none may come from the cache."""
     good = [one for one in samples if one.answer.outcome == OK]
     took = max([seconds, *(one.done for one in samples)])
     items, tokens, cached = added(good)
@@ -108,7 +110,10 @@ def summarise(
         waited_for_connection=sum(one.sent - one.dispatched > FREE_LAG_SECONDS for one in samples),
         lag_p99_ms=1000 * lag,
         client_cpu_share=client_cpu_share,
-        invalid=invalid(lag, latency, client_cpu_share),
+        invalid=[
+            *invalid(lag, latency, client_cpu_share),
+            *known_before(cached if all_new else 0, items),
+        ],
     )
 
 
@@ -138,6 +143,16 @@ def invalid(lag_p99: float, latency: Latency | None, client_cpu_share: float) ->
             "or run several generators"
         )
     return found
+
+
+def known_before(cached: int, items: int) -> list[str]:
+    """Why the cache and not the model was measured; ``cached`` counts items, as ``items`` does."""
+    if not cached:
+        return []
+    return [
+        f"{cached / items:.1%} of items came from the cache, though their texts were to be new: "
+        "give more --prompt-tokens and --response-tokens"
+    ]
 
 
 def breaks(result: RateResult, slo_ms: float, most_errors: float) -> str | None:

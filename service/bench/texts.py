@@ -19,8 +19,9 @@ FREQUENT = (
     "time could no make than first been its who now people my made over did down only way find use"
 )
 WORDS = FREQUENT.split()
-# At the beginning of a text that is to be new in every request: of this length always.
-MARK = "n00000000"
+# At the beginning of a text that is to be new in every request: eight hexadecimal digits of the run
+# and eight of the request, so of this length always.
+MARK = "n0000000000000000"
 
 Prompt = str | list[Message]
 
@@ -66,12 +67,12 @@ def read(path: Path) -> list[Texts]:
     return [Texts(prompt, responses) for prompt, responses in found.values()]
 
 
-def generated(prompt_words: int, response_words: int, seed: int) -> Iterator[Texts]:
-    """Prompts without end, each with responses without end, of these counts of words."""
+def generated(prompt_words: int, response_words: int, responses: int, seed: int) -> Iterator[Texts]:
+    """Prompts without end, each with that many responses, of these counts of words."""
     draw = random.Random(seed)
     while True:
         prompt = f"{MARK} {words(draw, prompt_words)}"
-        yield Texts(prompt, [words(draw, response_words) for _ in range(64)])
+        yield Texts(prompt, [words(draw, response_words) for _ in range(responses)])
 
 
 def words(draw: random.Random, count: int) -> str:

@@ -58,20 +58,20 @@ class Target:
 
 
 class Bodies:
-    """``body(n)`` of request ``n``. Generated texts begin with a mark that is new each time, lest a
-    cache knows them; repeats and a user's texts stay as they are."""
+    """``body(n)`` of request ``n``. Generated texts begin with a mark that is new in each request
+    of each ``run`` (eight hexadecimal digits), lest a cache knows them; that of repeats is new in
+    each run. A user's texts stay as they are."""
 
-    def __init__(self, shape: Shape, target: Target, texts: Iterator[Texts], made: int):
+    def __init__(self, shape: Shape, target: Target, texts: Iterator[Texts], made: int, run: str):
         count = min(made, shape.distinct) if shape.kind == "repeats" else made
         self._made = [one_body(shape, target, texts) for _ in range(count)]
-        self._renew = shape.kind != "repeats"
+        self._run, self._renew = run, shape.kind != "repeats"
         self.items = shape.items
 
     def body(self, number: int) -> bytes:
         made = self._made[number % len(self._made)]
-        if not self._renew:
-            return made
-        return made.replace(MARK.encode(), f"n{number % 10**8:08}".encode())
+        request = number % 10**8 if self._renew else 0
+        return made.replace(MARK.encode(), f"n{self._run}{request:08}".encode())
 
 
 def one_body(shape: Shape, target: Target, texts: Iterator[Texts]) -> bytes:

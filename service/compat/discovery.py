@@ -75,7 +75,7 @@ def add(app: FastAPI, exchange: Exchange) -> None:
 
     @app.get(MODEL)
     async def model(name: str) -> Response:
-        """One of them."""
+        """One of the loaded models, as OpenAI's client reads it."""
         return json(card(info_of(name)))
 
     @app.get(HEALTH)

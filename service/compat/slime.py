@@ -35,7 +35,7 @@ def add(app: FastAPI, exchange: Exchange) -> None:
 
     @app.post(PATH)
     async def slime(request: Request) -> Response:
-        """The reward of one sample, as slime and miles ask for it; ``?key=NAME`` in an object."""
+        """The reward of one sample, as slime and miles ask for it; ?key=NAME: in an object."""
         key = key_of(request)
         sample = await exchange.bodies.read(request, decoder)
         scored = await exchange.score(request, Asked("slime", [item_of(sample)]))

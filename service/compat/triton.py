@@ -103,12 +103,12 @@ def add_metadata(app: FastAPI, exchange: Exchange) -> None:
 
     @app.get("/v2/health/ready")
     async def server_ready() -> Response:
-        """As /readyz."""
+        """Whether the server can score, as /readyz."""
         return ready()
 
     @app.get("/v2/health/live")
     async def live() -> Response:
-        """As /livez."""
+        """Whether the process lives, as /livez."""
         return Response()
 
     @app.get("/v2")

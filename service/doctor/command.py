@@ -51,6 +51,7 @@ def main(argv: Sequence[str]) -> int:
 def parser() -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(
         prog="plaudit doctor",
+        allow_abbrev=False,
         description=__doc__,
         epilog="Settings are those of the environment, PLAUDIT_…, as plaudit serve reads them. "
         "Exit status: 0, 1 where something failed, 2 for bad input",

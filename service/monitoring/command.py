@@ -23,7 +23,9 @@ def main(argv: Sequence[str]) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(prog="plaudit dashboard", description=__doc__)
+    made = argparse.ArgumentParser(
+        prog="plaudit dashboard", allow_abbrev=False, description=__doc__
+    )
     commands = made.add_subparsers(required=True, metavar="COMMAND")
     add_write(commands)
     add_preview(commands)
@@ -32,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
 
 def add_write(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     text = "copy dashboards, alert rules and configuration into a folder"
-    made = commands.add_parser("write", help=text, description=text)
+    made = commands.add_parser("write", allow_abbrev=False, help=text, description=text)
     made.add_argument("directory", type=Path, help="made if it is missing")
     made.add_argument("--force", action="store_true", help="write over files that are there")
     made.set_defaults(run=lambda arguments: write(arguments.directory, arguments.force))

@@ -17,9 +17,11 @@ Found = list[tuple[Query, list[Series]]]
 COLUMN_INCHES, UNIT_INCHES = 0.62, 0.36
 COLORS = {"green": "#299c46", "orange": "#ed8128", "yellow": "#e0b400", "red": "#d44a3a"}
 MAX_LEGEND, MAX_NAME = 8, 30
+LEGEND_SHARE = 0.3
 # Seconds from tick to tick.
 APART = [10, 30, 60, 300, 600, 900, 1800, 3600, 7200, 21_600, 86_400]
 MAX_TICKS = 6
+SHORT_SECONDS = 600
 SUFFIXES = {"cps": "/s", "reqps": " req/s", "watt": " W", "s": " s"}
 
 
@@ -89,7 +91,16 @@ def draw_lines(axes: Axes, panel: Panel, found: Found) -> None:
     label(axes, panel.unit)
     axes.grid(alpha=0.3)
     if len(named) <= MAX_LEGEND:
-        axes.legend(fontsize=5, loc="upper left", framealpha=0.6)
+        beside(axes)
+
+
+def beside(axes: Axes) -> None:
+    """The legend right of the lines, which make room for it."""
+    left, bottom, width, height = axes.get_position().bounds
+    axes.set_position((left, bottom, width * (1 - LEGEND_SHARE), height))
+    axes.legend(
+        fontsize=5, loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0, frameon=False
+    )
 
 
 def stack(axes: Axes, named: Sequence[tuple[str, Series]]) -> None:
@@ -151,12 +162,14 @@ def draw_heatmap(axes: Axes, panel: Panel, found: Found) -> None:
                 interpolation="nearest", extent=(0, len(times), 0, len(edges)))  # fmt: skip
     axes.set_yticks(np.arange(len(edges)) + 1, [text_of(edge, panel.unit) for edge in edges])
     ticks = np.linspace(0, len(times) - 1, 4).astype(int)
-    axes.set_xticks(ticks + 0.5, [clock(times[i]) for i in ticks])
+    axes.set_xticks(ticks + 0.5, [clock(times[i], times[-1] - times[0]) for i in ticks])
 
 
-def clock(at: float) -> str:
-    """A locator's round time may lack a millionth of a second."""
-    return f"{datetime.fromtimestamp(round(at), UTC):%H:%M}"
+def clock(at: float, over: float) -> str:
+    """Of a range of ``over`` seconds: with seconds where minutes would repeat. A locator's round
+    time may lack a millionth of a second."""
+    look = "%H:%M:%S" if over < SHORT_SECONDS else "%H:%M"
+    return f"{datetime.fromtimestamp(round(at), UTC):{look}}"
 
 
 def label(axes: Axes, unit: str) -> None:
@@ -165,7 +178,7 @@ def label(axes: Axes, unit: str) -> None:
     first, end = axes.get_xlim()
     apart = next((one for one in APART if (end - first) / one <= MAX_TICKS), APART[-1])
     axes.xaxis.set_major_locator(MultipleLocator(apart))
-    axes.xaxis.set_major_formatter(lambda at, _: clock(at))
+    axes.xaxis.set_major_formatter(lambda at, _: clock(at, end - first))
     axes.yaxis.set_major_formatter(lambda value, _: text_of(value, unit))
 
 
@@ -175,13 +188,20 @@ def text_of(value: float, unit: str) -> str:
         return "∞" if value > 0 else "-∞"
     match unit:
         case "percentunit":
-            return f"{value * 100:.3g} %"
+            return f"{fixed(value * 100)} %"
         case "s" if 0 < abs(value) < 1:
             return f"{value * 1e3:.3g} ms" if abs(value) >= 1e-3 else f"{value * 1e6:.3g} µs"
         case "bytes":
             return scaled(value, 1024, ["B", "KiB", "MiB", "GiB", "TiB"])
         case _:
             return scaled(value, 1000, ["", "K", "M", "G"]) + SUFFIXES.get(unit, "")
+
+
+def fixed(value: float) -> str:
+    """In three digits where it has fewer, and never as a power of ten."""
+    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
+    text = f"{value:.{digits}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def scaled(value: float, base: int, names: Sequence[str]) -> str:

@@ -43,7 +43,7 @@ class PreviewError(ValueError):
 def add_preview(subcommands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """The parser of ``preview``, whose ``run`` takes the arguments and gives an exit status."""
     text = "draw dashboards from a Prometheus, without Grafana"
-    made = subcommands.add_parser("preview", help=text, description=__doc__)
+    made = subcommands.add_parser("preview", allow_abbrev=False, help=text, description=__doc__)
     made.add_argument("dashboards", type=Path, nargs="*", help="JSON files; without any, our own")
     made.add_argument("--prometheus", default="http://127.0.0.1:9090", metavar="URL")
     made.add_argument("--last", default="1h", help="how far back: 90s, 15m, 6h, 2d")
@@ -59,6 +59,8 @@ def run(options: argparse.Namespace) -> int:
     variables = dict(map(variable, options.variable))
     options.out.mkdir(parents=True, exist_ok=True)
     with Prometheus(options.prometheus) as prometheus:
+        for name, wanted in variables.items():
+            meets_some(name, wanted, prometheus.label_values(name, over))
         for path in paths:
             dashboard = dashboard_file.read(path, variables, over.rate_interval)
             found = asked(dashboard, prometheus, over)
@@ -87,6 +89,19 @@ def variable(given: str) -> tuple[str, str]:
     if not equals:
         raise PreviewError(f"--variable {given}: write NAME=REGEX, as in model=warm")
     return name, value
+
+
+def meets_some(name: str, wanted: str, there: Sequence[str]) -> None:
+    """PreviewError where a variable, which is named as its label is, lets no value through. A label
+    that nothing has is left to the dashboard, which says "no data"."""
+    try:
+        found = [one for one in there if re.fullmatch(wanted, one)]
+    except re.error as error:
+        raise PreviewError(f"--variable {name}={wanted}: no regular expression: {error}") from None
+    if there and not found:
+        raise PreviewError(
+            f"--variable {name}={wanted}: no such {name} in that time; there is {', '.join(there)}"
+        )
 
 
 def asked(dashboard: Dashboard, prometheus: Prometheus, over: Range) -> "list[Found]":

@@ -6,7 +6,7 @@ https://prometheus.io/docs/prometheus/latest/querying/api/#range-queries
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import httpx2
 
@@ -62,8 +62,21 @@ class Prometheus:
     def range(self, expression: str, over: Range) -> list[Series]:
         """What ``expression`` was over a range. PrometheusError where it cannot be said."""
         data = {"query": expression, "start": over.start, "end": over.end, "step": over.step}
+        found = self._ask("POST", "/api/v1/query_range", data=data)
+        if found.get("status") != "success":
+            raise PrometheusError(f"{self._url}: {found.get('error')} in {expression!r}")
+        return [series(one) for one in found["data"]["result"]]
+
+    def label_values(self, name: str, over: Range) -> list[str]:
+        """The values that a label had in a range, in order; none for an unknown label."""
+        asked = {"start": over.start, "end": over.end}
+        found = self._ask("GET", f"/api/v1/label/{name}/values", params=asked)
+        return sorted(found.get("data", []))
+
+    def _ask(self, method: str, path: str, **given: Any) -> dict[str, Any]:
+        """A JSON object. PrometheusError where there is none."""
         try:
-            answer = self._http.post(f"{self._url}/api/v1/query_range", data=data)
+            answer = self._http.request(method, f"{self._url}{path}", **given)
             found = answer.json()
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise PrometheusError(
@@ -71,13 +84,16 @@ class Prometheus:
                 "name it with --prometheus http://HOST:9090"
             ) from None
         except ValueError:
-            raise PrometheusError(
-                f"{self._url} answers {answer.status_code}, and not as a Prometheus does: "
-                "name the address that shows its own page"
-            ) from None
-        if found.get("status") != "success":
-            raise PrometheusError(f"{self._url}: {found.get('error')} in {expression!r}")
-        return [series(one) for one in found["data"]["result"]]
+            raise PrometheusError(self._none_there(answer.status_code, path)) from None
+        if not isinstance(found, dict) or "status" not in found or "title" in found:
+            raise PrometheusError(self._none_there(answer.status_code, path))
+        return found
+
+    def _none_there(self, status: int, path: str) -> str:
+        return (
+            f"{self._url}: no Prometheus there ({status} at {path}): "
+            "name it with --prometheus http://HOST:9090"
+        )
 
 
 def series(found: Mapping[str, object]) -> Series:

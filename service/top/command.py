@@ -28,6 +28,7 @@ def main(argv: Sequence[str]) -> int:
 def parser() -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(
         prog="plaudit top",
+        allow_abbrev=False,
         description=__doc__,
         epilog="Rates and quantiles are of the time between two looks. Ctrl-C ends it. Without a "
         "terminal it prints a line for each server and look. Exit status: 0, 1 where --once found "

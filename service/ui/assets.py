@@ -62,12 +62,12 @@ class Asset:
         return Response(self.body, headers=headers, media_type=self.media)
 
 
-def read(path: Path) -> Asset:
-    body = path.read_bytes()
-    return Asset(body, MEDIA[path.suffix], f'"{hashlib.sha256(body).hexdigest()[:32]}"')
+def of(body: bytes, suffix: str) -> Asset:
+    return Asset(body, MEDIA[suffix], f'"{hashlib.sha256(body).hexdigest()[:32]}"')
 
 
 def add(app: FastAPI, files: Mapping[str, str]) -> None:
     """Serve ``files``: a path of the URL to a file below this package, read now."""
     for path, name in files.items():
-        app.add_route(path, read(HERE / name).answer, ["GET"], include_in_schema=False)
+        asset = of((HERE / name).read_bytes(), Path(name).suffix)
+        app.add_route(path, asset.answer, ["GET"], include_in_schema=False)

@@ -254,9 +254,10 @@ def test_prometheus_scrapes_the_admin_port_of_the_service(
 
 def test_prometheus_finds_its_rules_and_alertmanager(services: dict[str, Any], root: Path) -> None:
     mounted = mounts(services["prometheus"])
-    config = yaml.safe_load(Path(mounted["/etc/prometheus/prometheus.yml"]["source"]).read_text())
+    at = Path("/etc/prometheus/prometheus.yml")
+    config = yaml.safe_load(Path(mounted[str(at)]["source"]).read_text())
     (pattern,) = config["rule_files"]
-    folder, _, ending = pattern.rpartition("/*")
+    folder, _, ending = str(at.parent / pattern).rpartition("/*")
     assert list(Path(mounted[folder]["source"]).glob(f"*{ending}"))
     (sent,) = config["alerting"]["alertmanagers"]
     (port,) = services["alertmanager"]["ports"]

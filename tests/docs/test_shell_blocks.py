@@ -1,7 +1,8 @@
 """Every command of the pages is one that its program takes.
 
 ``plaudit …`` and ``python FILE …`` are given to the program's own parser, which ends there;
-``curl`` is run by test_requests.py. The others are listed here with what keeps a test from them.
+the harmless ones are run by test_commands_run.py, and ``curl`` by test_requests.py. The others are
+listed here with what keeps a test from them.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from service import serve
 
 NOT_RUN = {
     "docker": "needs a Docker engine; tests/deploy reads the files it is given",
-    "kubectl": "needs a cluster; tests/deploy renders the manifests it is given",
+    "kubectl": "needs a cluster, but for kustomize, which test_commands_run.py runs",
     "pip": "installs packages",
     "openssl": "makes a secret for one of those",
     "printf": "writes a secret for one of those",
@@ -27,7 +28,7 @@ NOT_RUN = {
     "export": "sets a variable for the next line",
     "curl": "run by test_requests.py",
     "redis-benchmark": "measures a redis-server of the reader's",
-    "amtool": "tests/monitoring gives it the same file",
+    "amtool": "run by test_commands_run.py",
     **dict.fromkeys(["redis-cli", "nvidia-smi", "ls", "ss"], "looks at a running system"),
     **dict.fromkeys(
         ["head", "tail", "grep", "awk", "sort", "uniq", "find", "xargs", "sha256sum", "(cd"],

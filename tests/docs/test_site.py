@@ -11,7 +11,7 @@ import pytest
 from doc_blocks import ROOT
 
 # What a browser fetches by itself when it shows a page.
-FETCHED = {"script": "src", "link": "href", "img": "src", "iframe": "src"}
+FETCHED = {"script": "src", "link": "href", "img": "src", "source": "srcset", "iframe": "src"}
 
 
 @pytest.fixture(scope="module")
@@ -29,12 +29,15 @@ class Fetches(HTMLParser):
     def __init__(self, page: str):
         super().__init__()
         self.found: list[str] = []
+        self.pictures: list[str] = []
         self.feed(page)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = dict(attrs)
         if given.get("rel") not in ("canonical", "next", "prev"):
             self.found.append(given.get(FETCHED.get(tag, "")) or "")
+        if tag in ("img", "source"):
+            self.pictures.append(self.found[-1])
 
 
 def test_a_page_fetches_nothing_from_elsewhere(site: Path) -> None:
@@ -43,6 +46,15 @@ def test_a_page_fetches_nothing_from_elsewhere(site: Path) -> None:
 
     assert len(pages) > 10
     assert not far
+
+
+def test_every_picture_is_a_file_of_the_site(site: Path) -> None:
+    pages = [*site.glob("*.html")]
+    shown = {(page, url) for page in pages for url in Fetches(page.read_text()).pictures}
+    lost = [(page.name, url) for page, url in shown if not (page.parent / url).is_file()]
+
+    assert not lost
+    assert (site / "index.html", "images/playground-dark.png") in shown
 
 
 def test_style_sheets_fetch_nothing_from_elsewhere(site: Path) -> None:

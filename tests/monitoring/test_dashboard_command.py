@@ -2,12 +2,16 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from promql_reader import BOARDS, MONITORING
 
 from plaudit.cli import main
+
+Tool = Callable[..., Any]
 
 
 def test_it_writes_all_that_an_operator_mounts(tmp_path: Path) -> None:
@@ -21,6 +25,16 @@ def test_it_writes_all_that_an_operator_mounts(tmp_path: Path) -> None:
     assert written == data
     for path in written:
         assert (tmp_path / "new" / path).read_bytes() == (MONITORING / path).read_bytes()
+
+
+def test_prometheus_finds_the_rules_where_they_were_written(tool: Tool, tmp_path: Path) -> None:
+    assert main(["dashboard", "write", str(tmp_path)]) == 0
+    done = tool("promtool", "check", "config", tmp_path / "prometheus.yml")
+    assert done.returncode == 0, done.stderr
+    rules = sorted((MONITORING / "rules").glob("*.yml"))
+    assert f"{len(rules)} rule files found" in done.stdout
+    for path in rules:
+        assert f"Checking {tmp_path}/rules/{path.name}" in done.stdout
 
 
 def test_it_writes_nothing_over_unless_told(

@@ -2,20 +2,25 @@
 
 import argparse
 import base64
+import html
 import json
 import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 from spawned import spawned
 
 from service.monitoring import preview
 from service.monitoring.dashboard_file import DashboardError
+from service.monitoring.panel_drawing import beside, text_of
 from service.monitoring.preview import PreviewError
 from service.monitoring.prometheus_api import PrometheusError
 from training.service_process import free_port
@@ -137,11 +142,68 @@ def test_a_page_needs_nothing_else(dashboard: Path, previewed: Preview, tmp_path
 
 
 def test_a_variable_narrows_what_is_asked(
-    dashboard: Path, previewed: Preview, capsys: pytest.CaptureFixture[str]
+    dashboard: Path, previewed: Preview, tmp_path: Path
 ) -> None:
-    previewed(dashboard, "--variable", "model=cold")
+    previewed(dashboard, "--variable", "model=wa.*")
 
-    assert "no data: Rate, Nothing" in capsys.readouterr().out
+    assert 'model=~"wa.*"' in html.unescape((tmp_path / "out/board.html").read_text())
+
+
+def test_a_variable_that_meets_nothing_is_refused_with_what_there_is(
+    dashboard: Path, previewed: Preview
+) -> None:
+    with pytest.raises(PreviewError, match="no such model in that time; there is warm"):
+        previewed(dashboard, "--variable", "model=cold")
+    with pytest.raises(PreviewError, match="no regular expression"):
+        previewed(dashboard, "--variable", "model=(")
+
+
+def test_what_is_no_prometheus_is_said_to_be_none(dashboard: Path, previewed: Preview) -> None:
+    class Stranger(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = b'{"title": "No such route", "status": 404}'
+            self.send_response(404)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Stranger) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        said = r"no Prometheus there \(404 at /api/v1/query_range\)"
+        with pytest.raises(PrometheusError, match=said):
+            previewed(dashboard, "--prometheus", url)
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [(-26.1, "-2610 %"), (0.3, "30 %"), (0.0123, "1.23 %"), (1, "100 %"), (0, "0 %")],
+)
+def test_a_share_is_never_a_power_of_ten(share: float, text: str) -> None:
+    assert text_of(share, "percentunit") == text
+
+
+def test_a_short_time_is_told_in_seconds(
+    dashboard: Path, previewed: Preview, tmp_path: Path
+) -> None:
+    previewed(dashboard, "--last", "90s")
+    assert re.search(r"<!-- \d\d:\d\d:\d\d -->", drawn(tmp_path))
+    previewed(dashboard, "--last", "30m")
+    assert not re.search(r"<!-- \d\d:\d\d:\d\d -->", drawn(tmp_path))
+
+
+def test_a_legend_lies_beside_the_lines() -> None:
+    axes = Figure().add_axes((0.1, 0.1, 0.8, 0.8))
+    axes.plot([0, 1], [0, 1], label="warm")
+    beside(axes)
+    axes.figure.canvas.draw()
+    legend = axes.get_legend()
+    assert legend is not None
+    assert legend.get_window_extent().x0 >= axes.get_window_extent().x1
 
 
 def test_a_prometheus_that_does_not_answer_is_named(dashboard: Path, previewed: Preview) -> None:

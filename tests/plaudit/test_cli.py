@@ -11,12 +11,39 @@ from plaudit import cli
 TRAIN = EntryPoint("train", "training.train:main", "plaudit.commands")
 
 
-def test_an_unknown_command_exits_with_2_and_says_how_to_ask(capsys):
-    assert cli.main(["sreve"]) == 2
+@pytest.mark.parametrize(
+    ("name", "mends"),
+    [
+        ("serv", "did you mean plaudit serve?"),
+        ("sreve", "did you mean plaudit serve?"),
+        ("dashbord", "did you mean plaudit dashboard?"),
+        ("wibble", "plaudit --help lists them"),
+    ],
+)
+def test_an_unknown_command_exits_with_2_and_names_what_was_meant(name, mends, capsys):
+    assert cli.main([name, "x"]) == 2
     said = capsys.readouterr()
-    assert "no command 'sreve'" in said.err
-    assert "usage: plaudit COMMAND" in said.err
+    assert said.err == f"plaudit: no command {name!r}; {mends}\n"
     assert said.out == ""
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["bench", "http://127.0.0.1:1", "--second", "1"],
+        ["cache", "purge", "--old", "3d"],
+        ["dashboard", "preview", "--prom", "http://127.0.0.1:1"],
+        ["dashboard", "write", "folder", "--forc"],
+        ["doctor", "--serv", "http://127.0.0.1:1"],
+        ["parity", "--tol", "1"],
+        ["scan", "x", "--jso"],
+        ["top", "http://127.0.0.1:1", "--onc"],
+    ],
+)
+def test_half_an_option_is_no_option(argv, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(argv)
+    assert ended.value.code == 2
 
 
 @pytest.mark.parametrize("argv", [[], ["--help"], ["-h"]])

@@ -60,7 +60,9 @@ async def test_the_playground_can_be_left_out_and_the_docs_stay(serve, tiny_chec
     async with serve(models=[tiny_checkpoint], playground=False) as client:
         for path in ("/", "/ui/playground.js"):
             assert (await client.get(path)).json()["type"].endswith("#not-found")
-        assert (await client.get("/docs")).status_code == 200
+        docs = await client.get("/docs")
+        assert docs.status_code == 200
+        assert 'href="/"' not in docs.text
         assert (await client.get("/ui/page.css")).status_code == 200
 
 
@@ -70,6 +72,34 @@ async def test_the_schema_says_how_a_key_is_sent(serve, tiny_checkpoint):
     assert schema["security"] == [{}, {"key": []}]
     assert schema["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
     assert not any(path.startswith("/ui") or path in FILES for path in schema["paths"])
+
+
+async def test_the_schema_says_which_routes_need_no_key(serve, tiny_checkpoint):
+    bodies = {"json": {"items": []}}
+    async with serve(models=[tiny_checkpoint], api_keys="secret") as client:
+        schema = (await client.get("/openapi.json")).json()
+        for path, operations in schema["paths"].items():
+            for method, operation in operations.items():
+                more = {} if method == "get" else bodies
+                answer = await client.request(method.upper(), path, **more)
+                assert (answer.status_code == 401) is (operation.get("security") != []), path
+
+
+async def test_every_operation_has_one_of_the_tags_and_a_summary_of_words(serve, tiny_checkpoint):
+    async with serve(models=[tiny_checkpoint]) as client:
+        schema = (await client.get("/openapi.json")).json()
+    listed = {path: next(iter(of.values())) for path, of in schema["paths"].items()}
+    assert [tag["name"] for tag in schema["tags"]] == ["native", "compatible", "health"]
+    tags = {path: operation["tags"] for path, operation in listed.items()}
+    assert {path for path, own in tags.items() if own == ["native"]} == {
+        "/score", "/ensemble_score", "/models"
+    }  # fmt: skip
+    assert {path for path, own in tags.items() if own == ["health"]} == {
+        "/livez", "/readyz", "/metrics"
+    }  # fmt: skip
+    for operation in listed.values():
+        assert len(operation["summary"].split()) > 1
+        assert not operation["summary"].endswith(".")
 
 
 def test_the_pages_are_small():

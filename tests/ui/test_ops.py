@@ -120,10 +120,16 @@ def test_the_page_reads_on_until_paused(ops, ports):
 
 def test_a_service_that_is_gone_is_said_and_its_return_too(ops):
     ops.context.set_offline(True)
-    expect(ops.locator("#problem")).to_contain_text("No answer")
+    problem, badge = ops.locator("#problem"), ops.locator("#state")
+    expect(problem).to_contain_text("Nothing answers at http://127.0.0.1:")
+    expect(problem).not_to_contain_text("Failed to fetch")
+    expect(badge).to_contain_text("no answer since")
+    expect(badge).to_have_class("mark wrong")
     expect(ops.locator("#stages tbody tr").first).to_be_visible()
     ops.context.set_offline(False)
-    expect(ops.locator("#problem")).to_be_hidden()
+    expect(problem).to_be_hidden()
+    expect(badge).to_contain_text("ready")
+    expect(badge).to_have_class("mark good")
 
 
 def test_the_parser_reads_what_prometheus_own_client_reads(ops, ports):

@@ -186,11 +186,11 @@ def test_a_reward_without_a_member_says_without_which(playground):
 
 
 def test_a_refused_request_is_shown_with_what_mends_it(playground, url):
-    fill(playground, "careful")
-    playground.get_by_label("Coefficient").fill("-1")
+    fill(playground, "balanced")
+    playground.get_by_label("helpful").fill("2e6")
     playground.locator("#score").click()
-    body = {"ensemble": "careful", "coefficient": -1, "items": items()}
-    problem = httpx2.post(url + "/ensemble_score", json=body).json()
+    body = {"model": "balanced", "items": items(), "weights": {"helpful": 2e6, "harmless": 0.5}}
+    problem = httpx2.post(url + "/score", json=body).json()
     shown_problem = playground.get_by_role("alert").filter(visible=True)
     for part in ("title", "detail", "remedy"):
         expect(shown_problem).to_contain_text(problem[part])
@@ -235,3 +235,22 @@ def test_an_edit_after_scoring_is_said(playground):
     expect(playground.locator("#status")).to_be_hidden()
     playground.get_by_role("textbox", name="Response A").press_sequentially("!")
     expect(playground.locator("#status")).to_have_text("Changed since it was scored.")
+
+
+def test_the_keys_score_from_anywhere_on_the_page(playground):
+    playground.locator("#theme").focus()
+    playground.keyboard.press("Control+Enter")
+    expect(playground.locator("#verdict")).to_be_visible()
+
+
+def test_a_number_that_cannot_be_is_said_beside_its_field_and_not_sent(playground):
+    asked = []
+    playground.on("request", lambda request: asked.append(request.url))
+    fill(playground, "careful")
+    playground.get_by_label("Coefficient").fill("-1")
+    playground.locator("#score").click()
+    expect(playground.get_by_label("Coefficient")).to_be_focused()
+    assert asked == []
+    fill(playground, "m0")  # without that field, which is hidden now
+    score(playground)
+    assert len(asked) == 1

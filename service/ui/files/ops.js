@@ -5,6 +5,7 @@ import { charts, models, scores, stages, state, tiles } from "./panels.js";
 import { Scrape, Span } from "./scrapes.js";
 
 const EVERY_MS = 2000;
+const WAIT_MS = 10_000;
 const KEPT_SECONDS = 310;
 let scrapes = [];
 let loaded = [];
@@ -18,10 +19,18 @@ async function read() {
 }
 
 async function get(path) {
-  const response = await fetch(path, { credentials: "omit", signal: AbortSignal.timeout(10_000) });
+  const signal = AbortSignal.timeout(WAIT_MS);
+  const response = await fetch(path, { credentials: "omit", signal }).catch((error) => {
+    throw new Error(lost(error)); // the browser's own words differ, and say less
+  });
   if (!response.ok) throw new Error(`${path} answered ${response.status}`);
   return response;
 }
+
+const lost = (error) =>
+  error.name === "TimeoutError"
+    ? `${location.origin} took the request and did not answer within ${WAIT_MS / 1000} s`
+    : `Nothing answers at ${location.origin}: the server, or what leads to it, is gone`;
 
 /** From the oldest scrape within the chosen time, or from the start of the process. */
 function span() {
@@ -46,17 +55,26 @@ function draw() {
   byId("stages").replaceChildren(stages(now));
 }
 
+/** Nothing of the last reading may pass for the present. */
+function mourn(error) {
+  const since = scrapes.length ? scrapes.at(-1).at * 1000 : performance.timeOrigin;
+  byId("state").textContent = `no answer since ${new Date(since).toLocaleTimeString()}`;
+  byId("state").className = "mark wrong";
+  const below = scrapes.length ? " What is below is of the last reading." : "";
+  byId("problem").replaceChildren(
+    el("h2", {}, "No answer"),
+    el("p", {}, `${error.message}.${below} The next try follows.`),
+  );
+  byId("problem").hidden = false;
+}
+
 async function turn() {
   try {
     await read();
     byId("problem").hidden = true;
     draw();
   } catch (error) {
-    byId("problem").replaceChildren(
-      el("h2", {}, "No answer"),
-      el("p", {}, `${error.message}. What is below is of the last reading; the next try follows.`),
-    );
-    byId("problem").hidden = false;
+    mourn(error);
   }
   if (timer === null) return;
   clearTimeout(timer); // of a turn that a quick pause and resume began beside this one

@@ -10,6 +10,7 @@ const GROUPS = [
   ["Objectives", (model) => model.kind === "objectives"],
   ["Models", (model) => !["ensemble", "objectives"].includes(model.kind)],
 ];
+const WEIGHT = { type: "number", min: 0, step: "any", required: true };
 let loaded = [];
 let running = null;
 
@@ -81,6 +82,7 @@ function chose() {
     el("code", { title: judge.revision }, shortRevision(judge.revision)),
   );
   byId("of-ensemble").hidden = judge.kind !== "ensemble";
+  byId("coefficient").disabled = judge.kind !== "ensemble"; // what is hidden is not checked
   // A centre takes the place of the mean; these two would not read it and are refused.
   for (const name of ["median", "wco"]) {
     const option = byId("aggregate").querySelector(`[value=${name}]`);
@@ -94,7 +96,7 @@ function chose() {
 
 const weightFields = (judge) =>
   Object.entries(judge.weights ?? {}).map(([name, weight]) =>
-    el("label", {}, name, el("input", { type: "number", min: 0, step: 0.1, name, value: weight })),
+    el("label", {}, name, el("input", { ...WEIGHT, name, value: weight })),
   );
 
 function changed() {
@@ -106,7 +108,7 @@ function changed() {
 }
 
 async function submit() {
-  if (loaded.length === 0) return;
+  if (loaded.length === 0 || !byId("form").reportValidity()) return;
   running?.abort();
   const mine = (running = new AbortController());
   byId("status").textContent = "Scoring …";
@@ -141,8 +143,9 @@ byId("form").addEventListener("submit", (event) => {
   event.preventDefault();
   submit();
 });
-byId("form").addEventListener("keydown", (event) => {
+document.addEventListener("keydown", (event) => {
   if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
+  if (event.target.closest("#key-form")) return; // which has an answer of its own
   event.preventDefault();
   submit();
 });

@@ -14,7 +14,7 @@ from plaudit.client.retry import REAL_CLOCK
 from plaudit.wire import ScoreRequest
 from service.bench.open_loop import drive
 from service.bench.sending import Sender, most_connections
-from service.bench.texts import MARK, generated
+from service.bench.texts import MARK, BenchError, generated
 from service.bench.workload import Bodies, Shape, Target
 
 ANSWER = json.dumps(
@@ -37,7 +37,8 @@ class Http:
         self.handlers.append(asyncio.current_task())
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
-                length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+                said = head.lower().partition(b"content-length: ")[2]
+                length = int(said.split(b"\r\n")[0] or 0)  # a GET has no body
                 await reader.readexactly(length)
                 self.seen += 1
                 status, body = await self._answer(self.seen)
@@ -116,9 +117,9 @@ def test_connections_leave_descriptors_for_the_process_itself():
     assert most_connections(lambda _: (10**6, 10**6)) == 4096
 
 
-def bodies_of(kind: str) -> Bodies:
+def bodies_of(kind: str, run: str = "0a1b2c3d") -> Bodies:
     shape = Shape(kind, groups=3, responses=4, distinct=5)
-    return Bodies(shape, Target(None, None, "error"), generated(6, 9, seed=0), made=8)
+    return Bodies(shape, Target(None, None, "error"), generated(6, 9, 4, seed=0), 8, run)
 
 
 def test_no_generated_text_comes_twice_unless_repeats_are_asked_for():
@@ -131,6 +132,13 @@ def test_no_generated_text_comes_twice_unless_repeats_are_asked_for():
     assert len({single.body(n) for n in range(100)}) == 100
     assert len({repeats.body(n) for n in range(100)}) == 5
     assert MARK.encode() not in groups.body(1)
+
+
+@pytest.mark.parametrize("kind", ["groups", "single", "repeats"])
+def test_the_same_seed_makes_other_texts_of_the_same_lengths_in_each_run(kind):
+    first, again = (bodies_of(kind, run) for run in ("0a1b2c3d", "4e5f6071"))
+    assert not {first.body(n) for n in range(20)} & {again.body(n) for n in range(20)}
+    assert [len(first.body(n)) for n in range(20)] == [len(again.body(n)) for n in range(20)]
 
 
 @pytest.fixture
@@ -194,6 +202,35 @@ def test_a_users_texts_are_sent_as_they_are(bench, tmp_path):
     assert report["rates"][0]["outcomes"] == {"ok": 2}
     assert report["data"] == str(file)
     assert report["tokens"] is None
+
+
+def test_two_runs_of_a_seed_are_both_computed(listen, tiny_checkpoint, tmp_path):
+    flags = [*QUICK, "--rates", "3", "--workload", "single", "--out", str(tmp_path / "r")]
+    with listen(models=[tiny_checkpoint]) as url:
+        for _ in range(2):
+            assert cli.main(["bench", url, *flags, "--seed", "7"]) in (0, 1)
+            assert json.loads((tmp_path / "r.json").read_text())["rates"][0]["cached_share"] == 0
+
+
+def test_a_name_that_is_not_loaded_is_answered_with_those_that_are(
+    listen, tiny_checkpoint, tmp_path, capsys
+):
+    with listen(models=[tiny_checkpoint]) as url:
+        flags = ["--model", "nosuch", "--out", str(tmp_path / "r")]
+        assert cli.main(["bench", url, *flags]) == 2
+    said = capsys.readouterr().err
+    assert "404 unknown-model" in said
+    assert tiny_checkpoint.name in said
+    assert "KEY" not in said
+
+
+async def test_the_admin_port_is_recognised():
+    async def probes_only(number):
+        return (404, b"{}") if number == 1 else (200, b'{"status":"alive"}')
+
+    async with served(probes_only) as (_, sender):
+        with pytest.raises(BenchError, match="is it the admin port"):
+            await sender.models()
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,12 @@ def test_a_generator_that_lags_makes_its_result_invalid():
         return await drive(offsets("constant", 1, 20, 0), send, 9, Clock(loop.time, sleep=late))
 
     result = summarise(
-        virtual_time.run(lagging()), rate=1, seconds=20, slo_ms=1000, client_cpu_share=0.1
+        virtual_time.run(lagging()),
+        rate=1,
+        seconds=20,
+        slo_ms=1000,
+        client_cpu_share=0.1,
+        all_new=True,
     )
     assert result.lag_p99_ms == pytest.approx(500)
     assert "the generator sent 500 ms late" in result.invalid[0]
@@ -103,9 +108,20 @@ def test_a_generator_that_lags_makes_its_result_invalid():
 
 def test_a_generator_without_a_core_left_makes_its_result_invalid():
     samples = virtual_time.run(open_loop(10, 2, lambda: OneWorker(math.inf)))
-    figures = {"rate": 10, "seconds": 2, "slo_ms": 100}
+    figures = {"rate": 10, "seconds": 2, "slo_ms": 100, "all_new": True}
     assert not summarise(samples, **figures, client_cpu_share=0.5).invalid
     assert "core" in summarise(samples, **figures, client_cpu_share=0.97).invalid[0]
+
+
+@pytest.mark.parametrize(("all_new", "said"), [(True, ["25.0% of items came"]), (False, [])])
+def test_what_the_cache_knew_is_no_figure_of_the_model(all_new, said):
+    async def one_of_four_is_known(number):
+        return Answer("ok", items=4, cached=1)
+
+    samples = virtual_time.run(open_loop(10, 2, lambda: one_of_four_is_known))
+    found = summarise(samples, rate=10, seconds=2, slo_ms=100, client_cpu_share=0, all_new=all_new)
+    assert found.cached_share == 0.25
+    assert [one[:19] for one in found.invalid] == said
 
 
 def test_poisson_gaps_have_the_mean_and_the_spread_of_an_exponential_law():
@@ -132,7 +148,7 @@ def result_of(rate: float, p99_ms: float, errors: float = 0.0, invalid=()) -> Ra
     samples = virtual_time.run(
         open_loop(100, 1, lambda: lambda number: answered(number >= 100 * errors, p99_ms))
     )
-    found = summarise(samples, rate=rate, seconds=1, slo_ms=100, client_cpu_share=0)
+    found = summarise(samples, rate=rate, seconds=1, slo_ms=100, client_cpu_share=0, all_new=True)
     return found.__class__(
         **{n: getattr(found, n) for n in found.__struct_fields__} | {"invalid": list(invalid)}
     )
