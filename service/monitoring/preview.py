@@ -8,6 +8,7 @@ import argparse
 import base64
 import html
 import io
+import re
 import time
 from collections.abc import Sequence
 from importlib import import_module
