@@ -33,7 +33,7 @@ class Batches:
         self.queue_tokens = Gauge(
             "plaudit_queue_tokens", "Tokens admitted and not yet answered", registry=r
         )
-        self._ages: list[Callable[[], float]] = []
+        self._ages: set[Callable[[], float]] = set()
         AtScrape(
             GaugeMetricFamily, "plaudit_queue_oldest_age_seconds", "Age of the oldest request that "
             "is held for room, or item that waits for a forward; 0 when none waits", [],
@@ -42,11 +42,11 @@ class Batches:
 
     def watch_queue(self, oldest_age: Callable[[], float]) -> None:
         """``oldest_age`` gives seconds, 0 for an empty queue."""
-        self._ages.append(oldest_age)
+        self._ages.add(oldest_age)
 
     def leave_queue(self, oldest_age: Callable[[], float]) -> None:
         """The queue is no more."""
-        self._ages.remove(oldest_age)
+        self._ages.discard(oldest_age)
 
     def oldest_age(self) -> float:
         return max((age() for age in self._ages), default=0.0)
