@@ -19,7 +19,7 @@ from trl import SFTConfig, SFTTrainer
 from plaudit.checkpoint import Base, sha256
 from plaudit.conversation import Encoder
 from plaudit.whole_file import write_whole
-from training import backbone, fine_tuning, lineage, settings
+from training import backbone, fine_tuning, lineage, saved_tokenizer, settings
 from training.data.encoding import EncodedPair
 from training.data.sources import Loaded
 from training.fine_tuning import FineTuning
@@ -165,7 +165,7 @@ class Keep(TrainerCallback):
 
     def _save(self, directory: Path, model: PreTrainedModel, step: int) -> None:
         deepcopy(model).to(getattr(torch, self._config.save_dtype)).save_pretrained(directory)
-        self._tokenizer.save_pretrained(directory)
+        saved_tokenizer.save(self._tokenizer, directory)
         recorded = self._config.model_dump(mode="json")
         weights = backbone.digest_of_base(str(directory))
         lineage.write(

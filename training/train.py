@@ -23,7 +23,7 @@ from plaudit import checkpoint
 from plaudit.checkpoint import Manifest
 from plaudit.conversation import Encoder
 from plaudit.reward_model import head
-from training import backbone, lineage, linear_probe, settings
+from training import backbone, lineage, linear_probe, saved_tokenizer, settings
 from training.contrastive import Contrast
 from training.data.batches import PairCollator, dataset
 from training.data.encoding import EncodedPair
@@ -206,7 +206,7 @@ def complete(
 def save(config: TrainSettings, model: PreTrainedModel, tokenizer: Any) -> None:
     model.to(getattr(torch, config.save_dtype))
     model.save_pretrained(config.out)
-    tokenizer.save_pretrained(config.out)
+    saved_tokenizer.save(tokenizer, config.out)
 
 
 def provenance(config: TrainSettings, data: Data) -> dict[str, Any]:

@@ -60,6 +60,7 @@ def workplace(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(ROOT / name, root / name)
     shutil.copytree(demo / "runs", root / "runs")
     shutil.copytree(demo / "runs/demo/member-1", root / "downloads/some-model")
+    (root / "duo.yaml").write_text("members: [runs/demo/member-0, runs/demo/member-1]\n")
     return root
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from doc_blocks import Block, blocks, commands, without_ellipses
 
-HOSTS = ("http://127.0.0.1:8000", "http://HOST:8000")
+# The last is of an admin port, whose probes and metrics a server without one has on its own.
+HOSTS = ("http://127.0.0.1:8000", "http://HOST:8000", "http://HOST:9090")
 # What stands for a body of the reader's own.
 ANY_BODY = '{"model": "warm", "items": [{"prompt": "Hi", "response": "Hello"}]}'
 # Of docs/warm.md, whose ensemble has an average as its centre; tests/service/test_centre.py.

@@ -47,6 +47,8 @@ def test_axe_finds_nothing(open_page, violations, url):
     expect(page.locator("#verdict")).to_be_visible()
     assert violations(page) == []
     page.get_by_label("Judge").select_option(label="careful")
+    # As of a page older than the server, which refuses what the page would let through.
+    page.get_by_label("Coefficient").evaluate("field => field.removeAttribute('min')")
     page.get_by_label("Coefficient").fill("-1")
     page.locator("#score").click()
     expect(page.locator("#problem")).to_be_visible()

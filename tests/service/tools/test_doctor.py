@@ -8,7 +8,8 @@ import struct
 from pathlib import Path
 
 import pytest
-from poisoned_models import ATTACKS, SUNG
+from poison import SUNG
+from poisoned_models import ATTACKS
 from safetensors.torch import save_file
 
 from plaudit import cli
@@ -68,7 +69,7 @@ def test_a_good_place_has_no_failure_and_every_failure_would_have_a_mend(
 def test_without_json_it_prints_a_line_each_and_what_mends(capsys, tmp_path):
     assert cli.main(["doctor", "--port", "0", str(tmp_path / "absent")]) == 1
     out = capsys.readouterr().out
-    assert "neither a checkpoint directory nor an ensemble" in out
+    assert "nothing is at" in out
     assert "mend: correct the path" in out
     assert out.splitlines()[-1].endswith("1 failed")
 
@@ -173,7 +174,7 @@ BREAKS = {
         lambda m: edit(m / "config.json", pad_token_id=None), "model", "failed", "config.json",
     ),
     "no tokenizer": (
-        lambda m: [p.unlink() for p in m.glob("tokenizer*")], "model", "failed", "AutoTokenizer",
+        lambda m: [p.unlink() for p in m.glob("tokenizer*")], "model files", "failed", "restore",
     ),
     "a config that is cut": (
         lambda m: (m / "config.json").write_text("{"), "model files", "failed", "",
@@ -230,7 +231,7 @@ def test_a_template_that_is_missing_or_broken_is_said(doctor, tmp_path, save_pla
     (plain / "chat_template.jinja").write_text("{{ nothing(")
     assert doctor(plain)[1]["plain files"]["state"] == "failed"
     (plain / "chat_template.jinja").write_text("{{ raise_exception('never') }}")
-    assert doctor(plain)[1]["plain template"]["state"] == "failed"
+    assert doctor(plain)[1]["plain files"]["state"] == "failed"
     (plain / "chat_template.jinja").unlink()
     assert doctor(plain)[1]["plain template"]["state"] == "warning"
 
