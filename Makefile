@@ -21,7 +21,7 @@ serve: $(DEMO)/warm/reward.json  ## everything, then the demo models on 127.0.0.
 
 test: $(VENV)/.dev $(MODEL)/tokenizer_config.json  ## the whole test suite, with a real Redis, Prometheus and browser
 	@which redis-server promtool amtool chromium >/dev/null || { $(ROOT) apt-get update -q \
-		&& $(ROOT) apt-get install -qy --no-install-recommends $(DEBIAN); }
+		&& $(ROOT) apt-get install -qy $(DEBIAN); }
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-vllm: $(VLLM)/.run  ## the vLLM engine against the real vLLM, on the CPU
