@@ -20,12 +20,30 @@ from service.entrance import Entrance
 from service.hardening import Keys
 from service.health import Health
 from service.metrics import Metrics
-from service.probe_routes import add_metrics, add_probes
+from service.probe_routes import Readiness, add_metrics, add_probes
 from service.registry import Registry
 from service.routes import ACTS, ADMIN, Routes
 from service.swap import Swaps
 from service.swap_routes import add_swap
 from service.ui.ops import add_ops
+
+
+class Loading:
+    """In the place of Health before there is a model."""
+
+    def __init__(self, metrics: Metrics):
+        self._metrics = metrics
+
+    def unready(self) -> str:
+        return f"the models are being loaded; phase: {self._metrics.latest_phase}"
+
+
+def create_starting(metrics: Metrics) -> FastAPI:
+    """What the admin port says while models load: a service that starts is not one that is down.
+    Every route but probes and metrics is none yet."""
+    app = watched(Loading(metrics), metrics, Routes(ADMIN))
+    app.state.instead = lambda _: "not before models are loaded"
+    return app
 
 
 def create_admin(
@@ -38,8 +56,8 @@ def create_admin(
     """The application of the admin port. ``swaps`` need ``keys``: without any all are let in."""
     if swaps is not None and not keys:
         raise ValueError("no key would be asked for a swap")
-    app = FastAPI(title="Plaudit admin", version=VERSION, openapi_url=None)
-    app.add_exception_handler(HTTPException, http_failure)
+    routes = [*ADMIN, *ACTS] if swaps else ADMIN
+    app = watched(health, metrics, Routes(routes), keys)
     app.state.instead = lambda _: "the admin port has /ops, /metrics, /livez and /readyz"
 
     @app.get("/")
@@ -47,14 +65,22 @@ def create_admin(
         """The page."""
         return RedirectResponse("/ops")
 
-    routes = Routes([*ADMIN, *ACTS] if swaps else ADMIN)
+    add_ops(app, registry)
+    if swaps is not None:
+        add_swap(app, swaps, metrics)
+    return app
+
+
+def watched(
+    health: Readiness, metrics: Metrics, routes: Routes, keys: Sequence[str] = ()
+) -> FastAPI:
+    """An application of the admin port with its probes and metrics."""
+    app = FastAPI(title="Plaudit admin", version=VERSION, openapi_url=None)
+    app.add_exception_handler(HTTPException, http_failure)
     entrance = Entrance(Keys(keys), [], routes)
     app.add_middleware(Edge, routes=routes, entrance=entrance, metrics=metrics)
     add_probes(app, health)
     add_metrics(app, metrics)
-    add_ops(app, registry)
-    if swaps is not None:
-        add_swap(app, swaps, metrics)
     return app
 
 

@@ -29,7 +29,6 @@ from service.metrics import Metrics
 from service.receiving import Receiving
 from service.registry import Registry, sources
 from service.settings import RECEIVE_SECONDS, Settings, SettingsError, is_loopback, load
-from service.starting import create_starting
 from service.swap import Swaps
 from service.timings import DRAIN_SECONDS
 from service.traces import Traces
@@ -146,7 +145,7 @@ async def probed(
         yield
         return
     listening.listen(at)
-    meanwhile = admin_server(create_starting(metrics), settings)
+    meanwhile = admin_server(admin.create_starting(metrics), settings)
     async with admin.answering(meanwhile, [one.dup() for one in at]):
         yield
 

@@ -101,9 +101,11 @@ async def test_while_models_load_it_is_alive_unready_and_scraped(both, metrics):
                 ready = await ops.get("/readyz")
                 assert (await ops.get("/livez")).status_code == 200
                 scraped = (await ops.get("/metrics")).text
+                page = await ops.get("/ops")
         assert ready.status_code == 503
         assert ready.json()["detail"] == "the models are being loaded; phase: probes"
         assert ready.headers["retry-after"]
+        assert (page.status_code, page.json()["detail"]) == (404, "not before models are loaded")
         assert "plaudit_ready 0.0" in scraped
         assert "plaudit_build_info{" in scraped, "or PlauditAbsentMetrics counts a long start"
     for one in at:
