@@ -11,7 +11,7 @@ from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
 from plaudit.version import VERSION
-from plaudit.wire import EnsembleRequest, EnsembleResponse, ModelList, ScoreRequest, ScoreResponse
+from plaudit.wire import EnsembleRequest, EnsembleResponse, ScoreRequest, ScoreResponse
 from service import heartbeat, openapi
 from service.admission import Admission
 from service.bodies import Bodies
@@ -27,6 +27,7 @@ from service.health import Health
 from service.logs import log
 from service.member_scores import MemberScores
 from service.metrics import Metrics
+from service.model_list import add_models
 from service.probe_routes import add_metrics, add_probes
 from service.registry import Registry
 from service.repeats import Repeats
@@ -88,7 +89,7 @@ def create_app(settings: Settings, registry: Registry, metrics: Metrics) -> Fast
     bodies = Bodies(int(settings.max_body_megabytes * 1e6), metrics)
     add_scoring(app, scorer, bodies, settings, metrics)
     peers.add(app, Exchange(scorer, bodies, settings, metrics))
-    add_models(app, registry)
+    add_models(app, registry, "/models")
     add_probes(app, health)
     if not admin:
         add_metrics(app, metrics)
@@ -155,14 +156,6 @@ def add_scoring(
     async def ensemble_score(request: Request) -> Response:
         """Rewards of an ensemble, with mean, variance and every member's score."""
         return await answer(request, ensemble_decoder, scorer.ensemble_score)
-
-
-def add_models(app: FastAPI, registry: Registry) -> None:
-    @app.get("/models")
-    async def models() -> Response:
-        """What is loaded, with revisions."""
-        listed = ModelList(list(registry.infos()))
-        return Response(msgspec.json.encode(listed), media_type="application/json")
 
 
 @asynccontextmanager
