@@ -11,10 +11,8 @@ import torch
 from plaudit import checkpoint
 from plaudit.reward_model import DTYPES
 from plaudit.scan import weights
+from service import free_memory
 from service.byte_size import size
-from service.doctor import limits
-
-MEMINFO = Path("/proc/meminfo")
 
 
 def refuse_too_large(directory: Path, dtype: str, device: torch.device) -> None:
@@ -40,8 +38,7 @@ def left_on_gpu(device: torch.device) -> int:
 
 def left_on_cpu() -> int | None:
     """Bytes below the machine's limit and the container's; None where the system does not say."""
-    if not MEMINFO.is_file():
+    machine, container = free_memory.left()
+    if machine is None:
         return None
-    machine = limits.available(MEMINFO.read_text())
-    container = limits.left_in_container(limits.CGROUP)
     return machine if container is None else min(machine, container)

@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import plaudit
+from service import free_memory
 from service.byte_size import size
 from service.doctor.finding import Finding, failed, ok, warning
 
-CGROUP = Path("/sys/fs/cgroup")
 CLOCK_SOURCE = Path("/sys/devices/system/clocksource/clocksource0/current_clocksource")
 # Sources that are read through the system and take a microsecond or more.
 SLOW_SOURCES = ("hpet", "acpi_pm", "jiffies", "refined-jiffies")
@@ -19,30 +19,13 @@ ENOUGH_FILES = 4096
 
 def check(need_bytes: float) -> Iterator[Finding]:
     """``need_bytes``: of the weights of all models that are to be served."""
-    meminfo = Path("/proc/meminfo")
-    if meminfo.is_file():
-        yield memory(available(meminfo.read_text()), left_in_container(CGROUP), need_bytes)
+    machine, container = free_memory.left()
+    if machine is not None:
+        yield memory(machine, container, need_bytes)
     yield descriptors(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     installed = Path(plaudit.__file__).with_name("version.py").stat().st_mtime
     source = CLOCK_SOURCE.read_text().strip() if CLOCK_SOURCE.is_file() else "unknown"
     yield clock(time.time(), installed, source)
-
-
-def available(meminfo: str) -> int:
-    """Bytes, of a line in kB."""
-    [kilobytes] = [line.split()[1] for line in meminfo.splitlines() if line[:13] == "MemAvailable:"]
-    return int(kilobytes) * 1024
-
-
-def left_in_container(cgroup: Path) -> int | None:
-    """Bytes below the container's limit; what it holds of files may be dropped. None: no limit."""
-    try:
-        limit = (cgroup / "memory.max").read_text().strip()
-        used = int((cgroup / "memory.current").read_text())
-        stat = dict(line.split() for line in (cgroup / "memory.stat").read_text().splitlines())
-    except FileNotFoundError:
-        return None
-    return None if limit == "max" else int(limit) - used + int(stat["inactive_file"])
 
 
 def memory(available_bytes: int, container_bytes: int | None, need_bytes: float) -> Finding:

@@ -14,9 +14,8 @@ from both_ports import Both
 
 from plaudit import checkpoint
 from plaudit.reward_model import RewardModel
-from service import scorer, swap_command
+from service import free_memory, scorer, swap_command
 from service.compat import exchange
-from service.doctor import limits
 from service.items import encode
 from service.settings import SettingsError, load
 from training.service_process import free_port
@@ -394,7 +393,7 @@ async def test_a_bad_checkpoint_changes_nothing(ports, metrics, root, monkeypatc
     spoil(root / "bad")
     async with ports(root / "newer") as both:
         before = (await score(both)).json()
-        monkeypatch.setattr(limits, "CGROUP", root / "bad")
+        monkeypatch.setattr(free_memory, "CGROUP", root / "bad")
         answer = await swap(both, "newer", "bad")
         assert kind(answer) == expected, answer.text
         assert said in answer.json()["detail"]

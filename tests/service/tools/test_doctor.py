@@ -13,6 +13,7 @@ from poisoned_models import ATTACKS
 from safetensors.torch import save_file
 
 from plaudit import cli
+from service import free_memory
 from service.doctor import limits, processor, redis_round_trip, versions
 from training.service_process import free_port
 
@@ -351,15 +352,15 @@ def test_memory_is_the_less_of_machine_and_container(tmp_path):
         "memory.stat": "anon 4\ninactive_file 500000000\n",
     }.items():  # fmt: skip
         (tmp_path / name).write_text(text)
-    left = limits.left_in_container(tmp_path)
+    left = free_memory.left_in_container(tmp_path)
     assert left == 2_500_000_000
-    machine = limits.available("MemTotal: 9 kB\nMemAvailable:    8000000 kB\n")
+    machine = free_memory.available("MemTotal: 9 kB\nMemAvailable:    8000000 kB\n")
     assert machine == 8_000_000 * 1024
     assert limits.memory(machine, left, need_bytes=2e9).state == "ok"
     assert limits.memory(machine, left, need_bytes=3e9).state == "failed"
     assert limits.memory(machine, None, need_bytes=3e9).state == "ok"
     (tmp_path / "memory.max").write_text("max\n")
-    assert limits.left_in_container(tmp_path) is None
+    assert free_memory.left_in_container(tmp_path) is None
 
 
 def test_few_descriptors_and_a_clock_that_is_wrong_are_found():
