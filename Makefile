@@ -10,9 +10,12 @@ DEMO   := runs/demo
 DEBIAN := redis-server prometheus prometheus-alertmanager chromium
 # Processes that run tests, each with one thread: they wait for one another less than threads do.
 WORKERS ?= 2
+# Of make chaos.
+SEED    ?= 0
+FIGURES := docs/results/chaos.jsonl
 ROOT   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help serve test test-vllm check check-manifests image-test format demo bench clean
+.PHONY: help serve test test-vllm chaos check check-manifests image-test format demo bench clean
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
@@ -26,6 +29,10 @@ test: $(VENV)/.dev $(MODEL)/tokenizer_config.json  ## the whole test suite, with
 
 test-vllm: $(VLLM)/.run  ## the vLLM engine against the real vLLM, on the CPU
 	$(VLLM)/bin/python -m pytest -W default tests/vllm  # vLLM warns of things that are its own
+
+chaos: $(VENV)/.dev $(MODEL)/tokenizer_config.json  ## the long forms of the promises under load and faults; about an hour
+	rm -f $(FIGURES)
+	$(BIN)/python -m pytest tests/chaos --long --seed $(SEED) --figures $(FIGURES)
 
 check: $(VENV)/.dev  ## style, types, import floors
 	$(BIN)/ruff check .

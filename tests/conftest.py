@@ -26,6 +26,14 @@ from plaudit.reward_model import RewardModel
 hypothesis.settings.register_profile("plaudit", deadline=None)
 hypothesis.settings.load_profile("plaudit")
 
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("chaos", "faults and load (tests/chaos)")
+    group.addoption("--long", action="store_true", help="the long forms, as make chaos runs them")
+    group.addoption("--seed", type=int, default=0, help="of all that is drawn by chance there")
+    group.addoption("--figures", help="file to which what was counted is appended, JSON lines")
+
+
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
     "{{ message['content'] }}<|im_end|>{% if not loop.last %}\n{% endif %}{% endfor %}"
