@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from plaudit.calibration import Calibration
+from plaudit.printable import printable
 from plaudit.whole_file import write_whole
 
 MANIFEST = "reward.json"
@@ -221,8 +222,8 @@ def read_manifest(directory: Path) -> tuple[Manifest, str]:
         ) from None
     try:
         manifest = msgspec.json.decode(data, type=Manifest)
-    except msgspec.DecodeError as error:
-        raise CheckpointError(f"{directory}/{MANIFEST}: {error}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise CheckpointError(f"{directory}/{MANIFEST}: {printable(str(error))}") from None
     if manifest.format != FORMAT:
         raise CheckpointError(f"{directory}: format {manifest.format}, this version reads {FORMAT}")
     return manifest, revision_of(data)

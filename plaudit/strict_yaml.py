@@ -4,6 +4,10 @@ from typing import Any
 
 import yaml
 
+# What PyYAML's readers of single values let through: a 31st of February, ``!!bool perhaps``, ten
+# thousand brackets.
+READERS = (ArithmeticError, AttributeError, LookupError, RecursionError, ValueError)
+
 
 class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -20,9 +24,11 @@ class _Loader(yaml.SafeLoader):
 
 
 def load(text: str) -> Any:
-    """The value of ``text``; YAMLError with line and column."""
+    """The value of ``text``; YAMLError, with line and column where it is a matter of form."""
     loader = _Loader(text)
     try:
         return loader.get_single_data()
+    except READERS as error:
+        raise yaml.YAMLError(f"a value that cannot be read ({type(error).__name__})") from None
     finally:
         loader.dispose()

@@ -6,6 +6,8 @@ import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import Match
+from starlette.routing import Route as Served
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.entrance import Entrance
@@ -77,6 +79,8 @@ class Edge:
         headers = {}
         if failure.retry_after_seconds is not None:
             headers["retry-after"] = str(failure.retry_after_seconds)
+        if failure.allow is not None:
+            headers["allow"] = failure.allow
         return Response(body, status, headers, media)
 
     def _record(self, scope: Scope, route: str, sent: "Sending", seconds: float) -> None:
@@ -123,4 +127,16 @@ async def http_failure(request: Request, error: Exception) -> Response:
     detail = str(error.detail)
     if error.status_code == 404:
         detail = request.app.state.instead(request.url.path) or detail
-    raise Failure(kinds[error.status_code], detail)
+    allow = methods_of(request) if error.status_code == 405 else None
+    raise Failure(kinds[error.status_code], detail, allow=allow)
+
+
+def methods_of(request: Request) -> str:
+    """All methods of the path, which a path of two servers has in several routes."""
+    found = {
+        method
+        for route in request.app.routes
+        if isinstance(route, Served) and route.matches(request.scope)[0] is not Match.NONE
+        for method in route.methods or ()
+    }
+    return ", ".join(sorted(found))

@@ -16,7 +16,7 @@ from service.problems import Failure
 T = TypeVar("T")
 
 RETRY_HEADERS = (b"x-plaudit-retry-count", b"x-stainless-retry-count")
-REQUEST_ID = re.compile(r"^[A-Za-z0-9-]{1,64}$")
+REQUEST_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
 # Of a key that may have a name before it: trainer:b3ac…
@@ -135,4 +135,4 @@ async def _done_or_gone(answering: asyncio.Future[T], request: Request) -> None:
 def request_id(headers: Mapping[str, str]) -> str:
     """The caller's X-Request-Id if it is harmless, else a new one."""
     given = headers.get("x-request-id", "")
-    return given if REQUEST_ID.match(given) else uuid.uuid4().hex
+    return given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex

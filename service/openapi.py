@@ -8,6 +8,7 @@ import msgspec
 from fastapi import FastAPI
 
 from plaudit import wire
+from service import links
 from service.routes import METRICS, OWN, PROBES, Route, Routes
 
 BODIES = {
@@ -50,15 +51,16 @@ def with_bodies(schema: dict[str, Any], routes: Sequence[Route]) -> dict[str, An
     schema.setdefault("components", {}).setdefault("schemas", {}).update(components)
     schema["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
     schema["security"] = [{}, {"key": []}]  # none is needed where the server has no keys
+    a_problem = body(refs[wire.Problem], media="application/problem+json")
     for path, (request, response) in BODIES.items():
         for operation in schema["paths"][path].values():
             if request is not None:
                 operation["requestBody"] = body(refs[request], example=EXAMPLE)
             operation["responses"] = {
                 "200": {"description": "answered"} | body(refs[response]),
-                "default": {"description": "a problem"}
-                | body(refs[wire.Problem], media="application/problem+json"),
+                "default": {"description": "a problem"} | a_problem,
             }
+    links.add(schema["paths"], a_problem)
     for path, kinds in asks.items():
         of_any = {"anyOf": [refs[kind] for kind in kinds]}
         schema["paths"][path]["post"]["requestBody"] = body(

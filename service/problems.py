@@ -67,7 +67,8 @@ KINDS = {
 
 
 class Failure(Exception):
-    """Ends a request; ``kind`` is a key of KINDS. ``revision``: that of what is loaded."""
+    """Ends a request; ``kind`` is a key of KINDS. ``revision``: that of what is loaded; ``allow``:
+    the methods that a route has, where another was used."""
 
     def __init__(
         self,
@@ -75,12 +76,14 @@ class Failure(Exception):
         detail: str,
         retry_after_seconds: int | None = None,
         revision: str | None = None,
+        allow: str | None = None,
     ):
         super().__init__(detail)
         self.kind = kind
         self.detail = detail
         self.retry_after_seconds = retry_after_seconds
         self.revision = revision
+        self.allow = allow
 
     @property
     def status(self) -> int:

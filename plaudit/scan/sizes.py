@@ -31,6 +31,8 @@ LEARNED = {
     "gpt_neo", "opt", "roberta", "xlm", "xlm-roberta",
 }  # fmt: skip
 MAX_POSITIONS = 2**24
+# No model has one so large, and a product of such numbers is still one for a float.
+BEYOND = 2**63
 EMBEDDING = re.compile(
     r"(.*\.)?(embed_tokens|word_embeddings?|wte|embed_in|tok_embeddings|shared)\.weight"
 )
@@ -80,7 +82,7 @@ def numbers(config: dict[str, Any], keys: tuple[str, ...]) -> Iterator[tuple[str
         several = value if isinstance(value, list) else [value]
         given = [one for one in several if isinstance(one, int | float)]
         if given:
-            yield key, max(one if isinstance(one, int) else inf for one in given)
+            yield key, max(min(one, BEYOND) if isinstance(one, int) else inf for one in given)
 
 
 def layers_of(shapes: dict[str, list[int]]) -> int:

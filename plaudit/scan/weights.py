@@ -27,11 +27,13 @@ CONVERT = (
 )
 RESTORE = "fetch or save the file again"
 Size = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+# torch has at most 64 dimensions. The product of the sizes of a million takes hours.
+Shape = Annotated[list[Size], msgspec.Meta(max_length=64)]
 
 
 class Tensor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dtype: str
-    shape: list[Size]
+    shape: Shape
     data_offsets: tuple[Size, Size]
 
 

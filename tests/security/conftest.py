@@ -1,18 +1,24 @@
-"""The application over tiny members, spoken to through ASGI."""
+"""The application over tiny members, spoken to through ASGI or a real socket."""
 
-from collections.abc import AsyncIterator, Callable
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
+import requests
+import schemathesis
+import uvicorn
 from fastapi import FastAPI
 
 from service.app import create_app
 from service.engines.torch_engine import TorchEngine
 from service.metrics import Metrics
 from service.registry import Registry, sources
+from service.serve import listener
 from service.settings import Settings
 
 Build = Callable[..., AbstractAsyncContextManager[FastAPI]]
@@ -54,3 +60,34 @@ def ensemble_file(tmp_path: Path, members: list[Path]) -> Path:
     path = tmp_path / "ens.yaml"
     path.write_text(f"members: {[str(m) for m in members]}\n")
     return path
+
+
+@pytest.fixture(scope="module")
+def url(
+    members: list[Path], tmp_path_factory: pytest.TempPathFactory, build: Build
+) -> Iterator[str]:
+    """A server with one model, which is its ensemble too."""
+    file = tmp_path_factory.mktemp("ensemble") / "ens.yaml"
+    file.write_text(f"members: [{members[0]}]\n")
+    running: list[uvicorn.Server] = []
+
+    async def serve() -> None:
+        async with build(models=[file]) as app:
+            config = listener(app, "127.0.0.1", 0)
+            config.lifespan = "off"
+            running.append(uvicorn.Server(config))
+            await running[0].serve()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    while not (running and running[0].started):
+        thread.join(0.01)
+        assert thread.is_alive()
+    yield f"http://127.0.0.1:{running[0].servers[0].sockets[0].getsockname()[1]}"
+    running[0].should_exit = True
+    thread.join()
+
+
+@pytest.fixture(scope="module")
+def schema(url: str) -> Any:
+    return schemathesis.openapi.from_dict(requests.get(f"{url}/openapi.json", timeout=60).json())

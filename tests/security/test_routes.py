@@ -35,6 +35,7 @@ class Caller:
 
     def __init__(self, app: FastAPI):
         self._app = app
+        self.headers: list[tuple[bytes, bytes]] = []  # of the last answer
 
     async def __call__(self, method: str, path: str, host: str = "test") -> tuple[int, bytes]:
         written, _, query = path.partition("?")
@@ -57,6 +58,7 @@ class Caller:
 
         await self._app(scope, receive, send)
         body = b"".join(message.get("body", b"") for message in sent)
+        self.headers = sent[0]["headers"]
         return sent[0]["status"], body
 
 
@@ -113,6 +115,7 @@ async def test_a_method_that_is_not_declared_is_405_and_changes_nothing(
         for path, methods in declared(app).items():
             for method in set(METHODS) - methods:
                 assert (await ask(method, path))[0] == 405, (method, path)
+                assert dict(ask.headers)[b"allow"].decode() == ", ".join(sorted(methods)), path
 
 
 async def test_every_route_of_the_application_is_declared_with_who_may_use_it(

@@ -3,54 +3,18 @@
 No answer is a 500, each has a declared shape, and every problem says what mends it.
 """
 
-import asyncio
-import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import requests
-import schemathesis
-import uvicorn
 from hypothesis import HealthCheck, given, settings
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import response_schema_conformance
 
-from service.serve import listener
-
 EXAMPLES, OF_OTHERS = 25, 8
 OURS = ["/score", "/ensemble_score", "/models", "/livez", "/readyz"]
-
-
-@pytest.fixture(scope="module")
-def url(members: list[Path], tmp_path_factory: pytest.TempPathFactory, build: Any) -> Iterator[str]:
-    """A server with one model, which is its ensemble too."""
-    file = tmp_path_factory.mktemp("ensemble") / "ens.yaml"
-    file.write_text(f"members: [{members[0]}]\n")
-    running: list[uvicorn.Server] = []
-
-    async def serve() -> None:
-        async with build(models=[file]) as app:
-            config = listener(app, "127.0.0.1", 0)
-            config.lifespan = "off"
-            running.append(uvicorn.Server(config))
-            await running[0].serve()
-
-    thread = threading.Thread(target=lambda: asyncio.run(serve()))
-    thread.start()
-    while not (running and running[0].started):
-        thread.join(0.01)
-        assert thread.is_alive()
-    yield f"http://127.0.0.1:{running[0].servers[0].sockets[0].getsockname()[1]}"
-    running[0].should_exit = True
-    thread.join()
-
-
-@pytest.fixture(scope="module")
-def schema(url: str) -> Any:
-    return schemathesis.openapi.from_dict(requests.get(f"{url}/openapi.json", timeout=60).json())
 
 
 def operations(schema: Any) -> dict[str, Any]:

@@ -1,0 +1,61 @@
+"""Runs a target under atheris, guided by what each input reaches.
+
+python -m tests.fuzz NAME --seconds 60 [--corpus DIR] [--seed N]
+
+What breaks it is written to the working directory as crash-…, and belongs into tests/fuzz/corpus.
+"""
+
+import argparse
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+import atheris
+
+# Before the targets are imported: what they read with is to be instrumented.
+with atheris.instrument_imports(include=["plaudit", "service", "tests.fuzz", "yaml", "json"]):
+    from tests.fuzz.targets import TARGETS, inputs
+
+# Of one input; far beyond what any needs.
+SECONDS, MEGABYTES, LONGEST = 10, 4096, 4096
+
+
+def main() -> None:
+    options = parser().parse_args()
+    corpus = options.corpus or Path(tempfile.mkdtemp(prefix=f"fuzz-{options.name}-"))
+    corpus.mkdir(parents=True, exist_ok=True)
+    known = [one for one in inputs(options.name) if len(one) <= LONGEST]
+    for number, one in enumerate(known):
+        (corpus / f"seed-{number:03}").write_bytes(one)
+    flags = {
+        "max_total_time": options.seconds, "seed": options.seed, "timeout": SECONDS,
+        "rss_limit_mb": MEGABYTES, "max_len": LONGEST, "len_control": 0, "print_final_stats": 1,
+        "dict": dictionary(known),
+    }  # fmt: skip
+    arguments = [f"-{name}={value}" for name, value in flags.items()]
+    atheris.Setup([sys.argv[0], str(corpus), *arguments], TARGETS[options.name].one)
+    atheris.Fuzz()
+
+
+def dictionary(known: list[bytes]) -> str:
+    """A file of the words that stand in quotes in what is known: keys, above all."""
+    words = {word for one in known for word in re.findall(rb'"[\w .:/-]{1,40}"', one)}
+    with tempfile.NamedTemporaryFile("w", prefix="fuzz-words-", delete=False) as file:
+        for word in sorted(words):
+            escaped = word.decode("ascii", "ignore").replace('"', '\\"')
+            file.write(f'"{escaped}"\n')
+    return file.name
+
+
+def parser() -> argparse.ArgumentParser:
+    found = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
+    found.add_argument("name", choices=sorted(TARGETS))
+    found.add_argument("--seconds", type=int, default=60)
+    found.add_argument("--seed", type=int, default=1)
+    found.add_argument("--corpus", type=Path, help="kept and grown; else a new directory")
+    return found
+
+
+if __name__ == "__main__":
+    main()
