@@ -4,6 +4,9 @@ Commands are entry points of the group ``plaudit.commands``, so this floor impor
 a missing extra ends in the line that installs it.
 """
 
+import os
+import select
+import signal
 import sys
 from collections.abc import Collection
 from difflib import get_close_matches
@@ -23,7 +26,27 @@ EXTRAS = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    arguments = sys.argv[1:] if argv is None else argv
+    try:
+        try:
+            return command(sys.argv[1:] if argv is None else argv)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        if not has_no_reader(sys.stdout.fileno()):  # a connection of the command's own
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to come
+        return 128 + signal.SIGPIPE
+
+
+def has_no_reader(pipe: int) -> bool:
+    """Whether the reader has left, as ``head`` does when it has read enough."""
+    poll = select.poll()
+    poll.register(pipe, 0)
+    return any(found & select.POLLERR for _, found in poll.poll(0))
+
+
+def command(arguments: list[str]) -> int:
+    """The exit status of the command that they begin with."""
     commands = {point.name: point for point in entry_points(group="plaudit.commands")}
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage(commands))
@@ -38,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
 def run(point: EntryPoint, arguments: list[str]) -> int:
     """Load and call a command; ValueErrors of ours are one sentence, not a traceback."""
     try:
-        command = point.load()
+        entry = point.load()
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if missing not in EXTRAS:
@@ -50,7 +73,7 @@ def run(point: EntryPoint, arguments: list[str]) -> int:
         )
         return 2
     try:
-        status: int = command(arguments)
+        status: int = entry(arguments)
     except ValueError as error:
         if type(error).__module__.partition(".")[0] not in ("plaudit", "service", "training"):
             raise

@@ -35,17 +35,21 @@ def decode(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
     try:
         return decoder.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise Failure("malformed", QUOTED.sub(name_only, str(error))[:300]) from None
+        raise Failure("malformed", without_words(str(error))[:300]) from None
 
 
-# Quotes that are not a path such as `$.items[0]`.
-QUOTED = re.compile(r"`([^$`][^`]*)`|'([^']*)'", re.DOTALL)
-FIELD = re.compile(r"[a-z_]{1,20}")
-# As msgspec writes a choice of types.
-TYPES = re.compile(r"(?:(?:str|int|float|bool|null|array|object)(?: \| )?)+")
+# What msgspec ends with the caller's words in quotes. They may hold any quote themselves.
+QUOTING = re.compile(r"(Object contains unknown field|Invalid enum value) (.*)", re.DOTALL)
+PLACE = re.compile(r"(.*)( - at `\$(?:\.[a-z_]{1,20}|\[(?:[0-9]{1,9}|\.\.\.)\])*`)", re.DOTALL)
+FIELD = re.compile(r"`[a-z_]{1,20}`|'[a-z_]{1,20}'")
 
 
-def name_only(quote: re.Match[str]) -> str:
-    """A quote as it stands if it can be a field's name or names types, else nothing of it."""
-    words = quote[1] or quote[2] or ""
-    return quote[0] if FIELD.fullmatch(words) or TYPES.fullmatch(words) else "(not shown)"
+def without_words(message: str) -> str:
+    """A message of msgspec, without what the caller wrote but for what can be a field's name."""
+    placed = PLACE.fullmatch(message)
+    said, place = placed.groups() if placed else (message, "")
+    quoting = QUOTING.fullmatch(said)
+    if quoting is None:
+        return said + place
+    words = quoting[2] if FIELD.fullmatch(quoting[2]) else "(not shown)"
+    return f"{quoting[1]} {words}{place}"

@@ -31,21 +31,20 @@ def main() -> None:
     flags = {
         "max_total_time": options.seconds, "seed": options.seed, "timeout": SECONDS,
         "rss_limit_mb": MEGABYTES, "max_len": LONGEST, "len_control": 0, "print_final_stats": 1,
-        "dict": dictionary(known),
     }  # fmt: skip
-    arguments = [f"-{name}={value}" for name, value in flags.items()]
+    words = dictionary(known)
+    arguments = [f"-{name}={value}" for name, value in (flags | words).items()]
     atheris.Setup([sys.argv[0], str(corpus), *arguments], TARGETS[options.name].one)
     atheris.Fuzz()
 
 
-def dictionary(known: list[bytes]) -> str:
-    """A file of the words that stand in quotes in what is known: keys, above all."""
-    words = {word for one in known for word in re.findall(rb'"[\w .:/-]{1,40}"', one)}
+def dictionary(known: list[bytes]) -> dict[str, str]:
+    """As a flag, a file of the words that stand in quotes in what is known: keys, above all."""
+    words = {word for one in known for word in re.findall(rb'"([\w .:/-]{1,40})"', one)}
+    lines = [f'"\\"{word.decode("ascii")}\\""\n' for word in sorted(words) if word.isascii()]
     with tempfile.NamedTemporaryFile("w", prefix="fuzz-words-", delete=False) as file:
-        for word in sorted(words):
-            escaped = word.decode("ascii", "ignore").replace('"', '\\"')
-            file.write(f'"{escaped}"\n')
-    return file.name
+        file.writelines(lines)
+    return {"dict": file.name} if lines else {}
 
 
 def parser() -> argparse.ArgumentParser:

@@ -1,5 +1,7 @@
 """The command line: which command, which extra, which exit status."""
 
+import os
+import signal
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
@@ -87,3 +89,30 @@ def test_a_foreign_value_error_keeps_its_traceback():
     point = EntryPoint("odd", "ipaddress:ip_address", "plaudit.commands")
     with pytest.raises(ValueError, match="does not appear to be"):
         cli.run(point, ["x"])
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["scan", "--help"], ["scan", "."]], ids=str)
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_has_left_ends_a_command_without_a_word(tmp_path, arguments, unbuffered):
+    """As in ``plaudit scan DIR | head -1``: the status is that of the signal which ends others,
+    or 0 where argparse itself takes no notice."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "plaudit.cli", *arguments],
+        stdout=writer, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+    )  # fmt: skip
+    os.close(writer)
+    assert done.stderr == ""
+    by_argparse = unbuffered and "--help" in arguments[1:]
+    assert done.returncode == (0 if by_argparse else 128 + signal.SIGPIPE)
+
+
+def test_a_broken_pipe_of_the_commands_own_is_not_hidden(monkeypatch):
+    def broken(_):
+        raise BrokenPipeError("of a connection")
+
+    monkeypatch.setattr(cli, "command", broken)
+    with pytest.raises(BrokenPipeError, match="of a connection"):
+        cli.main(["x"])

@@ -14,6 +14,8 @@ from tests.fuzz.targets.saying import refused
 KINDS = (ScoreRequest, EnsembleRequest, SwapRequest)
 DECODERS = {kind: msgspec.json.Decoder(kind) for kind in KINDS}
 MOST = 16
+# In the seeds as text, as a key and as a value, and so wherever mutations put it.
+SECRET = "ZEBRA"
 TURN = '{"role": "user", "content": "é"}'
 SEEDS = (
     '{"items": [{"prompt": "a", "response": "b"}, {"text": "x", "response": "x"}]}',
@@ -22,6 +24,9 @@ SEEDS = (
     '{"items": [{"token_ids": [1, 18446744073709551616]}], "weights": {"a": 1e6}}',
     '{"items": [], "revision": "sha256:00", "aggregate": "wco", "coefficient": 0.5}',
     '{"model": "m", "checkpoint": "c"}',
+    '{"items": [], "x`ZEBRA crossing`y": 1}',
+    '{"items": [], "truncation": "it\'s a ZEBRA \\" here"}',
+    '{"items": [{"x - at `$.ZEBRA`": 1}], "x - at `$": 1}',
 )
 
 
@@ -30,12 +35,13 @@ def seeds() -> list[bytes]:
 
 
 def one(data: bytes) -> None:
-    """A request that encodes back to itself, or "malformed"; of its items at most ``MOST``."""
+    """A request that encodes back to itself, or "malformed" and none of the caller's words; of its
+    items at most ``MOST``."""
     kind, body = chosen(data, KINDS)
     try:
         found = decode(DECODERS[kind], body)
     except Failure as failure:
-        refused(failure, "malformed")
+        refused(failure, "malformed", never=SECRET)
         return
     assert decode(DECODERS[kind], msgspec.json.encode(found)) == found
     if not isinstance(found, SwapRequest):

@@ -10,8 +10,9 @@ def sayable(text: str) -> None:
     assert len(text) < 2000
 
 
-def refused(failure: Failure, *kinds: str) -> None:
-    """One of these kinds, which are the caller's fault, in bounded words."""
+def refused(failure: Failure, *kinds: str, never: str = "\n") -> None:
+    """One of these kinds, which are the caller's fault, in bounded words and without ``never``."""
     assert failure.kind in kinds, failure.kind
     assert 400 <= KINDS[failure.kind].status < 500
     sayable(failure.detail)
+    assert never not in failure.detail
