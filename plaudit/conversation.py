@@ -11,6 +11,7 @@ from typing import Any
 
 from transformers import AutoConfig, AutoTokenizer
 
+from plaudit import fewest_tokens
 from plaudit.checkpoint import Message
 from plaudit.wire import ItemErrorType, Truncation
 
@@ -63,8 +64,9 @@ class Encoder:
         tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
         return cls(tokenizer, config.vocab_size, max_tokens)
 
-    def messages(self, messages: Sequence[Message]) -> list[int]:
-        """Ids of a whole conversation; the last message is the response that is judged."""
+    def messages(self, messages: Sequence[Message], most: int | None = None) -> list[int]:
+        """Ids of a whole conversation; the last message is the response that is judged. ``most``:
+        as in ``text``."""
         if not self.has_template:
             raise ConversationError(
                 "no-template",
@@ -80,17 +82,23 @@ class Encoder:
             raise ConversationError(
                 "malformed", "the model's chat template refuses these turns"
             ) from None
-        return self.text(text)
+        return self.text(text, most)
 
-    def pair(self, prompt: str | Sequence[Message], response: str) -> list[int]:
-        """Ids of a prompt (a string is one user turn) followed by a response."""
+    def pair(
+        self, prompt: str | Sequence[Message], response: str, most: int | None = None
+    ) -> list[int]:
+        """Ids of a prompt (a string is one user turn) followed by a response. ``most``: as in
+        ``text``."""
         turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
-        return self.messages([*turns, {"role": "assistant", "content": response}])
+        return self.messages([*turns, {"role": "assistant", "content": response}], most)
 
-    def text(self, text: str) -> list[int]:
-        """Ids of templated text: no special token is added, so BOS is never doubled."""
+    def text(self, text: str, most: int | None = None) -> list[int]:
+        """Ids of templated text: no special token is added, so BOS is never doubled. A text that
+        must have more than ``most`` tokens is refused without being tokenised."""
         if not text:
             raise ConversationError("empty", "the text is empty")
+        if most is not None and (fewest := self.at_least(text)) > most:
+            raise ConversationError("too-long", f"at least {fewest} tokens, the limit is {most}")
         ids = self._ids(text)
         if not ids:
             raise ConversationError("empty", "the text has no tokens")
@@ -106,6 +114,14 @@ class Encoder:
                 "malformed", "the model's tokenizer fails on this text"
             ) from None
         return ids
+
+    def at_least(self, text: str) -> int:
+        """What a text has at least, told from its length; 0 where that tells nothing."""
+        return 0 if self._bound is None else self._bound.tokens(text)
+
+    @cached_property
+    def _bound(self) -> fewest_tokens.Bound | None:
+        return fewest_tokens.bound(self.tokenizer)
 
     @cached_property
     def around(self) -> Around:
@@ -133,7 +149,7 @@ class Encoder:
     ) -> TokenSequence:
         """Apply the truncation policy; ``left`` keeps the end, where the response is. The limit is
         ``max_tokens`` where that is lower than the model's."""
-        limit = self.max_tokens if max_tokens is None else min(max_tokens, self.max_tokens)
+        limit = self.limit(max_tokens)
         over = len(ids) - limit
         if over <= 0:
             return TokenSequence(ids)
@@ -141,3 +157,7 @@ class Encoder:
             raise ConversationError("too-long", f"{len(ids)} tokens, the limit is {limit}")
         kept = ids[over:] if truncation == "left" else ids[:limit]
         return TokenSequence(kept, truncated=over)
+
+    def limit(self, max_tokens: int | None) -> int:
+        """The lower of ``max_tokens`` and the model's own."""
+        return self.max_tokens if max_tokens is None else min(max_tokens, self.max_tokens)

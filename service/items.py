@@ -62,8 +62,11 @@ def items_of(items: list[Item] | None, groups: list[Group] | None, most: int) ->
 
 def encode(member: Member, numerics: str, item: Item, cut: Cut) -> Encoded | ItemError:
     """An item's token ids and their key, or its error."""
+    # What is cut is counted in tokens, so only what is refused need not be tokenised.
+    most = member.encoder.limit(cut.max_tokens) if cut.truncation == "error" else None
     try:
-        fitted = member.encoder.fit(ids_of(member.encoder, item), cut.truncation, cut.max_tokens)
+        ids = ids_of(member.encoder, item, most)
+        fitted = member.encoder.fit(ids, cut.truncation, cut.max_tokens)
     except ConversationError as error:
         return ItemError(error.kind, str(error))
     characters = response_characters(item)
@@ -73,22 +76,22 @@ def encode(member: Member, numerics: str, item: Item, cut: Cut) -> Encoded | Ite
     return Encoded(fitted.ids, Seen(key, len(fitted.ids), fitted.truncated, characters))
 
 
-def ids_of(encoder: Encoder, item: Item) -> list[int]:
+def ids_of(encoder: Encoder, item: Item, most: int | None) -> list[int]:
     match item:
         case Item(prompt=None, response=None, messages=None, text=None, token_ids=list(ids)):
             return encoder.check_ids(ids)
         case Item(prompt=None, response=None, messages=None, text=str(text), token_ids=None):
-            return encoder.text(text)
+            return encoder.text(text, most)
         case Item(prompt=None, response=str(response), messages=None, text=str(text),
                   token_ids=None):  # fmt: skip
             if response not in text:
                 raise ConversationError("malformed", "the response is not in the text")
-            return encoder.text(text)
+            return encoder.text(text, most)
         case Item(prompt=None, response=None, messages=list(messages), text=None, token_ids=None):
-            return encoder.messages(turns(messages))
+            return encoder.messages(turns(messages), most)
         case Item(prompt=str() | list() as prompt, response=str(response), messages=None,
                   text=None, token_ids=None):  # fmt: skip
-            return encoder.pair(turns(prompt), response)
+            return encoder.pair(turns(prompt), response, most)
     raise ConversationError(
         "malformed", "an item is prompt and response, or messages, or text, or token_ids"
     )
