@@ -1,6 +1,6 @@
 """Runs a target under atheris, guided by what each input reaches.
 
-python -m tests.fuzz NAME --seconds 60 [--corpus DIR] [--seed N]
+python tests/fuzz NAME --seconds 60 [--corpus DIR] [--seed N], with atheris installed.
 
 What breaks it is written to the working directory as crash-…, and belongs into tests/fuzz/corpus.
 """
@@ -11,18 +11,19 @@ import sys
 import tempfile
 from pathlib import Path
 
-import atheris
-
-# Before the targets are imported: what they read with is to be instrumented.
-with atheris.instrument_imports(include=["plaudit", "service", "tests.fuzz", "yaml", "json"]):
-    from tests.fuzz.targets import TARGETS, inputs
-
 # Of one input; far beyond what any needs.
 SECONDS, MEGABYTES, LONGEST = 10, 4096, 4096
 
 
 def main() -> None:
     options = parser().parse_args()
+    import atheris  # no dependency of anything else here
+
+    # Before anything of them is imported: what targets read with is instrumented.
+    with atheris.instrument_imports(include=["plaudit", "service", "tests.fuzz", "yaml", "json"]):
+        from tests.fuzz.targets import TARGETS, inputs
+    if options.name not in TARGETS:
+        sys.exit(f"no target {options.name!r}: {', '.join(TARGETS)}")
     corpus = options.corpus or Path(tempfile.mkdtemp(prefix=f"fuzz-{options.name}-"))
     corpus.mkdir(parents=True, exist_ok=True)
     known = [one for one in inputs(options.name) if len(one) <= LONGEST]
@@ -48,8 +49,8 @@ def dictionary(known: list[bytes]) -> dict[str, str]:
 
 
 def parser() -> argparse.ArgumentParser:
-    found = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
-    found.add_argument("name", choices=sorted(TARGETS))
+    found = argparse.ArgumentParser(prog="python tests/fuzz", description=__doc__)
+    found.add_argument("name", help="of a module in tests/fuzz/targets")
     found.add_argument("--seconds", type=int, default=60)
     found.add_argument("--seed", type=int, default=1)
     found.add_argument("--corpus", type=Path, help="kept and grown; else a new directory")
