@@ -80,14 +80,14 @@ class Act:
 
     def __init__(self, audit: Audit, what: str, address: str, instance: str):
         self._audit, self._what = audit, what
-        self._said: dict[str, object] = {"who": "", "from": address, "instance": instance}
+        self._said: dict[str, object] = {"who": None, "from": address, "instance": instance}
 
     def begins(self, who: str, **names: object) -> None:
         """What is asked is understood, and ``names`` are those in it."""
         self._said |= {"who": who} | names
         self._audit.record(self._what, "accepted", **self._said)
 
-    def ends(self, outcome: str, who: str, **fields: object) -> None:
+    def ends(self, outcome: str, who: str | None, **fields: object) -> None:
         self._audit.record(self._what, outcome, **self._said | {"who": who} | fields)
 
     def is_refused(self, kind: str) -> None:
@@ -97,4 +97,4 @@ class Act:
 def is_harmless(value: object) -> bool:
     if isinstance(value, str):
         return HARMLESS.fullmatch(value) is not None
-    return isinstance(value, int | float | list)
+    return value is None or isinstance(value, int | float | list)

@@ -80,7 +80,8 @@ class Edge:
             if sending.kind in NOT_LET_IN:
                 act.is_refused(sending.kind)
             else:
-                act.ends(sending.kind or "done", state["client"], status=sending.status)
+                ended = "done" if sending.status < 400 else "unanswered"
+                act.ends(sending.kind or ended, state.get("client"), status=sending.status)
 
     async def _answer(
         self, request: Request, sending: "Sending", route: Route, key: str | None

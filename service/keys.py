@@ -36,13 +36,13 @@ class Keys:
         named = NAMED.fullmatch(whole)
         if named is not None:
             name, part = named["name"], named["key"]
-        given, rest = digest_of(whole), digest_of(part)
+        whole_digest, own_digest = digest_of(whole), digest_of(part)
         # All keys are compared, so that the time taken tells nothing of which one is near.
         matching = [
             one
             for one in self.entries
-            if hmac.compare_digest(given, one.digest)
-            | (hmac.compare_digest(rest, one.digest) & (one.client == name))
+            if hmac.compare_digest(whole_digest, one.digest)
+            | (hmac.compare_digest(own_digest, one.digest) & (one.client == name))
         ]
         return matching[0] if key is not None and matching else None
 
