@@ -1,13 +1,15 @@
 """The admin port: probes, metrics and their page beside the traffic, for those who run the service.
 
-It is served by the same event loop. What it shows needs no key and has no text of anybody; what it
-does needs a key of its own.
+It is served by the same event loop. What it shows has no text of anybody, and needs a key where
+others than this machine can reach it; what it does needs one everywhere.
 """
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
 
 import uvicorn
 from fastapi import FastAPI
@@ -15,10 +17,11 @@ from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
 from plaudit.version import VERSION
+from service.audit import Audit
 from service.edge import Edge, http_failure
-from service.entrance import Entrance
-from service.hardening import Keys
+from service.entrance import Entrance, free_on_admin
 from service.health import Health
+from service.keys import Keys
 from service.metrics import Metrics
 from service.probe_routes import Readiness, add_metrics, add_probes
 from service.registry import Registry
@@ -38,10 +41,22 @@ class Loading:
         return f"the models are being loaded; phase: {self._metrics.latest_phase}"
 
 
-def create_starting(metrics: Metrics) -> FastAPI:
+@dataclass(frozen=True)
+class Access:
+    """Who may what on the admin port. ``open_metrics``: they need no key."""
+
+    keys: Keys
+    open_metrics: bool
+    audit: Audit
+
+    def entrance(self, routes: Routes) -> Entrance:
+        return Entrance(self.keys, [], routes, partial(free_on_admin, self.open_metrics))
+
+
+def create_starting(metrics: Metrics, access: Access) -> FastAPI:
     """What the admin port says while models load: a service that starts is not one that is down.
     Every route but probes and metrics is none yet."""
-    app = watched(Loading(metrics), metrics, Routes(ADMIN))
+    app = watched(Loading(metrics), metrics, Routes(ADMIN), access)
     app.state.instead = lambda _: "not before models are loaded"
     return app
 
@@ -50,14 +65,11 @@ def create_admin(
     health: Health,
     metrics: Metrics,
     registry: Registry,
-    keys: Sequence[str] = (),
+    access: Access,
     swaps: Swaps | None = None,
 ) -> FastAPI:
-    """The application of the admin port. ``swaps`` need ``keys``: without any all are let in."""
-    if swaps is not None and not keys:
-        raise ValueError("no key would be asked for a swap")
-    routes = [*ADMIN, *ACTS] if swaps else ADMIN
-    app = watched(health, metrics, Routes(routes), keys)
+    """The application of the admin port."""
+    app = watched(health, metrics, Routes([*ADMIN, *ACTS] if swaps else ADMIN), access)
     app.state.instead = lambda _: "the admin port has /ops, /metrics, /livez and /readyz"
 
     @app.get("/")
@@ -71,14 +83,12 @@ def create_admin(
     return app
 
 
-def watched(
-    health: Readiness, metrics: Metrics, routes: Routes, keys: Sequence[str] = ()
-) -> FastAPI:
+def watched(health: Readiness, metrics: Metrics, routes: Routes, access: Access) -> FastAPI:
     """An application of the admin port with its probes and metrics."""
     app = FastAPI(title="Plaudit admin", version=VERSION, openapi_url=None)
     app.add_exception_handler(HTTPException, http_failure)
-    entrance = Entrance(Keys(keys), [], routes)
-    app.add_middleware(Edge, routes=routes, entrance=entrance, metrics=metrics)
+    entrance, audit = access.entrance(routes), access.audit
+    app.add_middleware(Edge, routes=routes, entrance=entrance, metrics=metrics, audit=audit)
     add_probes(app, health)
     add_metrics(app, metrics)
     return app

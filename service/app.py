@@ -20,10 +20,11 @@ from service.canary import Canary
 from service.compat import peers
 from service.compat.exchange import Exchange
 from service.edge import Edge, http_failure
-from service.entrance import Entrance, networks
+from service.entrance import Entrance, free_on_main, networks
 from service.fair_queue import Caller
-from service.hardening import Keys, caller_of, deadline_seconds, unless_gone
+from service.hardening import caller_of, deadline_seconds, unless_gone
 from service.health import Health
+from service.keys import Keys
 from service.logs import log
 from service.member_scores import MemberScores
 from service.metrics import Metrics
@@ -42,8 +43,12 @@ R = TypeVar("R", ScoreRequest, EnsembleRequest)
 ENTRY_BYTES = 500
 
 
-def create_app(settings: Settings, registry: Registry, metrics: Metrics) -> FastAPI:
-    """The application over a loaded registry."""
+def create_app(
+    settings: Settings, registry: Registry, metrics: Metrics, keys: Keys | None = None
+) -> FastAPI:
+    """The application over a loaded registry. ``keys`` are those of the settings, for whoever may
+    replace them later."""
+    keys = settings.keys() if keys is None else keys
     redis = redis_of(settings, metrics)
     entries = int(settings.cache_megabytes * 1e6 / ENTRY_BYTES)
     memory = MemoryCache(entries, metrics)
@@ -84,7 +89,8 @@ def create_app(settings: Settings, registry: Registry, metrics: Metrics) -> Fast
     admin = settings.admin_port is not None
     app.state.instead = partial(instead, settings.admin_port)
     routes = Routes([*(own for own in OWN if not admin or own != METRICS), *peers.ROUTES])
-    entrance = Entrance(Keys(settings.keys()), networks(settings.trusted_networks), routes)
+    free = partial(free_on_main, keys, settings.open_metrics)
+    entrance = Entrance(keys, networks(settings.trusted_networks), routes, free)
     app.add_middleware(Edge, routes=routes, entrance=entrance, metrics=metrics)
     bodies = Bodies(int(settings.max_body_megabytes * 1e6), metrics)
     add_scoring(app, scorer, bodies, settings, metrics)
@@ -93,7 +99,7 @@ def create_app(settings: Settings, registry: Registry, metrics: Metrics) -> Fast
     add_probes(app, health)
     if not admin:
         add_metrics(app, metrics)
-    app.state.health, app.state.canary = health, canary
+    app.state.health, app.state.canary, app.state.keys = health, canary, keys
     add_api_docs(app, settings.playground)
     if settings.playground:
         add_playground(app)

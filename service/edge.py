@@ -1,6 +1,8 @@
 """The outermost layer: request id, entrance, problems, metrics and one log line per request."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import msgspec
 from starlette.exceptions import HTTPException
@@ -10,12 +12,14 @@ from starlette.routing import Match
 from starlette.routing import Route as Served
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service import answer_headers
+from service.audit import Act, Audit
 from service.entrance import Entrance
 from service.hardening import is_retry, request_id
 from service.logs import event, log
 from service.metrics import Metrics
 from service.problems import Failure, problem
-from service.routes import METRICS, OPS_MODELS, PROBES, Route, Routes
+from service.routes import METRICS, OPS_MODELS, PROBES, Route, Routes, Use
 from service.traces import OFF
 
 # nginx's status for a caller that hung up; it is only logged and counted.
@@ -23,13 +27,25 @@ CLIENT_CLOSED_REQUEST = 499
 # Asked every few seconds by machines: not logged, not traced.
 QUIET = tuple(route.path for route in (*PROBES, METRICS, OPS_MODELS))
 
+NOT_LET_IN = ("unauthenticated", "forbidden")
+# How a key is sent, in the words of RFC 9110; a browser asks for it where it is told Basic.
+BEARER = 'Bearer realm="plaudit"'
+CHALLENGES: dict[Use, str] = {"metrics": f'{BEARER}, Basic realm="plaudit"'}
+
 
 class Edge:
     """ASGI around the application: what fails inside is answered here, in the route's own words."""
 
-    def __init__(self, app: ASGIApp, routes: Routes, entrance: Entrance, metrics: Metrics):
+    def __init__(
+        self,
+        app: ASGIApp,
+        routes: Routes,
+        entrance: Entrance,
+        metrics: Metrics,
+        audit: Audit | None = None,
+    ):
         self._app, self._routes = app, routes
-        self._entrance, self._metrics = entrance, metrics
+        self._entrance, self._metrics, self._audit = entrance, metrics, audit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -39,15 +55,35 @@ class Edge:
         key = self._entrance.take_key(scope)
         route = self._routes.of(scope["path"])
         request = Request(scope, receive)
+        what = f"{method_of(scope)} {route.path}"
         if is_retry(scope["headers"]):
             self._metrics.requests.retries.inc()
         sending = Sending(send, request_id(request.headers))
         traces = OFF if route.path in QUIET else self._metrics.traces
-        with traces.request(f"{method_of(scope)} {route.path}", request.headers):
+        with traces.request(what, request.headers):
             try:
-                await self._answer(request, sending, route, key)
+                with self._audited(scope, route, what, sending):
+                    await self._answer(request, sending, route, key)
             finally:
                 self._record(scope, route.path, sending, time.perf_counter() - began)
+
+    @contextmanager
+    def _audited(self, scope: Scope, route: Route, what: str, sending: "Sending") -> Iterator[None]:
+        """A request to administrate has a line of the audit log, however it ends."""
+        if route.use != "admin" or self._audit is None:
+            yield
+            return
+        state = scope.setdefault("state", {})
+        address = (scope.get("client") or ("unknown",))[0]
+        act = state["act"] = Act(self._audit, what, address, sending.instance)
+        try:
+            yield
+        finally:
+            if sending.kind in NOT_LET_IN:
+                act.is_refused(sending.kind)
+            else:
+                ended = "done" if sending.status < 400 else "unanswered"
+                act.ends(sending.kind or ended, state.get("client"), status=sending.status)
 
     async def _answer(
         self, request: Request, sending: "Sending", route: Route, key: str | None
@@ -59,19 +95,20 @@ class Edge:
             scope.setdefault("state", {})["client"] = client
             await self._app(scope, receive, sending)
         except Failure as failure:
-            await self._refusal(failure, route, sending.instance)(scope, receive, sending)
+            await self._refusal(failure, route, sending)(scope, receive, sending)
         except ClientDisconnect:
             sending.status = CLIENT_CLOSED_REQUEST
         except Exception:  # noqa: BLE001  the one place where an unforeseen failure is answered
             log.exception("internal", extra={"fields": {"instance": sending.instance}})
             unforeseen = Failure("internal", "an unforeseen failure")
-            await self._refusal(unforeseen, route, sending.instance)(scope, receive, sending)
+            await self._refusal(unforeseen, route, sending)(scope, receive, sending)
 
-    def _refusal(self, failure: Failure, route: Route, instance: str) -> Response:
+    def _refusal(self, failure: Failure, route: Route, sending: "Sending") -> Response:
         """What says that ``failure`` happened: problem+json, or as the route's peer would."""
+        sending.kind = failure.kind
         self._metrics.requests.errors.labels(route.path, failure.kind).inc()
         if route.refuse is None:
-            status, body = failure.status, msgspec.json.encode(problem(failure, instance))
+            status, body = failure.status, msgspec.json.encode(problem(failure, sending.instance))
             media = "application/problem+json"
         else:
             status, refusal = route.refuse(failure)
@@ -81,6 +118,8 @@ class Edge:
             headers["retry-after"] = str(failure.retry_after_seconds)
         if failure.allow is not None:
             headers["allow"] = failure.allow
+        if failure.status == 401:
+            headers["www-authenticate"] = CHALLENGES.get(route.use, BEARER)
         return Response(body, status, headers, media)
 
     def _record(self, scope: Scope, route: str, sent: "Sending", seconds: float) -> None:
@@ -101,15 +140,19 @@ class Edge:
 
 
 class Sending:
-    """Sends an answer with the id of its request, and remembers its status."""
+    """Sends an answer with the id of its request, and remembers its status and its problem."""
 
     def __init__(self, send: Send, instance: str):
         self._send, self.instance, self.status = send, instance, 500
+        self.kind = ""
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            message["headers"].append((b"x-request-id", self.instance.encode()))
+            message["headers"] += [
+                (b"x-request-id", self.instance.encode()),
+                *answer_headers.missing(message["headers"]),
+            ]
         await self._send(message)
 
 

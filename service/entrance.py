@@ -3,18 +3,25 @@
 import base64
 import ipaddress
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from starlette.types import Scope
 
-from service.hardening import ANONYMOUS, Keys
+from service.key_entry import GRANTS, Grant
+from service.keys import ANONYMOUS, Keys
 from service.problems import Failure
-from service.routes import Routes
+from service.routes import Routes, Use
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 KEY_IN_PATH = re.compile(r"/k/(?P<key>[^/]+)(?P<rest>/.*)?", re.DOTALL)
 # The client of callers without a key whom their network lets in.
 TRUSTED = "trusted-network"
+# What a key must open to be let in. Unknown routes are not there for any key that is good.
+NEEDS: dict[Use, Grant] = {
+    "scoring": "score", "keyed": "score", "metrics": "metrics", "admin": "admin",
+}  # fmt: skip
+# Whether a grant is everybody's, key or not.
+Free = Callable[[Grant], bool]
 # Where the rest of a path with a key is no route of a peer.
 NOWHERE = "/k"
 
@@ -28,11 +35,33 @@ def networks(text: str) -> list[Network]:
     return found
 
 
-class Entrance:
-    """Lets callers in, or not. Without keys every caller is."""
+def free_on_main(keys: Keys, open_metrics: bool, grant: Grant) -> bool:
+    """Without a key that scores everybody may do all but administrate; the settings see to it that
+    this is so on loopback only."""
+    if grant == "metrics" and open_metrics:
+        return True
+    return grant != "admin" and "score" not in keys.grants
 
-    def __init__(self, keys: Keys, trusted: Sequence[Network], routes: Routes):
-        self._keys, self._trusted, self._routes = keys, trusted, routes
+
+def free_on_admin(open_metrics: bool, grant: Grant) -> bool:
+    """Metrics, where the address is a loopback one or the network guards it."""
+    return grant == "metrics" and open_metrics
+
+
+def is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class Entrance:
+    """Lets callers in, or not."""
+
+    def __init__(self, keys: Keys, trusted: Sequence[Network], routes: Routes, free: Free):
+        self._keys, self._trusted, self._routes, self._free = keys, trusted, routes, free
 
     def take_key(self, scope: Scope) -> str | None:
         """The key in the path. It is cut out of ``scope`` itself, so that nobody who reads the
@@ -47,17 +76,27 @@ class Entrance:
         return matched["key"] if rest != NOWHERE else None
 
     def check(self, scope: Scope, authorization: str | None, key: str | None) -> str:
-        """The client's name, from a closed set. Failure "unauthenticated" unless it may use the
-        route; ``key`` is the path's."""
-        client = self._keys.client(key or key_of(authorization))
-        if client is not None:
-            return client
+        """The client's name, from a closed set. Failure "unauthenticated" without a good key,
+        "forbidden" with one that does not open the route; ``key`` is the path's."""
         use = self._routes.of(scope["path"]).use
-        if use == "open":
+        entry = self._keys.find(key or key_of(authorization, basic=use != "admin"))
+        over = entry is not None and entry.is_over()
+        if entry is not None and not over and opens(entry.grants, use):
+            return entry.client
+        if self._is_free(use):
             return ANONYMOUS
         if use == "scoring" and self.trusts(scope):
             return TRUSTED
-        raise Failure("unauthenticated", "no accepted key in the Authorization header")
+        if entry is None:
+            raise Failure("unauthenticated", "no accepted key in the Authorization header")
+        if over:
+            raise Failure("unauthenticated", f"the time of this key of {entry.client} is over")
+        raise Failure("forbidden", f"this key of {entry.client} has no scope {NEEDS[use]}")
+
+    def _is_free(self, use: Use) -> bool:
+        if use == "unknown":
+            return any(map(self._free, GRANTS))
+        return use == "open" or self._free(NEEDS[use])
 
     def trusts(self, scope: Scope) -> bool:
         """Whether the other end of the socket is in a trusted network; what proxies say of those
@@ -72,14 +111,19 @@ class Entrance:
         return any((mapped or address) in network for network in self._trusted)
 
 
-def key_of(authorization: str | None) -> str | None:
-    """The key of a header: ``Bearer KEY``, or the password of ``Basic``, which is what a client
-    makes of ``http://anybody:KEY@host/``."""
+def opens(grants: frozenset[Grant], use: Use) -> bool:
+    return use in ("open", "unknown") or NEEDS[use] in grants
+
+
+def key_of(authorization: str | None, basic: bool) -> str | None:
+    """The key of a header: ``Bearer KEY``, or with ``basic`` the password of ``Basic``, which is
+    what a client makes of ``http://anybody:KEY@host/``. A browser adds the latter by itself to
+    whatever a foreign page makes it send."""
     scheme, _, value = (authorization or "").partition(" ")
     match scheme.lower():
         case "bearer":
             return value.strip()
-        case "basic":
+        case "basic" if basic:
             try:
                 pair = base64.b64decode(value.strip(), validate=True).decode()
             except ValueError:  # no base64, not even ASCII, or no UTF-8 in it

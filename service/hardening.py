@@ -1,11 +1,9 @@
-"""What stands before the scorer: keys, body caps, deadlines, request ids."""
+"""What stands before the scorer: body caps, deadlines, request ids."""
 
 import asyncio
-import hashlib
-import hmac
 import re
 import uuid
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping
 from typing import Any, TypeVar, cast, get_args
 
 from starlette.requests import ClientDisconnect, Request
@@ -17,45 +15,6 @@ T = TypeVar("T")
 
 RETRY_HEADERS = (b"x-plaudit-retry-count", b"x-stainless-retry-count")
 REQUEST_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
-
-
-# Of a key that may have a name before it: trainer:b3ac…
-NAMED = re.compile(r"(?P<name>[a-z][a-z0-9_-]{0,31}):(?P<key>.+)", re.DOTALL)
-ANONYMOUS = "anonymous"
-
-
-class Keys:
-    """Accepted API keys, held as digests under the names of their clients. No keys: every caller
-    is let in. Two keys may have one name, as while one takes the place of the other."""
-
-    def __init__(self, keys: Sequence[str]):
-        self._clients = [
-            (_digest(key), client)
-            for place, entry in enumerate(keys, start=1)
-            for client, key in _named(entry, place)
-        ]
-
-    def client(self, key: str | None) -> str | None:
-        """The name of the client whose key it is, or None; "anonymous" for all without keys."""
-        if not self._clients:
-            return ANONYMOUS
-        given = _digest(key or "")
-        # All keys are compared, so that the time taken tells nothing of which one is near.
-        matching = [name for known, name in self._clients if hmac.compare_digest(given, known)]
-        return matching[0] if key is not None and matching else None
-
-
-def _named(entry: str, place: int) -> list[tuple[str, str]]:
-    """Client and key of an entry of the settings. A named one is also accepted as it stands there,
-    name included: a caller may well copy the whole."""
-    named = NAMED.fullmatch(entry)
-    if named is None:
-        return [(f"key-{place}", entry)]
-    return [(named["name"], named["key"]), (named["name"], entry)]
-
-
-def _digest(key: str) -> bytes:
-    return hashlib.sha256(key.encode()).digest()
 
 
 async def read_body(request: Request, max_bytes: int) -> bytes:

@@ -22,6 +22,9 @@ KINDS = {
     "unauthenticated": Kind(
         401, "A key is needed", "send Authorization: Bearer KEY with a key of the server"
     ),
+    "forbidden": Kind(
+        403, "The key does not open this route", "use a key with the scope that detail names"
+    ),
     "unscorable": Kind(
         422, "An item has no reward", "mend the item, or let --compat-on-error stand in for it"
     ),

@@ -8,8 +8,9 @@ from starlette.routing import compile_path
 
 from service.problems import Failure
 
-# Of everybody; of those whose network is trusted too; of keys only.
-Use = Literal["open", "scoring", "keyed"]
+# Of everybody; of keys that score, and for "scoring" of those whose network is trusted too; of keys
+# that read metrics; of keys that administrate; of no route that is declared.
+Use = Literal["open", "scoring", "keyed", "metrics", "admin", "unknown"]
 # A failure's status and body in the words of another server's protocol.
 Refuse = Callable[[Failure], tuple[int, object]]
 
@@ -30,11 +31,11 @@ class Route:
         return self.refuse is not None
 
 
-UNKNOWN = Route("unknown", "keyed")
-METRICS = Route("/metrics", "open")
+UNKNOWN = Route("unknown", "unknown")
+METRICS = Route("/metrics", "metrics")
 PROBES = (Route("/livez", "open"), Route("/readyz", "open"))
 # What /ops asks for again and again.
-OPS_MODELS = Route("/ops/models", "open")
+OPS_MODELS = Route("/ops/models", "metrics")
 # Of the pages.
 FILES = "/ui/{file}"
 OWN = (
@@ -45,10 +46,12 @@ OWN = (
     Route("/ensemble_score", "scoring"),
     Route("/models", "keyed"),
 )
-# Of the admin port. /ops is the page for people.
-ADMIN = (*PROBES, METRICS, OPS_MODELS, *(Route(path, "open") for path in ("/", "/ops", FILES)))
+# The page for people, where a browser asks them for the key.
+OPS = Route("/ops", "metrics")
+# Of the admin port.
+ADMIN = (*PROBES, METRICS, OPS_MODELS, OPS, Route("/", "open"), Route(FILES, "open"))
 # Of the admin port where it has keys.
-ACTS = (Route("/admin/swap", "keyed"),)
+ACTS = (Route("/admin/swap", "admin"),)
 
 
 class Routes:

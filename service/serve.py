@@ -22,13 +22,16 @@ from msgspec import UNSET
 from plaudit import scan
 from plaudit.checkpoint import CheckpointError
 from plaudit.wire import ModelInfo
-from service import admin, listening, logs, traces
+from service import admin, key_reload, listening, logs, traces
+from service.admin import Access
 from service.app import create_app
+from service.audit import Audit
 from service.engines.choice import engine_of
+from service.entrance import is_loopback
 from service.metrics import Metrics
 from service.receiving import Receiving
 from service.registry import Registry, sources
-from service.settings import RECEIVE_SECONDS, Settings, SettingsError, is_loopback, load
+from service.settings import RECEIVE_SECONDS, Settings, SettingsError, load
 from service.swap import Swaps
 from service.timings import DRAIN_SECONDS
 from service.traces import Traces
@@ -60,12 +63,26 @@ async def serve_at(
 ) -> int:
     """The same on sockets that are taken."""
     metrics = Metrics(traces_of(settings))
+    access = access_of(settings, metrics)
+    with key_reload.at_sighup(settings, access.keys, access.audit):
+        return await serve_keyed(settings, at, admin_at, metrics, access)
+
+
+async def serve_keyed(
+    settings: Settings,
+    at: list[socket.socket],
+    admin_at: list[socket.socket],
+    metrics: Metrics,
+    access: Access,
+) -> int:
+    """The same with keys."""
     print("loading …", file=sys.stderr, flush=True)
-    async with probed(settings, metrics, admin_at):
+    async with probed(settings, metrics, admin_at, access):
         registry = await load_registry(settings, metrics)
     logs.configure(settings.log_level)
     warn_of_scales(registry)
-    app = create_app(settings, registry, metrics)
+    key_reload.warn(settings, access.keys)
+    app = create_app(settings, registry, metrics, access.keys)
     listening.listen(at)
     print(banner(settings, registry), file=sys.stderr, flush=True)
     config = listener(app, settings.host, settings.port, settings.receive_seconds)
@@ -75,18 +92,24 @@ async def serve_at(
         if settings.admin_port is None:
             await server.serve(at)
         else:
-            beside = admin_server(admin_of(settings, app, registry, metrics), settings)
+            beside = admin_server(admin_of(settings, app, registry, metrics, access), settings)
             await admin.serve_both(server, at, beside, admin_at)
     return 130 if signal.SIGINT in heard else 0
 
 
-def admin_of(settings: Settings, app: FastAPI, registry: Registry, metrics: Metrics) -> FastAPI:
+def access_of(settings: Settings, metrics: Metrics) -> Access:
+    audit = Audit(settings.audit_file, metrics.saturation.audit_failures)
+    return Access(settings.keys(), settings.metrics_are_open(), audit)
+
+
+def admin_of(
+    settings: Settings, app: FastAPI, registry: Registry, metrics: Metrics, access: Access
+) -> FastAPI:
     """What the admin port serves beside ``app``."""
     swaps = None
     if settings.model_root is not None:
         swaps = Swaps(registry, app.state.canary, metrics, settings.model_root)
-    keys = settings.admin_keyring()
-    return admin.create_admin(app.state.health, metrics, registry, keys, swaps)
+    return admin.create_admin(app.state.health, metrics, registry, access, swaps)
 
 
 def bind(settings: Settings, held: ExitStack) -> tuple[list[socket.socket], list[socket.socket]]:
@@ -137,7 +160,7 @@ def admin_server(app: FastAPI, settings: Settings) -> uvicorn.Server:
 
 @asynccontextmanager
 async def probed(
-    settings: Settings, metrics: Metrics, at: list[socket.socket]
+    settings: Settings, metrics: Metrics, at: list[socket.socket], access: Access
 ) -> AsyncIterator[None]:
     """The admin port, if there is one, answers while the block loads models. ``at`` stays open for
     the server that comes after it."""
@@ -145,7 +168,7 @@ async def probed(
         yield
         return
     listening.listen(at)
-    meanwhile = admin_server(admin.create_starting(metrics), settings)
+    meanwhile = admin_server(admin.create_starting(metrics, access), settings)
     async with admin.answering(meanwhile, [one.dup() for one in at]):
         yield
 
@@ -194,15 +217,22 @@ def banner(settings: Settings, registry: Registry) -> str:
             f"  {'shared':10} {trunk.shared} of {trunk.blocks} blocks, computed once for "
             f"{', '.join(trunk.members)}"
         )
-    lines.append(f"  cache: {cache}; API key: {'required' if settings.keys() else 'none needed'}")
+    key = "required" if "score" in settings.keys().grants else "none needed"
+    lines.append(f"  cache: {cache}; API key: {key}")
     if settings.admin_port is not None:
         there = f"http://{settings.admin_host}:{settings.admin_port}"
         lines.append(f"  admin: {there}/ops, {there}/metrics, {there}/readyz")
         if not is_loopback(settings.admin_host):
-            lines.append("  admin: whoever reaches it reads it; let no one in but Prometheus")
+            lines.append(f"  admin: {of_metrics(settings)}")
     lines.append(f"  trainers' own routes: {of_the_trainers(settings, registry)}")
     lines.append(curl(settings, registry, url))
     return "\n".join(lines)
+
+
+def of_metrics(settings: Settings) -> str:
+    if settings.open_metrics:
+        return "whoever reaches it reads it; let no one in but Prometheus"
+    return "/metrics and /ops need a key with scope=metrics"
 
 
 def of_the_trainers(settings: Settings, registry: Registry) -> str:
@@ -227,5 +257,5 @@ def curl(settings: Settings, registry: Registry, url: str) -> str:
     if settings.ensemble:
         route, named = "ensemble_score", {"ensemble": next(iter(registry.ensembles))}
     body = json.dumps({**named, "items": [item]})
-    key = " -H 'Authorization: Bearer KEY'" if settings.keys() else ""
+    key = " -H 'Authorization: Bearer KEY'" if "score" in settings.keys().grants else ""
     return f"  curl -s {url}/{route}{key} -d '{body}'"

@@ -1,7 +1,6 @@
 """Settings of the server: each is a flag, an environment variable and a line of ``--help``."""
 
 import difflib
-import ipaddress
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,8 +11,11 @@ from pydantic_settings import BaseSettings, CliApp, CliPositionalArg, SettingsCo
 from pydantic_settings import SettingsError as UnreadableSource
 from redis.asyncio import ConnectionPool
 
+from service import key_needs, key_sources
 from service.compat import on_error
-from service.entrance import networks
+from service.entrance import is_loopback, networks
+from service.key_entry import KeysError
+from service.keys import Keys
 
 PREFIX = "PLAUDIT_"
 # Those of a rollout worker's environment, which no setting of the server begins with.
@@ -56,7 +58,10 @@ class Settings(BaseSettings):
     api_keys: SecretStr | None = Field(
         None, description="accepted keys, comma separated; NAME:KEY names the client in metrics"
     )
-    api_keys_file: Path | None = Field(None, description="file of accepted keys, one a line")
+    api_keys_file: Path | None = Field(
+        None, description="file of accepted keys or their digests, one a line, with scopes and "
+        "quotas; read again at SIGHUP"
+    )  # fmt: skip
 
     trusted_networks: str = Field(
         "", description="networks that score without a key, comma separated: 10.0.0.0/8,fd00::/8"
@@ -67,13 +72,20 @@ class Settings(BaseSettings):
         "the main port then"
     )  # fmt: skip
     admin_host: str = Field(
-        "127.0.0.1", description="address of the admin port, which shows all without a key"
+        "127.0.0.1", description="address of the admin port; any but loopback needs a key that "
+        "reads metrics"
+    )  # fmt: skip
+    open_metrics: bool = Field(
+        False, description="/metrics and /ops need no key: the network lets in only who may"
     )
     admin_keys: SecretStr | None = Field(
         None, description="keys that may swap models, comma separated; NAME:KEY names the caller "
         "in the log"
     )  # fmt: skip
-    admin_keys_file: Path | None = Field(None, description="file of such keys, one a line")
+    admin_keys_file: Path | None = Field(None, description="file of such keys, as --api-keys-file")
+    audit_file: Path | None = Field(
+        None, description="file to which the lines of the audit log are appended besides"
+    )
     model_root: Path | None = Field(
         None, description="directory of checkpoints that may be swapped in through the admin "
         "port; without it none may"
@@ -144,22 +156,24 @@ class Settings(BaseSettings):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="of logs")
 
-    def keys(self) -> list[str]:
-        """The accepted API keys, from both places."""
-        return keys_of(self.api_keys, self.api_keys_file, "--api-keys-file")
+    def keys(self) -> Keys:
+        """The accepted keys of both ports, read now. SettingsError names the entry and what mends
+        it."""
+        admin = self.admin_keys.get_secret_value() if self.admin_keys else None
+        api = self.api_keys.get_secret_value() if self.api_keys else None
+        try:
+            of_api = key_sources.of_setting(api, self.api_keys_file, "--api-keys")
+            of_admin = key_sources.of_setting(admin, self.admin_keys_file, "--admin-keys")
+            return Keys([*of_api, *of_admin])
+        except KeysError as error:
+            raise SettingsError(str(error)) from None
 
-    def admin_keyring(self) -> list[str]:
-        """The keys of the admin port, from both places."""
-        return keys_of(self.admin_keys, self.admin_keys_file, "--admin-keys-file")
+    def key_files(self) -> list[Path]:
+        return [file for file in (self.api_keys_file, self.admin_keys_file) if file is not None]
 
-
-def keys_of(text: SecretStr | None, file: Path | None, flag: str) -> list[str]:
-    keys = text.get_secret_value().split(",") if text else []
-    if file is not None:
-        if not file.is_file():
-            raise SettingsError(f"no file {file}: correct {flag}")
-        keys += file.read_text().splitlines()
-    return [key.strip() for key in keys if key.strip()]
+    def metrics_are_open(self) -> bool:
+        """Whether the admin port shows metrics without a key."""
+        return self.open_metrics or is_loopback(self.admin_host)
 
 
 for _name, _field in Settings.model_fields.items():
@@ -218,7 +232,10 @@ def check(settings: Settings) -> None:
     check_redis_url(settings)
     check_texts(settings)
     check_model_root(settings)
-    settings.keys()  # refuses a file that is not there
+    try:
+        key_needs.check(settings, settings.keys())
+    except KeysError as error:
+        raise SettingsError(str(error)) from None
     if settings.ensemble and settings.config is not None:
         raise SettingsError(
             "--ensemble is of the checkpoints named, and --config declares its own ensembles: "
@@ -230,11 +247,6 @@ def check(settings: Settings) -> None:
         raise SettingsError("--tensor-parallel is vLLM's: add --engine vllm, or leave it out")
     if settings.engine == "vllm" and settings.deterministic:
         raise SettingsError("--deterministic is torch's: leave out --engine vllm, or it")
-    if not is_loopback(settings.host) and not settings.keys():
-        raise SettingsError(
-            f"--host {settings.host} is open to the network and no key is set: "
-            f"export {PREFIX}API_KEYS=$(openssl rand -hex 24)"
-        )
 
 
 def check_texts(settings: Settings) -> None:
@@ -255,7 +267,7 @@ def check_texts(settings: Settings) -> None:
 
 
 def check_model_root(settings: Settings) -> None:
-    """Swaps need a directory, a port and a key of their own, on loopback too."""
+    """Swaps need a directory and a port."""
     root = settings.model_root
     if root is None:
         return
@@ -263,11 +275,6 @@ def check_model_root(settings: Settings) -> None:
         raise SettingsError(f"--model-root {root}: no such directory; correct the path")
     if settings.admin_port is None:
         raise SettingsError("--model-root is of the admin port: add --admin-port 9000")
-    if not settings.admin_keyring():
-        raise SettingsError(
-            f"--model-root {root} lets models be swapped and no key for it is set: "
-            f"export {PREFIX}ADMIN_KEYS=$(openssl rand -hex 24)"
-        )
 
 
 def check_redis_url(settings: Settings) -> None:
@@ -279,12 +286,3 @@ def check_redis_url(settings: Settings) -> None:
     except (ValueError, TypeError):
         # The reason may quote the password.
         raise SettingsError("--redis-url is not of the form redis://HOST:6379/0") from None
-
-
-def is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

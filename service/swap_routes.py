@@ -18,5 +18,7 @@ def add_swap(app: FastAPI, swaps: Swaps, metrics: Metrics) -> None:
     async def swap(request: Request) -> Response:
         """Serve another checkpoint under the name of a loaded model."""
         asked = await bodies.read(request, decoder)
+        names = {"model": asked.model, "checkpoint": asked.checkpoint}
+        request.state.act.begins(request.state.client, **names)
         answer = await swaps.swap(asked, request.state.client)
         return Response(msgspec.json.encode(answer), media_type="application/json")

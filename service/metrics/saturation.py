@@ -55,3 +55,7 @@ class Saturation:
             "plaudit_swaps_total", "Asked swaps of a checkpoint: switched, or the problem that was "
             "answered", ["result"], registry=r,
         )  # fmt: skip
+        self.audit_failures = Counter(
+            "plaudit_audit_failures_total", "Lines of the audit log that --audit-file did not take",
+            registry=r,
+        )  # fmt: skip

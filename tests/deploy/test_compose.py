@@ -250,6 +250,9 @@ def test_prometheus_scrapes_the_admin_port_of_the_service(
     port = services["plaudit"]["environment"]["PLAUDIT_ADMIN_PORT"]
     assert job["static_configs"] == [{"targets": [f"plaudit:{port}"]}]
     assert services["plaudit"]["environment"]["PLAUDIT_ADMIN_HOST"] == "0.0.0.0"
+    # It scrapes without a key, which the server allows only if it is told so.
+    assert "authorization" not in job
+    assert services["plaudit"]["environment"]["PLAUDIT_OPEN_METRICS"] == "true"
 
 
 def test_prometheus_finds_its_rules_and_alertmanager(services: dict[str, Any], root: Path) -> None:

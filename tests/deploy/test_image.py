@@ -103,6 +103,7 @@ def service(
         "PLAUDIT_PORT": str(port),
         "PLAUDIT_ADMIN_PORT": str(admin),
         "PLAUDIT_ADMIN_HOST": "0.0.0.0",
+        "PLAUDIT_OPEN_METRICS": "true",
         "PLAUDIT_API_KEYS": "a-key",
         "OMP_NUM_THREADS": "1",
     }

@@ -59,6 +59,7 @@ def test_the_admin_port_of_the_probes_is_the_one_that_the_service_opens(
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     assert env(container)["PLAUDIT_ADMIN_PORT"]["value"] == str(ports["admin"])
     assert env(container)["PLAUDIT_ADMIN_HOST"]["value"] == "0.0.0.0"
+    assert env(container)["PLAUDIT_OPEN_METRICS"]["value"] == "true"  # NetworkPolicies guard it
 
 
 def test_a_pod_has_time_to_be_forgotten_and_to_finish(pod: Manifest, container: Manifest) -> None:

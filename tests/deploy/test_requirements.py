@@ -102,3 +102,17 @@ def test_vllm_brings_a_torch_of_its_own(root: Path) -> None:
 def test_no_index_is_named(root: Path) -> None:
     for path in (root / "docker" / "requirements").iterdir():
         assert "://" not in path.read_text()
+
+
+def test_constraints_pin_every_dependency_of_whoever_develops_or_runs_it(root: Path) -> None:
+    """Else a new release of something far below would be installed unseen."""
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    apart = {"vllm", "wandb"}  # vLLM has its own pins; wandb is for its users to choose
+    wanted = [one for extra in extras.keys() - apart for one in extras[extra]]
+    try:
+        needed = closure([*project["dependencies"], *wanted, *torch_on_a_cpu()])
+    except PackageNotFoundError as missing:
+        pytest.skip(f"{missing} is not installed here, so that its requirements are not known")
+    # Of torch, and pinned with hashes where the image installs it.
+    assert needed - pins(root).keys() <= {"setuptools"} & locked(root, "service").keys()

@@ -6,6 +6,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from hashlib import sha256
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -32,6 +33,7 @@ ABSENT = {
 }
 STATS = Stats("made up", "sha256:made-up", 1000, 0.0, 0.5, tuple(i / 10 - 0.9 for i in range(19)))
 KEYS = ("a-key-of-the-trainer", "a-key-of-the-evaluation")
+SCRAPER = "a-key-of-prometheus"
 
 QUERIES = [
     (f"{name}: {title}", expr) for name, board in BOARDS.items() for title, expr in queries(board)
@@ -61,7 +63,10 @@ def served(
     make_complete(save_plain(folder / "short", tokenizer, seed=8), max_tokens=150)
     ensemble = folder / "ensemble.yaml"
     ensemble.write_text(f"members: [short, {members[1]}, {members[2]}]\nmin_members: 2\n")
+    digest = sha256(SCRAPER.encode()).hexdigest()
+    (folder / "keys").write_text(f"prometheus:sha256:{digest} scope=metrics\n")
     flags = {
+        "--api-keys-file": str(folder / "keys"),
         "--api-keys": f"trainer:{KEYS[0]},evaluation:{KEYS[1]}",
         "--max-queued-tokens": "2000",
         "--compat-model": "single",
@@ -85,7 +90,7 @@ def prometheus(served: Traffic, tmp_path_factory: pytest.TempPathFactory) -> Ite
     """It has scraped long enough that every query that can have data has."""
     with ExitStack() as stack:
         directory = tmp_path_factory.mktemp("prometheus")
-        found = stack.enter_context(scraping(directory, urlsplit(served.url).netloc))
+        found = stack.enter_context(scraping(directory, urlsplit(served.url).netloc, SCRAPER))
         stack.enter_context(served.flowing())
         wanted = [expr for _, expr in QUERIES if not absent(expr)] + list(RECORDED)
         waiting = set(wanted)

@@ -18,10 +18,11 @@ from service.app import create_app
 from service.engines.torch_engine import TorchEngine
 from service.metrics import Metrics
 from service.registry import Registry, sources
-from service.serve import listener
+from service.serve import access_of, admin_of, listener
 from service.settings import Settings
 
 Build = Callable[..., AbstractAsyncContextManager[FastAPI]]
+BuildBoth = Callable[..., AbstractAsyncContextManager[tuple[FastAPI, FastAPI]]]
 Serve = Callable[..., AbstractAsyncContextManager[httpx2.AsyncClient]]
 
 
@@ -36,6 +37,17 @@ async def built(**settings: Any) -> AsyncIterator[FastAPI]:
 
 
 @asynccontextmanager
+async def built_both(**settings: Any) -> AsyncIterator[tuple[FastAPI, FastAPI]]:
+    read = Settings(dtype="float32", device="cpu", _cli_parse_args=False, **settings)
+    metrics = Metrics()
+    registry = await Registry.open(TorchEngine(read, metrics), sources(read), metrics)
+    access = access_of(read, metrics)
+    app = create_app(read, registry, metrics, access.keys)
+    async with app.router.lifespan_context(app):
+        yield app, admin_of(read, app, registry, metrics, access)
+
+
+@asynccontextmanager
 async def served(**settings: Any) -> AsyncIterator[httpx2.AsyncClient]:
     async with built(**settings) as app:
         transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
@@ -47,6 +59,12 @@ async def served(**settings: Any) -> AsyncIterator[httpx2.AsyncClient]:
 def build() -> Build:
     """``async with build(models=[…]) as app``: the application with its lifespan."""
     return built
+
+
+@pytest.fixture
+def build_both() -> BuildBoth:
+    """``async with build_both(models=[…]) as (app, admin)``: with that of the admin port."""
+    return built_both
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from both_ports import Both
 from plaudit.checkpoint import CheckpointError
 from service import listening, serve
 from service.routes import ADMIN, Routes
-from service.serve import main, probed
+from service.serve import access_of, main, probed
 from service.settings import SettingsError, load
 from training.service_process import free_port
 
@@ -97,7 +97,7 @@ async def test_while_models_load_it_is_alive_unready_and_scraped(both, metrics):
     at = listening.bind("127.0.0.1", both.settings.admin_port, "--admin-")
     async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{both.settings.admin_port}") as ops:
         with metrics.phase("probes"):
-            async with probed(both.settings, metrics, at):
+            async with probed(both.settings, metrics, at, access_of(both.settings, metrics)):
                 ready = await ops.get("/readyz")
                 assert (await ops.get("/livez")).status_code == 200
                 scraped = (await ops.get("/metrics")).text
@@ -161,8 +161,8 @@ def test_one_port_cannot_be_both(tiny_checkpoint):
         load([str(tiny_checkpoint), "--port", "9001", "--admin-port", "9001"], {})
 
 
-def test_the_routes_of_the_admin_port_are_open():
-    assert {route.use for route in Routes(ADMIN)._exact.values()} == {"open"}
+def test_a_key_for_metrics_is_all_that_the_admin_port_asks_for():
+    assert {route.use for route in Routes(ADMIN)._exact.values()} == {"open", "metrics"}
 
 
 def said(admin_port: int, gauge: str) -> float:

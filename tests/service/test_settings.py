@@ -31,18 +31,19 @@ def test_nothing_to_serve_says_what_to_give():
 def test_an_open_port_needs_a_key(host):
     with pytest.raises(SettingsError, match="PLAUDIT_API_KEYS"):
         load(["x", "--host", host])
-    assert load(["x", "--host", host, "--api-keys", "k"]).keys() == ["k"]
+    assert load(["x", "--host", host, "--api-keys", "k"]).keys().find("k")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
 def test_loopback_needs_none(host):
-    assert load(["x", "--host", host]).keys() == []
+    assert load(["x", "--host", host]).keys().entries == ()
 
 
 def test_keys_come_from_both_places(tmp_path):
     (tmp_path / "keys").write_text("b\n\n c \n")
     settings = load(["x", "--api-keys", "a", "--api-keys-file", str(tmp_path / "keys")])
-    assert settings.keys() == ["a", "b", "c"]
+    found = [settings.keys().find(key) for key in ("a", "b", "c", "d")]
+    assert [one and one.client for one in found] == ["key-1", "key-2", "key-3", None]
 
 
 def test_every_setting_is_described_with_its_variable(capsys):

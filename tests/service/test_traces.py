@@ -1,20 +1,14 @@
 """Traces as a collector gets them: whose part a request is, what it waited for, and no text."""
 
 import asyncio
-import gzip
 import sys
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="needs plaudit[otel]")
 
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
-    ExportTraceServiceRequest,
-)
+from otlp_collector import Collector, collecting
 
 from service import traces
 from service.metrics import Metrics
@@ -24,59 +18,6 @@ from service.settings import Settings, SettingsError
 CANARY = "zebra-canary-7261"
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 TRACEPARENT = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
-
-
-class Collector(ThreadingHTTPServer):
-    """Takes OTLP over HTTP and decodes it."""
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Receiver)
-        self.bodies: list[bytes] = []
-        self.url = f"http://127.0.0.1:{self.server_port}"
-
-    @property
-    def requests(self):
-        return [ExportTraceServiceRequest.FromString(body) for body in self.bodies]
-
-    @property
-    def spans(self):
-        return [
-            span
-            for request in self.requests
-            for resource in request.resource_spans
-            for scope in resource.scope_spans
-            for span in scope.spans
-        ]
-
-    def named(self, name):
-        return [span for span in self.spans if span.name == name]
-
-
-class Receiver(BaseHTTPRequestHandler):
-    def do_POST(self):
-        body = self.rfile.read(int(self.headers["content-length"]))
-        assert self.path == "/v1/traces"
-        if self.headers.get("content-encoding") == "gzip":
-            body = gzip.decompress(body)
-        self.server.bodies.append(body)
-        self.send_response(200)
-        self.end_headers()
-
-    def log_message(self, *_):
-        pass
-
-
-@contextmanager
-def collecting() -> Iterator[Collector]:
-    server = Collector()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 @pytest.fixture

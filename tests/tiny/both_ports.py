@@ -9,7 +9,7 @@ from service import admin, listening
 from service.app import create_app
 from service.engines.torch_engine import TorchEngine
 from service.registry import Registry, sources
-from service.serve import admin_of, listener
+from service.serve import access_of, admin_of, listener
 from service.settings import Settings
 
 
@@ -23,12 +23,13 @@ class Both:
     async def __aenter__(self):
         self.engine = engine = TorchEngine(self.settings, self._metrics)
         self.registry = await Registry.open(engine, sources(self.settings), self._metrics)
-        self.app = create_app(self.settings, self.registry, self._metrics)
+        access = access_of(self.settings, self._metrics)
+        self.app = create_app(self.settings, self.registry, self._metrics, access.keys)
         self.main = uvicorn.Server(listener(self.app, "127.0.0.1", 0))
         self.app.state.health.stopping = lambda: self.main.should_exit
         at = listening.bind("127.0.0.1", 0, "--")
         admin_at = listening.bind(self.settings.admin_host, self.settings.admin_port, "--admin-")
-        beside = admin_of(self.settings, self.app, self.registry, self._metrics)
+        beside = admin_of(self.settings, self.app, self.registry, self._metrics, access)
         self.admin = uvicorn.Server(listener(beside, "127.0.0.1", 0))
         self.serving = asyncio.create_task(admin.serve_both(self.main, at, self.admin, admin_at))
         async with asyncio.timeout(60):

@@ -46,11 +46,15 @@ class Prometheus:
 
 
 @contextmanager
-def scraping(directory: Path, target: str) -> Iterator[Prometheus]:
-    """Our configuration, with one target, without an Alertmanager, and every interval 1 s."""
+def scraping(directory: Path, target: str, key: str) -> Iterator[Prometheus]:
+    """Our configuration, with one target, which wants the key, without an Alertmanager, and every
+    interval 1 s."""
     config = yaml.safe_load((MONITORING / "prometheus.yml").read_text())
     config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
     config["scrape_configs"][0]["static_configs"] = [{"targets": [target]}]
+    (directory / "key").write_text(key)
+    authorization = {"credentials_file": f"{directory}/key"}
+    config["scrape_configs"][0]["authorization"] = authorization
     config["rule_files"] = [f"{directory}/*.rules.yml"]
     del config["alerting"]
     (directory / "prometheus.yml").write_text(yaml.safe_dump(config))

@@ -9,7 +9,8 @@ import pytest
 
 from service.compat import peers
 from service.entrance import Entrance, networks
-from service.hardening import Keys
+from service.key_sources import of_setting
+from service.keys import Keys
 from service.logs import JsonFormatter
 from service.routes import OWN, Routes
 from service.settings import SettingsError, load
@@ -28,6 +29,11 @@ SHAPES = {
     "/slime": {"error", "type"},
     "/v2/models/reward_model/infer": {"error"},
 }
+
+
+def entrance_of(trusted: str = "") -> Entrance:
+    keys = Keys(of_setting(KEY, None, "--api-keys"))
+    return Entrance(keys, networks(trusted), Routes([*OWN, *peers.ROUTES]), lambda _: False)
 
 
 def basic(user: str, password: str) -> dict[str, str]:
@@ -102,7 +108,7 @@ def test_a_key_in_the_path_is_in_no_log_metric_or_answer(listen, tiny_checkpoint
             client.post(f"/k/{KEY}/score", json={}),
             client.get(f"/k/{KEY}"),
             client.post(f"/k/{KEY}x/get_reward", json=QUERY),
-            client.get("/metrics"),
+            client.get("/metrics", headers={"Authorization": f"Bearer {KEY}"}),
         ]
     for answer in answers:
         assert KEY not in answer.text + str(answer.headers)
@@ -117,11 +123,10 @@ def test_a_key_in_the_path_is_in_no_log_metric_or_answer(listen, tiny_checkpoint
 
 def test_the_scope_itself_has_no_key_any_more():
     """Servers' own access logs read the path in it after the application has run."""
-    routes = Routes([*OWN, *peers.ROUTES])
     for rest, left in (("/get_reward", "/get_reward"), ("/score", "/k"), ("", "/k")):
         path = f"/k/{KEY}{rest}"
         scope = {"type": "http", "path": path, "raw_path": path.encode()}
-        Entrance(Keys([KEY]), [], routes).take_key(scope)
+        entrance_of().take_key(scope)
         assert scope == {"type": "http", "path": left, "raw_path": left.encode()}
 
 
@@ -163,8 +168,7 @@ def test_a_trusted_network_scores_and_does_no_more(
     ],
 )
 def test_the_address_of_the_socket_decides(client, trusted):
-    routes = Routes([*OWN, *peers.ROUTES])
-    entrance = Entrance(Keys([KEY]), networks("10.0.0.0/8,fd00::/8"), routes)
+    entrance = entrance_of("10.0.0.0/8,fd00::/8")
     assert entrance.trusts({"type": "http", "path": "/score", "client": client}) is trusted
 
 
