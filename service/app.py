@@ -72,6 +72,8 @@ def create_app(settings: Settings, registry: Registry, metrics: Metrics) -> Fast
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with running(canary.run()), running(heartbeat.beat(metrics)):
             yield
+        for close in app.state.before_engine:
+            await close()
         await registry.engine.close()
         if redis is not None:
             await redis.close()
@@ -93,7 +95,8 @@ def create_app(settings: Settings, registry: Registry, metrics: Metrics) -> Fast
     add_probes(app, health)
     if not admin:
         add_metrics(app, metrics)
-    app.state.health, app.state.canary = health, canary
+    app.state.health, app.state.canary, app.state.scorer = health, canary, scorer
+    app.state.before_engine = []  # what still gives it work, and is to end first
     add_api_docs(app, settings.playground)
     if settings.playground:
         add_playground(app)

@@ -48,7 +48,7 @@ OWN = (
 # Of the admin port. /ops is the page for people.
 ADMIN = (*PROBES, METRICS, OPS_MODELS, *(Route(path, "open") for path in ("/", "/ops", FILES)))
 # Of the admin port where it has keys.
-ACTS = (Route("/admin/swap", "keyed"),)
+ACTS = tuple(Route(f"/admin/{name}", "keyed") for name in ("swap", "swaps", "models"))
 
 
 class Routes:

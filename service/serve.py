@@ -84,7 +84,8 @@ def admin_of(settings: Settings, app: FastAPI, registry: Registry, metrics: Metr
     """What the admin port serves beside ``app``."""
     swaps = None
     if settings.model_root is not None:
-        swaps = Swaps(registry, app.state.canary, metrics, settings.model_root)
+        swaps = Swaps(app.state.scorer, app.state.canary, metrics, settings.model_root)
+        app.state.before_engine.append(swaps.close)
     keys = settings.admin_keyring()
     return admin.create_admin(app.state.health, metrics, registry, keys, swaps)
 

@@ -52,6 +52,7 @@ class Saturation:
             registry=r,
         )  # fmt: skip
         self.swaps = Counter(
-            "plaudit_swaps_total", "Asked swaps of a checkpoint: switched, or the problem that was "
-            "answered", ["result"], registry=r,
+            "plaudit_swaps_total", "Asked swaps of checkpoints: switched; compared, refused or "
+            "cancelled after a comparison; else the problem that was answered", ["result"],
+            registry=r,
         )  # fmt: skip

@@ -60,6 +60,12 @@ async def alone(metrics, directory, requests):
         return answers[0]["revision"], [answer["rewards"] for answer in answers]
 
 
+def moved(answer):
+    """The only model that was swapped."""
+    [one] = answer.json()["swaps"]
+    return one
+
+
 def kind(answer):
     return answer.json()["type"].partition("#")[2]
 
@@ -128,7 +134,7 @@ async def test_what_was_asked_before_is_answered_by_the_old_model_which_is_freed
         gate = Gate(monkeypatch)
         asked = asyncio.create_task(score(both))
         await gate.wait_reached()
-        swapped = (await swap(both, "m0", "new")).json()
+        swapped = moved(await swap(both, "m0", "new"))
         assert swapped["from"] == own != swapped["to"]
         gc.collect()
         assert old() is not None
@@ -183,7 +189,8 @@ async def test_another_servers_route_names_the_model_that_it_looked_up(
         with_one_bos = exchange.with_one_bos
 
         def switch(*args):
-            served = both.registry.with_member(replace(both.registry.members["m0"], revision="x"))
+            renamed = replace(both.registry.members["m0"], revision="x")
+            served = both.registry.with_members([renamed])
             both.registry.serve(served)
             return with_one_bos(*args)
 
@@ -222,7 +229,9 @@ async def test_the_answer_the_list_and_the_metrics_name_the_new_revision(
     said = answer.json()
     _, new = checkpoint.read(members[1])
     assert said["seconds"] > 0
-    assert (said["model"], said["from"], said["to"]) == ("m0", own["revision"], new)
+    assert said["state"] == "switched"
+    steps = {"model": "m0", "checkpoint": "new", "from": own["revision"], "to": new}
+    assert said["swaps"] == [steps]
     assert listed["revision"] == shown["revision"] == new
     labels = {"model": "m0", "dtype": "float32", "engine": "torch"}
     assert value("plaudit_model_info", labels | {"revision": new}) == 1
@@ -230,12 +239,13 @@ async def test_the_answer_the_list_and_the_metrics_name_the_new_revision(
     assert value("plaudit_swaps_total", {"result": "switched"}) == 1
     assert value("plaudit_score_bucket", {"model": "m0", "le": "+Inf"}) == 0
     assert metrics.rewards.streams["m0"] is not before
-    [line] = [record for record in caplog.records if record.getMessage() == "swap"]
-    assert line.fields == {
-        "client": "ops", "model": "m0", "checkpoint": "new", "result": "switched",
-        "from": own["revision"], "to": new, "seconds": said["seconds"],
-    }  # fmt: skip
-    assert "operator" not in caplog.text + json.dumps(line.fields)
+    about = {"id": said["id"], "client": "ops"}
+    [first] = [record.fields for record in caplog.records if record.getMessage() == "swap-asked"]
+    assert first == {**about, "swaps": [steps | {"from": None, "to": None}]}
+    [last] = [record.fields for record in caplog.records if record.getMessage() == "swap"]
+    ended = {"result": "switched", "seconds": said["seconds"]}
+    assert last == {**about, "swaps": [steps], **ended}
+    assert "operator" not in caplog.text + json.dumps([first, last])
 
 
 async def test_canaries_sing_for_the_new_model_alone(ports, metrics, members, copy_with, root):
@@ -266,7 +276,7 @@ async def test_a_client_that_is_pinned_hears_of_the_swap(ports, members):
     async with ports(members[0]) as both:
         own = (await score(both)).json()["revision"]
         assert (await score(both, revision=own)).status_code == 200
-        new = (await swap(both, "m0", "new")).json()["to"]
+        new = moved(await swap(both, "m0", "new"))["to"]
         refused = await score(both, revision=own)
         assert (refused.status_code, kind(refused)) == (409, "revision-changed")
         assert refused.json()["revision"] == new
@@ -289,7 +299,7 @@ async def test_an_ensemble_has_the_new_member_and_a_revision_of_its_own(
                 answers.append(await ask(both))
 
         task = asyncio.create_task(asking())
-        swapped = (await swap(both, "m0", "newer")).json()
+        swapped = moved(await swap(both, "m0", "newer"))
         after = await ask(both)
         ended.set()
         await task
