@@ -24,26 +24,6 @@ KEY = {"Authorization": "Bearer operator"}
 ITEMS = [{"prompt": f"Why {i}?", "response": f"Because of {i}."} for i in range(6)]
 
 
-@pytest.fixture
-def root(tmp_path, members):
-    """A model root with the second and the third member as ``new`` and ``newer``."""
-    found = tmp_path / "root"
-    for name, source in (("new", members[1]), ("newer", members[2])):
-        shutil.copytree(source, found / name)
-    return found
-
-
-@pytest.fixture
-def ports(metrics, root):
-    """``ports(models)``: the service with both ports and the model root."""
-
-    def make(*models, **settings):
-        asked = {"admin_keys": "ops:operator", "model_root": root, "admin_port": free_port()}
-        return Both(metrics, models=list(models), **asked | settings)
-
-    return make
-
-
 async def swap(both, model, name, headers=KEY):
     body = {"model": model, "checkpoint": name}
     return await both.ops.post("/admin/swap", json=body, headers=headers, timeout=120)
