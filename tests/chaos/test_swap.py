@@ -99,7 +99,7 @@ class Traffic:
     @contextmanager
     def going(self):
         clients = [self._free, self._free, self._joint, self._pinned]
-        with ThreadPoolExecutor(len(clients)) as pool:
+        with self._http, ThreadPoolExecutor(len(clients)) as pool:
             running = [pool.submit(self._until_over, one, self._rng.random()) for one in clients]
             try:
                 yield
@@ -141,6 +141,7 @@ class Traffic:
             self._count("answered")
             self._count("pinned_409")
             self._count("wrong", answer.json()["revision"] == self._first[0])
+            self._over.wait(0.05)  # it is told at once, and would be most of the traffic
             return
         self._check(places, answer)
         self._count("wrong", answer.is_success and answer.json()["revision"] != self._first[0])
@@ -249,17 +250,19 @@ def test_memory_does_not_grow_from_swap_to_swap(wide, promise, long):
     weights.write_bytes(data)
     size, swaps = weights.stat().st_size, 100 if long else 16
     answered, sizes = 0, []
-    with served([wide / "a"], wide) as (server, operator):
-        with httpx2.Client(base_url=server.url, timeout=PATIENCE) as http:
-            for number, name in zip(range(swaps), itertools.cycle("ba"), strict=False):
-                if number % 4 == 3:
-                    operator.swap(SwapRequest("a", "flipped"))
-                done = operator.swap(SwapRequest("a", name))
-                assert isinstance(done, SwapView)
-                answer = http.post("/score", json={"items": SENT})
-                assert answer.json()["revision"] == done.swaps[0].after
-                answered += 1
-                sizes.append(resident_bytes(server.pid))
+    with (
+        served([wide / "a"], wide) as (server, operator),
+        httpx2.Client(base_url=server.url, timeout=PATIENCE) as http,
+    ):
+        for number, name in zip(range(swaps), itertools.cycle("ba"), strict=False):
+            if number % 4 == 3:
+                operator.swap(SwapRequest("a", "flipped"))
+            done = operator.swap(SwapRequest("a", name))
+            assert isinstance(done, SwapView)
+            answer = http.post("/score", json={"items": SENT})
+            assert answer.json()["revision"] == done.swaps[0].after
+            answered += 1
+            sizes.append(resident_bytes(server.pid))
     settled = max(sizes[4:8])
     promise(
         requests=answered, faults=swaps, model_megabytes=round(size / 1e6, 1),
