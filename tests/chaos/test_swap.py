@@ -196,7 +196,7 @@ def test_every_score_is_of_the_revision_that_its_answer_names(root, tmp_path, pr
     with served([file], root, *flags) as (server, operator):
         traffic = Traffic(server.url, truth, first, rng)
         with traffic.going():
-            for number in range(120 if long else 10):
+            for number in range(80 if long else 10):
                 traffic.wait_for(8)
                 if number % 2:
                     bad = [*exchanges(rng), Exchange("none", "a")][:1]
@@ -248,7 +248,7 @@ def test_memory_does_not_grow_from_swap_to_swap(wide, promise, long):
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1
     weights.write_bytes(data)
-    size, swaps = weights.stat().st_size, 100 if long else 16
+    size, swaps = weights.stat().st_size, 60 if long else 16
     answered, sizes = 0, []
     with (
         served([wide / "a"], wide) as (server, operator),

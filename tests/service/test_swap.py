@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import itertools
 import json
 import logging
 import shutil
@@ -17,6 +18,7 @@ from plaudit.reward_model import RewardModel
 from service import free_memory, scorer, swap_command
 from service.compat import exchange
 from service.items import encode
+from service.routes import ACTS
 from service.settings import SettingsError, load
 from training.service_process import free_port
 
@@ -447,6 +449,9 @@ async def test_only_a_key_of_the_admin_port_swaps(ports, members):
         for headers in ({}, own, {"Authorization": "Bearer wrong"}):
             answer = await swap(both, "m0", "new", headers)
             assert (answer.status_code, kind(answer)) == (401, "unauthenticated")
+            for method, route in itertools.product(("GET", "POST", "DELETE"), ACTS):
+                answer = await both.ops.request(method, route.path, headers=headers)
+                assert answer.status_code == 401, (method, route.path)
         body = {"model": "m0", "checkpoint": "new"}
         for headers in (KEY, own):
             on_main = await both.client.post("/admin/swap", json=body, headers=headers)
@@ -491,6 +496,29 @@ async def test_the_second_of_two_swaps_at_once_is_told_so(ports, members, monkey
         assert (second.status_code, kind(second)) == (409, "swap-in-progress")
         assert second.json()["retryable"]
         assert (await first).status_code == 200
+
+
+async def test_what_is_cancelled_while_it_is_loaded_is_not_served(ports, members, monkeypatch):
+    opened, gate = threading.Event(), threading.Event()
+    real = RewardModel.open
+
+    def held(*args):
+        opened.set()
+        assert gate.wait(120)
+        return real(*args)
+
+    async with ports(members[0]) as both:
+        monkeypatch.setattr(RewardModel, "open", held)
+        asked = asyncio.create_task(swap(both, "m0", "new"))
+        assert await asyncio.to_thread(opened.wait, 120)
+        cancelled = await both.ops.delete("/admin/swap", headers=KEY)
+        gate.set()
+        answer = await asked
+        assert (cancelled.status_code, cancelled.json()["state"]) == (200, "loading")
+        assert (answer.status_code, kind(answer)) == (409, "swap-cancelled")
+        [listed] = (await both.ops.get("/admin/swaps", headers=KEY)).json()["swaps"]
+        assert listed["state"] == "cancelled"
+        assert (await score(both)).json()["revision"] == listed["swaps"][0]["from"]
 
 
 @pytest.mark.parametrize(
