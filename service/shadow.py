@@ -23,8 +23,9 @@ from service.swap_report import Compared, Report
 from service.swap_request import ShadowPlan
 from service.work import Work
 
-# Items that may wait to be compared. A request that comes while so many wait is left out.
-MOST_WAITING = 1024
+# Tokens that may wait to be compared, those that will be cut away too: what is held in memory. A
+# request that comes while so many wait is left out.
+MOST_WAITING = 262_144
 # Tokens of one forward, or one sequence: callers wait for no longer one.
 TURN_TOKENS = 2048
 # Answers to one prompt whose preferences are compared with each other.
@@ -48,7 +49,12 @@ class Sample:
     cut: Cut
     group: int
     reward: float
-    tokens: int
+    seen: Seen
+
+    @property
+    def size(self) -> int:
+        """Tokens of the whole text."""
+        return self.seen.tokens + self.seen.truncated
 
 
 class Shadow:
@@ -88,7 +94,7 @@ class Shadow:
                 continue
             rows = zip(items, groups, read, scored, strict=True)
             samples = [
-                Sample(item, cut, group, reward_of(member, one, outcome.score), one.tokens)
+                Sample(item, cut, group, reward_of(member, one, outcome.score), one)
                 for item, group, one, outcome in rows
                 if isinstance(one, Seen) and isinstance(outcome, Scored)
             ]
@@ -107,11 +113,11 @@ class Shadow:
             yield numbers[key]
 
     def _queue(self, pair: Pair, samples: list[Sample]) -> None:
-        room = self._waiting == 0 or self._waiting + len(samples) <= MOST_WAITING
-        if not room:
+        size = sum(one.size for one in samples)
+        if self._waiting and self._waiting + size > MOST_WAITING:
             pair.compared.skipped += len(samples)
         elif samples:
-            self._waiting += len(samples)
+            self._waiting += size
             self._jobs.put_nowait((pair, samples))
 
     def _enough(self, pair: Pair) -> bool:
@@ -125,7 +131,7 @@ class Shadow:
                     pair, samples = await self._jobs.get()
                     left = max(0, self._plan.items - len(pair.compared))
                     await self._compare(pair, samples[:left])
-                    self._waiting -= len(samples)
+                    self._waiting -= sum(one.size for one in samples)
         except TimeoutError:
             pass  # what was compared till then is reported
 
@@ -166,7 +172,7 @@ def note(pair: Pair, sample: Sample, seen: Seen, work: Work) -> None:
         return
     new = reward_of(pair.new, seen, work.done.result())
     if math.isfinite(new):
-        pair.compared.add(sample.group, sample.reward, new, sample.tokens, seen.tokens)
+        pair.compared.add(sample.group, sample.reward, new, sample.seen.tokens, seen.tokens)
     else:
         pair.compared.failed["non-finite"] += 1
 

@@ -201,18 +201,18 @@ async def test_a_server_that_stops_ends_the_comparison(ports, members, caplog):
 
 async def test_the_share_is_of_requests_and_what_waits_is_bounded(ports, members, monkeypatch):
     """One more request is taken where nothing waits, however large it is."""
-    monkeypatch.setattr(shadow_module, "MOST_WAITING", 10)
+    monkeypatch.setattr(shadow_module, "MOST_WAITING", 50)
     async with ports(members[0]) as both:
         member = both.registry.members["m0"]
         items = [Item(prompt="Why?", response=f"{i}") for i in range(4)]
-        seen = [[shadow_module.Seen(b"", 5, 0, 1)] * 4]
+        seen = [[shadow_module.Seen(b"", 3, 2, 1)] * 4]
         outcomes = [[Scored(0.5, cached=False)] * 4]
         draws = iter([0.5, 0.1, 0.29, 0.3, 0.2])
         plan = ShadowPlan(share=0.3)
         shadow = Shadow([(member, member)], plan, "", {}, draw=lambda: next(draws))
         for _ in range(5):
             shadow.saw([member], items, Cut("error"), seen, outcomes)
-        assert (shadow._jobs.qsize(), shadow._waiting) == (2, 8)
+        assert (shadow._jobs.qsize(), shadow._waiting) == (2, 40)
         assert shadow.pairs["m0"].compared.skipped == 4
 
 
