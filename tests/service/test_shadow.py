@@ -220,8 +220,7 @@ async def test_a_long_request_is_compared_in_small_forwards(ports, members, monk
     monkeypatch.setattr(shadow_module, "TURN_TOKENS", 100)
     async with ports(members[0], cache_megabytes=0) as both:
         await compare(both)
-        [new] = [seat for submit, seat in both.engine._seats.items()
-                 if submit is both.app.state.scorer.shadow.pairs["m0"].new.submit]  # fmt: skip
+        new = seat_of_new(both)
         sizes, real = [], new.joint.compute
         monkeypatch.setattr(
             new.joint, "compute",
@@ -231,6 +230,27 @@ async def test_a_long_request_is_compared_in_small_forwards(ports, members, monk
         assert (await ended(both))["state"] == "compared"
     assert len(sizes) > 5
     assert max(sizes) <= 100
+
+
+def seat_of_new(both):
+    return both.engine._seats[both.app.state.scorer.shadow.pairs["m0"].new.submit]
+
+
+async def test_a_new_model_that_does_not_compute_harms_nobody(ports, members, monkeypatch):
+    """Its forwards fail; callers have their scores, and the server stays ready."""
+
+    def broken(asked):
+        raise RuntimeError("no such kernel")
+
+    async with ports(members[0], cache_megabytes=0) as both:
+        await compare(both, require={"failed": 0.5})
+        monkeypatch.setattr(seat_of_new(both).joint, "compute", broken)
+        assert None not in (await score(both))["rewards"]
+        found = await ended(both)
+        assert (await both.client.get("/readyz")).status_code == 200
+    assert found["state"] == "refused"
+    assert found["reports"]["m0"]["failed"] == {"engine-fault": 12}
+    assert found["reports"]["m0"]["rank_correlation"] is None
 
 
 FEW = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=2, max_size=12)
