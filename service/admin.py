@@ -27,7 +27,7 @@ from service.probe_routes import Readiness, add_metrics, add_probes
 from service.registry import Registry
 from service.routes import ACTS, ADMIN, Routes
 from service.swap import Swaps
-from service.swap_routes import add_swap
+from service.swap_routes import add_listing, add_swap
 from service.ui.ops import add_ops
 
 
@@ -80,6 +80,7 @@ def create_admin(
     add_ops(app, registry)
     if swaps is not None:
         add_swap(app, swaps, metrics)
+        add_listing(app, swaps, registry, health.canary)
     return app
 
 

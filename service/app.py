@@ -77,6 +77,8 @@ def create_app(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with running(canary.run()), running(heartbeat.beat(metrics)):
             yield
+        for close in app.state.before_engine:
+            await close()
         await registry.engine.close()
         if redis is not None:
             await redis.close()
@@ -100,6 +102,8 @@ def create_app(
     if not admin:
         add_metrics(app, metrics)
     app.state.health, app.state.canary, app.state.keys = health, canary, keys
+    app.state.scorer = scorer
+    app.state.before_engine = []  # what still gives it work, and is to end first
     add_api_docs(app, settings.playground)
     if settings.playground:
         add_playground(app)

@@ -45,6 +45,23 @@ class Ensemble:
         return ensemble.revision([member.revision for member in self.members], centre)
 
     @property
+    def centred_on_average(self) -> bool:
+        """Whether the centre is the average (WARM) of exactly the members, by their revisions."""
+        averaged = set() if self.centre is None else parts_of(self.centre)
+        return bool(averaged) and averaged == {member.revision for member in self.members}
+
+    def check_successor(self, other: "Ensemble") -> None:
+        """SettingsError unless ``other`` has the same roles, and a centre that is as true."""
+        if [one.name for one in other.models] != [one.name for one in self.models]:
+            raise SettingsError(f"ensemble {self.name}: its centre would be another model, or none")
+        if self.centred_on_average and not other.centred_on_average:
+            assert self.centre is not None
+            raise SettingsError(
+                f"ensemble {self.name}: {self.centre.name} is the average of exactly its members, "
+                "and would be no more: swap the members and their new average in one request"
+            )
+
+    @property
     def needed(self) -> int:
         """How many members must score an item for its reward."""
         return needed(self.aggregate, len(self.members), self.min_members)
@@ -72,7 +89,7 @@ def centre_among(models: Sequence[Member]) -> Member | None:
     twice, and as the centre it would not be theirs.
     """
     loaded = {model.revision: model for model in models}
-    averaged = {model.name: {part.digest for part in model.manifest.members} for model in models}
+    averaged = {model.name: parts_of(model) for model in models}
     for model in models:
         others = loaded.keys() - {model.revision}
         if others and averaged[model.name] == others:
@@ -86,3 +103,8 @@ def centre_among(models: Sequence[Member]) -> Member | None:
                 "leave it out, or write an ensemble file with its centre"
             )
     return None
+
+
+def parts_of(model: Member) -> set[str]:
+    """The revisions that an average is of."""
+    return {part.digest for part in model.manifest.members}

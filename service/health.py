@@ -16,7 +16,7 @@ class Health:
     ``tokenizing_seconds``: the scorer's."""
 
     def __init__(self, registry: Registry, canary: Canary, metrics: Metrics):
-        self._engine, self._canary = registry.engine, canary
+        self._engine, self.canary = registry.engine, canary
         self.stopping: Callable[[], bool] = lambda: False
         self.tokenizing_seconds: Callable[[], float] = lambda: 0.0
         metrics.saturation.ready.set_function(lambda: self.unready() is None)
@@ -24,7 +24,7 @@ class Health:
             metrics.saturation.member_up.labels(name).set_function(partial(self._up, name))
 
     def _up(self, name: str) -> float:
-        return self._engine.ready and self._canary.sings(name)
+        return self._engine.ready and self.canary.sings(name)
 
     def unready(self) -> str | None:
         """Why not, or None. Load is no reason: work that moves is served."""
@@ -34,6 +34,6 @@ class Health:
             return "the engine is being restarted"
         if self.tokenizing_seconds() > TOKENIZE_SECONDS:
             return "the tokenizer does not come back from an item"
-        if stale := self._canary.stale():
+        if stale := self.canary.stale():
             return f"for too long no forward has ended of {', '.join(stale)}"
         return None

@@ -59,6 +59,10 @@ KINDS = {
     "swap-in-progress": Kind(
         409, "Another swap is under way", "send it again when that one has ended", retryable=True
     ),
+    "swap-cancelled": Kind(
+        409, "The swap was cancelled", "send it again; what was served still is", retryable=True
+    ),
+    "no-swap": Kind(404, "No swap is under way", "GET /admin/swaps lists how the latest ended"),
     "no-memory": Kind(
         507, "No room for a second model", "free memory, or restart the server with the new one"
     ),

@@ -181,7 +181,7 @@ class Registry:
     else; who has looked one up keeps what it was."""
 
     def __init__(self, engine: Engine, members: Mapping[str, Member], wanted: Sources):
-        self.engine, self._wanted = engine, wanted
+        self.engine, self._wanted, self.directories = engine, wanted, wanted.models
         self._served = Served.of(members, wanted)
 
     @classmethod
@@ -210,10 +210,13 @@ class Registry:
     def bundles(self) -> Mapping[str, Bundle]:
         return self._served.bundles
 
-    def with_member(self, member: Member) -> Served:
-        """What would be served with ``member`` in the place of the one of its name; CheckpointError
-        or SettingsError where an ensemble or a bundle could not have it."""
-        return Served.of({**self.members, member.name: member}, self._wanted)
+    def with_members(self, new: Sequence[Member]) -> Served:
+        """What would be served with ``new`` in the place of those of their names; CheckpointError
+        or SettingsError where an ensemble or a bundle could not have them."""
+        served = Served.of({**self.members, **{one.name: one for one in new}}, self._wanted)
+        for name, ensemble in self.ensembles.items():
+            ensemble.check_successor(served.ensembles[name])
+        return served
 
     def serve(self, served: Served) -> None:
         """From now on look-ups find ``served``, and none finds a part of what was before."""

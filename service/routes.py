@@ -51,7 +51,7 @@ OPS = Route("/ops", "metrics")
 # Of the admin port.
 ADMIN = (*PROBES, METRICS, OPS_MODELS, OPS, Route("/", "open"), Route(FILES, "open"))
 # Of the admin port where it has keys.
-ACTS = (Route("/admin/swap", "admin"),)
+ACTS = tuple(Route(f"/admin/{name}", "admin") for name in ("swap", "swaps", "models"))
 
 
 class Routes:

@@ -40,6 +40,7 @@ from service.places import Places
 from service.problems import Failure, quote
 from service.registry import Loaded, Registry
 from service.repeats import Repeats, digests, under
+from service.shadow import Shadow
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -62,6 +63,7 @@ class Scorer:
         self._admission = admission
         self._metrics, self._max_items = metrics, max_items
         self._tokenizer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tokenize")
+        self.shadow: Shadow | None = None  # what is shown all that is answered, while it lasts
         self._item_since: float | None = None  # by ``time.perf_counter``, of the tokenizer's item
 
     async def score(
@@ -185,7 +187,11 @@ class Scorer:
             for row, encoded in zip(seen, fresh, strict=True)
         ]
         self._count_sequences(members, rows, cut)
-        return rows, [fill(row, missing, new) for row, new in zip(kept, found, strict=True)]
+        both = zip(kept, found, strict=True)
+        outcomes: list[list[Outcome]] = [fill(row, missing, new) for row, new in both]
+        if self.shadow is not None:
+            self.shadow.saw(members, items, cut, rows, outcomes)
+        return rows, outcomes
 
     def _count_sequences(
         self, members: Sequence[Member], rows: Sequence[Sequence[Seen | ItemError]], cut: Cut
@@ -220,7 +226,6 @@ class Scorer:
         self, member: Member, items: Sequence[Item], cut: Cut, deadline: float
     ) -> list[Encoded | ItemError]:
         numerics = self.registry.engine.numerics
-
         loop = asyncio.get_running_loop()
         ends = time.perf_counter() + deadline - loop.time()
 

@@ -108,7 +108,9 @@ def admin_of(
     """What the admin port serves beside ``app``."""
     swaps = None
     if settings.model_root is not None:
-        swaps = Swaps(registry, app.state.canary, metrics, settings.model_root)
+        state, root = app.state, settings.model_root
+        swaps = Swaps(state.scorer, state.canary, metrics, access.audit, root)
+        state.before_engine.append(swaps.close)
     return admin.create_admin(app.state.health, metrics, registry, access, swaps)
 
 

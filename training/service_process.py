@@ -5,8 +5,8 @@ import random
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from plaudit import checkpoint
@@ -22,23 +22,37 @@ LOOKS = 300
 PORTS = range(20_000, 32_000)
 
 
-@contextmanager
-def serving(model: Path, log: Path, *arguments: str, port: int | None = None) -> Iterator[str]:
+def serving(
+    model: Path, log: Path, *arguments: str, port: int | None = None
+) -> AbstractContextManager[str]:
     """The URL of a server that is ready; it ends with the block. What it says goes to ``log``.
 
     Without a ``port`` it gets a free one. ServiceError where another process listens there.
     """
-    port = free_port() if port is None else port
+    return started([str(model), *arguments], model, log, free_port() if port is None else port)
+
+
+@contextmanager
+def started(
+    arguments: Sequence[str],
+    model: Path,
+    log: Path,
+    port: int,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[str]:
+    """The same of ``arguments`` that serve ``model``; ``environment`` has more variables, such as
+    keys."""
     if not is_free(port):
         raise ServiceError(
             f"another process listens on port {port}: end it, or choose another port"
         )
     command = [
-        *(sys.executable, "-m", "plaudit.cli", "serve", str(model), "--port", str(port)),
-        *("--log-level", "warning", "--deadline-seconds", "600", *arguments),
+        *(sys.executable, "-m", "plaudit.cli", "serve", *arguments, "--port", str(port)),
+        *("--log-level", "warning", "--deadline-seconds", "600"),
     ]
     with log.open("ab") as file:
-        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
+        every = os.environ | (environment or {})
+        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=every)
     try:
         url = f"http://127.0.0.1:{port}"
         wait_ready(process, url, model, log)

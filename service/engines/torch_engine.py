@@ -1,6 +1,7 @@
 """The torch engine: models in this process, forwards in a thread of their own."""
 
 import asyncio
+import gc
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -102,6 +103,7 @@ class TorchEngine:
 
     def _load_beside(self, directory: Path) -> JointModel:
         """A model by itself; what equals tensors of those that are open is held once."""
+        gc.collect()  # of a model that was refused, as in _free
         room.refuse_too_large(directory, self.dtype, pick_device(self._settings.device))
         manifest, revision = checkpoint.describe(directory, self._settings.max_tokens)
         model = self._open(directory, manifest, revision)
@@ -119,6 +121,7 @@ class TorchEngine:
             for trunk in [one for one in self.trunks if member.name in one.members]:
                 self.trunks.remove(trunk)
                 self.trunks += trunk.without(member.name)
+        self._leaving = [one for one in self._leaving if one.alive]
         # Whoever is last to refer to it may be in any thread.
         later = asyncio.get_running_loop().call_soon_threadsafe
         self._leaving.append(weakref.finalize(member, later, self._free_soon, member.submit))
@@ -134,6 +137,9 @@ class TorchEngine:
         if not await loop.run_in_executor(self._thread, seat.joint.drop, seat.position):
             self._batchers.remove(seat.batcher)
             await seat.batcher.close()
+        del seat
+        # Models of Transformers refer to themselves: what is not collected keeps its memory.
+        await loop.run_in_executor(self._thread, gc.collect)
 
     def _load_all(
         self, models: Mapping[str, Path]

@@ -52,8 +52,9 @@ class Saturation:
             registry=r,
         )  # fmt: skip
         self.swaps = Counter(
-            "plaudit_swaps_total", "Asked swaps of a checkpoint: switched, or the problem that was "
-            "answered", ["result"], registry=r,
+            "plaudit_swaps_total", "Asked swaps of checkpoints: switched; compared, refused or "
+            "cancelled after a comparison; else the problem that was answered", ["result"],
+            registry=r,
         )  # fmt: skip
         self.audit_failures = Counter(
             "plaudit_audit_failures_total", "Lines of the audit log that --audit-file did not take",

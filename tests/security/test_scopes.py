@@ -22,7 +22,9 @@ former:once          scope=score scope=metrics scope=admin expires=2020-01-01
 NONE = {"": "", "wrong": "Bearer wrong", "former": "Bearer once", "digest": "Digest scores"}
 # Written down here, so that a route that changes hands does so in a test too.
 METRICS = {"/metrics", "/ops", "/ops/models"}
-ADMINISTRATIVE = {"/admin/swap"}
+ADMINISTRATIVE = {"/admin/swap", "/admin/swaps", "/admin/models"}
+# Of these, what only tells.
+TELLING = {"/admin/swaps", "/admin/models"}
 OPEN_ON_ADMIN = {"/livez", "/readyz", "/"}
 OPEN_ON_MAIN = {
     "/livez", "/readyz", "/openapi.json", "/docs", "/",
@@ -122,13 +124,17 @@ async def test_every_route_is_declared_with_who_may_use_it(
                 assert Routes(routes).of(path).use != "unknown", path
 
 
-async def test_what_administrates_is_never_a_get_and_takes_no_key_that_a_browser_adds(
+async def test_what_changes_something_is_never_a_get_and_takes_no_key_that_a_browser_adds(
     build_both: Callable[..., Any], off_loopback: dict[str, Any]
 ) -> None:
     async with build_both(**off_loopback) as (_, admin):
         ask = Caller(admin)
-        for path in ADMINISTRATIVE:
-            assert declared(admin)[path] == {"POST"}
+        for path in TELLING:
+            assert declared(admin)[path] == {"GET"}
+            assert (await ask("GET", path, authorization=basic("administers")))[0] == 401
+            assert (await ask("GET", path, authorization="Bearer administers"))[0] == 200
+        for path in ADMINISTRATIVE - TELLING:
+            assert declared(admin)[path] == {"POST", "DELETE"}
             assert (await ask("POST", path, authorization=basic("administers")))[0] == 401
             assert (await ask("POST", path, authorization="Bearer administers"))[0] == 422
 

@@ -15,6 +15,7 @@ import msgspec
 import pytest
 import torch
 import uvicorn
+from both_ports import Both
 from fastapi import FastAPI
 from redis_process import RedisServer, serving_redis
 from transformers import AutoModelForSequenceClassification
@@ -28,6 +29,7 @@ from service.metrics import Metrics
 from service.registry import Registry, sources
 from service.serve import listener
 from service.settings import Settings
+from training.service_process import free_port
 
 Serve = Callable[..., Any]
 
@@ -58,6 +60,26 @@ def metrics() -> Metrics:
 def serve(metrics: Metrics) -> Serve:
     """``async with serve(models=[…]) as client``: the application with its lifespan."""
     return lambda **settings: client_of(build(metrics, **settings))
+
+
+@pytest.fixture
+def root(tmp_path: Path, members: list[Path]) -> Path:
+    """A model root with the second and the third member as ``new`` and ``newer``."""
+    found = tmp_path / "root"
+    for name, source in (("new", members[1]), ("newer", members[2])):
+        shutil.copytree(source, found / name)
+    return found
+
+
+@pytest.fixture
+def ports(metrics: Metrics, root: Path) -> Callable[..., Both]:
+    """``ports(models)``: the service with both ports, the model root and a key, "operator"."""
+
+    def make(*models: Path, **settings: Any) -> Both:
+        asked = {"admin_keys": "ops:operator", "model_root": root, "admin_port": free_port()}
+        return Both(metrics, models=list(models), **asked | settings)
+
+    return make
 
 
 @pytest.fixture

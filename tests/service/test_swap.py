@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import itertools
 import json
 import logging
 import shutil
@@ -17,31 +18,12 @@ from plaudit.reward_model import RewardModel
 from service import free_memory, scorer, swap_command
 from service.compat import exchange
 from service.items import encode
+from service.routes import ACTS
 from service.settings import SettingsError, load
 from training.service_process import free_port
 
 KEY = {"Authorization": "Bearer operator"}
 ITEMS = [{"prompt": f"Why {i}?", "response": f"Because of {i}."} for i in range(6)]
-
-
-@pytest.fixture
-def root(tmp_path, members):
-    """A model root with the second and the third member as ``new`` and ``newer``."""
-    found = tmp_path / "root"
-    for name, source in (("new", members[1]), ("newer", members[2])):
-        shutil.copytree(source, found / name)
-    return found
-
-
-@pytest.fixture
-def ports(metrics, root):
-    """``ports(models)``: the service with both ports and the model root."""
-
-    def make(*models, **settings):
-        asked = {"admin_keys": "ops:operator", "model_root": root, "admin_port": free_port()}
-        return Both(metrics, models=list(models), **asked | settings)
-
-    return make
 
 
 async def swap(both, model, name, headers=KEY):
@@ -58,6 +40,12 @@ async def alone(metrics, directory, requests):
     async with Both(type(metrics)(), models=[directory], admin_port=free_port()) as both:
         answers = [(await score(both, items)).json() for items in requests]
         return answers[0]["revision"], [answer["rewards"] for answer in answers]
+
+
+def moved(answer):
+    """The only model that was swapped."""
+    [one] = answer.json()["swaps"]
+    return one
 
 
 def kind(answer):
@@ -128,7 +116,7 @@ async def test_what_was_asked_before_is_answered_by_the_old_model_which_is_freed
         gate = Gate(monkeypatch)
         asked = asyncio.create_task(score(both))
         await gate.wait_reached()
-        swapped = (await swap(both, "m0", "new")).json()
+        swapped = moved(await swap(both, "m0", "new"))
         assert swapped["from"] == own != swapped["to"]
         gc.collect()
         assert old() is not None
@@ -183,7 +171,8 @@ async def test_another_servers_route_names_the_model_that_it_looked_up(
         with_one_bos = exchange.with_one_bos
 
         def switch(*args):
-            served = both.registry.with_member(replace(both.registry.members["m0"], revision="x"))
+            renamed = replace(both.registry.members["m0"], revision="x")
+            served = both.registry.with_members([renamed])
             both.registry.serve(served)
             return with_one_bos(*args)
 
@@ -222,7 +211,9 @@ async def test_the_answer_the_list_and_the_metrics_name_the_new_revision(
     said = answer.json()
     _, new = checkpoint.read(members[1])
     assert said["seconds"] > 0
-    assert (said["model"], said["from"], said["to"]) == ("m0", own["revision"], new)
+    assert said["state"] == "switched"
+    steps = {"model": "m0", "checkpoint": "new", "from": own["revision"], "to": new}
+    assert said["swaps"] == [steps]
     assert listed["revision"] == shown["revision"] == new
     labels = {"model": "m0", "dtype": "float32", "engine": "torch"}
     assert value("plaudit_model_info", labels | {"revision": new}) == 1
@@ -230,12 +221,13 @@ async def test_the_answer_the_list_and_the_metrics_name_the_new_revision(
     assert value("plaudit_swaps_total", {"result": "switched"}) == 1
     assert value("plaudit_score_bucket", {"model": "m0", "le": "+Inf"}) == 0
     assert metrics.rewards.streams["m0"] is not before
-    [line] = [record for record in caplog.records if record.getMessage() == "swap"]
-    assert line.fields == {
-        "client": "ops", "model": "m0", "checkpoint": "new", "result": "switched",
-        "from": own["revision"], "to": new, "seconds": said["seconds"],
-    }  # fmt: skip
-    assert "operator" not in caplog.text + json.dumps(line.fields)
+    about = {"logger": "plaudit.audit", "id": said["id"], "who": "ops"}
+    [first] = [record.fields for record in caplog.records if record.getMessage() == "swap-asked"]
+    assert first == {**about, "outcome": "accepted", "swaps": [steps | {"from": None, "to": None}]}
+    [last] = [record.fields for record in caplog.records if record.getMessage() == "swap"]
+    ended = {"outcome": "switched", "result": "switched", "seconds": said["seconds"]}
+    assert last == {**about, "swaps": [steps], **ended}
+    assert "operator" not in caplog.text + json.dumps([first, last])
 
 
 async def test_canaries_sing_for_the_new_model_alone(ports, metrics, members, copy_with, root):
@@ -266,7 +258,7 @@ async def test_a_client_that_is_pinned_hears_of_the_swap(ports, members):
     async with ports(members[0]) as both:
         own = (await score(both)).json()["revision"]
         assert (await score(both, revision=own)).status_code == 200
-        new = (await swap(both, "m0", "new")).json()["to"]
+        new = moved(await swap(both, "m0", "new"))["to"]
         refused = await score(both, revision=own)
         assert (refused.status_code, kind(refused)) == (409, "revision-changed")
         assert refused.json()["revision"] == new
@@ -289,7 +281,7 @@ async def test_an_ensemble_has_the_new_member_and_a_revision_of_its_own(
                 answers.append(await ask(both))
 
         task = asyncio.create_task(asking())
-        swapped = (await swap(both, "m0", "newer")).json()
+        swapped = moved(await swap(both, "m0", "newer"))
         after = await ask(both)
         ended.set()
         await task
@@ -459,6 +451,10 @@ async def test_only_a_key_of_the_admin_port_swaps(ports, members):
             assert (answer.status_code, kind(answer)) == (401, "unauthenticated")
         answer = await swap(both, "m0", "new", own)
         assert (answer.status_code, kind(answer)) == (403, "forbidden")
+        for method, route in itertools.product(("GET", "POST", "DELETE"), ACTS):
+            for headers, status in (({}, 401), (own, 403)):
+                answer = await both.ops.request(method, route.path, headers=headers)
+                assert answer.status_code == status, (method, route.path)
         body = {"model": "m0", "checkpoint": "new"}
         for headers in (KEY, own):
             on_main = await both.client.post("/admin/swap", json=body, headers=headers)
@@ -503,6 +499,29 @@ async def test_the_second_of_two_swaps_at_once_is_told_so(ports, members, monkey
         assert (second.status_code, kind(second)) == (409, "swap-in-progress")
         assert second.json()["retryable"]
         assert (await first).status_code == 200
+
+
+async def test_what_is_cancelled_while_it_is_loaded_is_not_served(ports, members, monkeypatch):
+    opened, gate = threading.Event(), threading.Event()
+    real = RewardModel.open
+
+    def held(*args):
+        opened.set()
+        assert gate.wait(120)
+        return real(*args)
+
+    async with ports(members[0]) as both:
+        monkeypatch.setattr(RewardModel, "open", held)
+        asked = asyncio.create_task(swap(both, "m0", "new"))
+        assert await asyncio.to_thread(opened.wait, 120)
+        cancelled = await both.ops.delete("/admin/swap", headers=KEY)
+        gate.set()
+        answer = await asked
+        assert (cancelled.status_code, cancelled.json()["state"]) == (200, "loading")
+        assert (answer.status_code, kind(answer)) == (409, "swap-cancelled")
+        [listed] = (await both.ops.get("/admin/swaps", headers=KEY)).json()["swaps"]
+        assert listed["state"] == "cancelled"
+        assert (await score(both)).json()["revision"] == listed["swaps"][0]["from"]
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,13 @@
 learns from it.
 
 Each round samples fresh responses of the policy, trains the judge anew with those as its unlabelled
-set (MetaRM, arXiv:2405.00438), serves it in the place of the last one, and tunes the policy on its
-rewards: by GRPO, or by a preference loss on the fresh responses, labelled by the judge. Every stage
-leaves a file; a killed run goes on at the stage it was in: give it the same plan again.
+set (MetaRM, arXiv:2405.00438), swaps it into the running service in the place of the last one, and
+tunes the policy on its rewards: by GRPO, or by a preference loss on the fresh responses, labelled
+by the judge. Every stage leaves a file; a killed run goes on at the stage it was in: give it the
+same plan again.
 """
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,14 @@ from training.data.sources import Source
 from training.policy import generate, grpo, label, one_process, plan_file, prefer, tuning
 from training.policy.generate import GenerateSettings
 from training.policy.grpo import GrpoSettings
+from training.policy.judge_service import JudgeService
 from training.policy.prefer import PreferSettings
-from training.service_process import serving
 from training.settings import TrainSettings
 from training.shared_files import alone
 from training.termination import end_on_sigterm
 
-# The two that a round leaves: what answers, and what judges.
-JUDGE = "judge"
+# Where the judges lie, each under the name of its round: what the service may load.
+JUDGES = "judges"
 
 
 class IteratePlan(BaseModel):
@@ -66,12 +66,13 @@ def iterate(plan: IteratePlan) -> Path:
     with alone(plan.out.resolve()):
         plan_file.record(plan, plan.out, plan_file.digests([plan.model], []))
         policy = plan.model
-        for number in range(1, plan.rounds + 1):
-            policy = take_round(plan, plan.out / f"round-{number}", policy)
+        with JudgeService(plan.out, plan.out / JUDGES, plan.port, plan.dtype) as service:
+            for number in range(1, plan.rounds + 1):
+                policy = take_round(plan, plan.out / f"round-{number}", policy, service)
     return Path(policy)
 
 
-def take_round(plan: IteratePlan, directory: Path, policy: str) -> str:
+def take_round(plan: IteratePlan, directory: Path, policy: str, service: JudgeService) -> str:
     """The policy that a round leaves. Its rewards are all of the round's judge: the tuning is
     pinned to that revision."""
     directory.mkdir(exist_ok=True)
@@ -82,8 +83,7 @@ def take_round(plan: IteratePlan, directory: Path, policy: str) -> str:
     responses = {"model": policy, "out": str(fresh)}
     generate.generate(changed(GenerateSettings, plan.generate, responses))
     judge = judge_of(plan, directory, fresh)
-    with served(plan, judge, directory) as url:
-        tune(plan, directory, policy, fresh, url)
+    tune(plan, directory, policy, fresh, service.of(judge))
     return str(tuned)
 
 
@@ -91,18 +91,11 @@ def judge_of(plan: IteratePlan, directory: Path, fresh: Path) -> Path:
     """Trained on what it was always trained on, and told apart what the policy says now."""
     if plan.judge.is_dir():
         return plan.judge
-    out = directory / JUDGE
+    out = plan.out / JUDGES / directory.name
     if not checkpoint.is_complete(out):
         changes = {"out": str(out), "meta.path": str(fresh)}
         train.train(changed(TrainSettings, plan.judge, changes), resume=True)
     return out
-
-
-def served(plan: IteratePlan, judge: Path, directory: Path) -> AbstractContextManager[str]:
-    """In the place of the last round's: clients that wait for the port get this one's answers, or,
-    if they are pinned, hear that the revision has changed."""
-    flags = ("--dtype", plan.dtype)
-    return serving(judge, directory / "service.log", *flags, port=plan.port)
 
 
 def tune(plan: IteratePlan, directory: Path, policy: str, fresh: Path, url: str) -> None:

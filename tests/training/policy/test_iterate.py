@@ -64,8 +64,8 @@ def plan(
 
 
 class Watcher:
-    """A client that asks now and then while judges are exchanged behind its port; once it has met
-    the second, another one that is pinned to the first."""
+    """A client that asks now and then while judges are swapped behind its port; once it has met
+    the second, another one that is pinned to the first. From its first answer on none may fail."""
 
     def __init__(self, port: int):
         self._url = f"http://127.0.0.1:{port}"
@@ -92,7 +92,10 @@ class Watcher:
     def _watch(self) -> None:
         with RewardClient(self._url, max_retries=0) as client:
             while len(self.revisions) < 2 and not self._over.wait(0.1):
-                with suppress(DeadlineExceeded, Unreachable):  # it may go between the two
+                if self.revisions:
+                    self._note(client.score(ASKED).revision)
+                    continue
+                with suppress(DeadlineExceeded, Unreachable):  # not there yet
                     client.wait_ready(1)
                     self._note(client.score(ASKED).revision)
         if self._over.is_set():
@@ -109,7 +112,7 @@ class Watcher:
             self._met_first.set()
 
 
-def test_rounds_exchange_the_judge_behind_its_port_and_move_the_policy(plan, monkeypatch):
+def test_rounds_swap_the_judge_in_the_running_service_and_move_the_policy(plan, monkeypatch):
     config = plan()
     watcher = Watcher(config.port)
     tune = rounds_module.tune
@@ -123,7 +126,7 @@ def test_rounds_exchange_the_judge_behind_its_port_and_move_the_policy(plan, mon
     with watcher.watching():
         last = iterate(config)
     rounds = [config.out / f"round-{number}" for number in (1, 2)]
-    judges = [checkpoint.read(one / "judge") for one in rounds]
+    judges = [checkpoint.read(config.out / "judges" / one.name) for one in rounds]
     assert watcher.revisions == [revision for _, revision in judges]
     assert watcher.refused
     fresh = [(one / "fresh.jsonl").read_bytes() for one in rounds]
