@@ -22,13 +22,14 @@ from msgspec import UNSET
 from plaudit import scan
 from plaudit.checkpoint import CheckpointError
 from plaudit.wire import ModelInfo
-from service import admin, listening, logs, traces
+from service import admin, listening, logs, stopping, traces
 from service.app import create_app
 from service.engines.choice import engine_of
 from service.metrics import Metrics
 from service.receiving import Receiving
 from service.registry import Registry, sources
 from service.settings import RECEIVE_SECONDS, Settings, SettingsError, is_loopback, load
+from service.stopping import Stopping
 from service.swap import Swaps
 from service.timings import DRAIN_SECONDS
 from service.traces import Traces
@@ -70,14 +71,15 @@ async def serve_at(
     print(banner(settings, registry), file=sys.stderr, flush=True)
     config = listener(app, settings.host, settings.port, settings.receive_seconds)
     server = uvicorn.Server(config)
-    app.state.health.stopping = lambda: server.should_exit
-    with listening.signals_to(server) as heard:
+    end = Stopping(server, stopping.delay_seconds(settings))
+    app.state.health.stopping = end.begun
+    with stopping.signals_to(end, server):
         if settings.admin_port is None:
             await server.serve(at)
         else:
             beside = admin_server(admin_of(settings, app, registry, metrics), settings)
             await admin.serve_both(server, at, beside, admin_at)
-    return 130 if signal.SIGINT in heard else 0
+    return 130 if signal.SIGINT in end.heard else 0
 
 
 def admin_of(settings: Settings, app: FastAPI, registry: Registry, metrics: Metrics) -> FastAPI:
