@@ -39,6 +39,11 @@ class ServedProcess:
             client.wait_ready(READY_SECONDS)
         return self.url
 
+    def terminate(self) -> int:
+        """SIGTERM; the status that it ends with."""
+        self._process.terminate()
+        return self._process.wait(READY_SECONDS)
+
     def kill(self) -> None:
         """SIGKILL: nothing is finished, nothing is said."""
         self._process.kill()
