@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import socket
-import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from functools import partial
@@ -22,7 +21,7 @@ from msgspec import UNSET
 from plaudit import scan
 from plaudit.checkpoint import CheckpointError
 from plaudit.wire import ModelInfo
-from service import admin, listening, logs, stopping, traces
+from service import admin, descriptors, listening, logs, stopping, traces
 from service.app import create_app
 from service.engines.choice import engine_of
 from service.metrics import Metrics
@@ -41,12 +40,14 @@ def main(argv: Sequence[str]) -> int:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(serve(settings))
     except (SettingsError, CheckpointError) as error:
-        print(f"plaudit serve: {error}", file=sys.stderr)
+        logs.say(f"plaudit serve: {error}")
         return 2
     except KeyboardInterrupt:  # while loading
         return 130
     except asyncio.CancelledError:  # SIGTERM while loading
         return 143
+    finally:
+        logs.close()
 
 
 async def serve(settings: Settings) -> int:
@@ -61,14 +62,15 @@ async def serve_at(
 ) -> int:
     """The same on sockets that are taken."""
     metrics = Metrics(traces_of(settings))
-    print("loading …", file=sys.stderr, flush=True)
+    descriptors.raise_limit()
+    logs.say("loading …")
     async with probed(settings, metrics, admin_at):
         registry = await load_registry(settings, metrics)
     logs.configure(settings.log_level)
     warn_of_scales(registry)
     app = create_app(settings, registry, metrics)
     listening.listen(at)
-    print(banner(settings, registry), file=sys.stderr, flush=True)
+    logs.say(banner(settings, registry))
     config = listener(app, settings.host, settings.port, settings.receive_seconds)
     server = uvicorn.Server(config)
     end = Stopping(server, stopping.delay_seconds(settings))
@@ -111,7 +113,7 @@ def traces_of(settings: Settings) -> Traces:
     except ImportError:
         if settings.otlp_endpoint is not None:
             raise SettingsError("--otlp-endpoint: pip install 'plaudit[otel]'") from None
-        print("no traces, for which: pip install 'plaudit[otel]'", file=sys.stderr)
+        logs.say("no traces, for which: pip install 'plaudit[otel]'")
         return traces.OFF
 
 
@@ -170,7 +172,7 @@ def say_programs(notes: Sequence[tuple[Path, scan.Finding]]) -> None:
     """What the scan of the models has noted, one line for each directory."""
     for directory, found in groupby(notes, key=lambda pair: pair[0]):
         named = "; ".join(f"{finding.file}: {finding.what}" for _, finding in found)
-        print(f"  noted in {directory}: {named}", file=sys.stderr, flush=True)
+        logs.say(f"  noted in {directory}: {named}")
 
 
 def warn_of_scales(registry: Registry) -> None:

@@ -1,7 +1,6 @@
 """Restarts: SIGTERM, SIGKILL, and one replica after the other behind a proxy.
 
-Three replicas of a tiny model, which keep nothing: each answer is computed. They compute
-deterministically, so that a score is right only to its last bit.
+Three replicas of a tiny model. They keep no score, so that each answer is computed.
 """
 
 import asyncio
@@ -11,14 +10,14 @@ from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from random import Random
 from types import ModuleType
 
 import httpx2
 import pytest
+from known_scores import COMPUTING, Truth, add_ours, once, once_anew, truth_of
 from proxies import EXAMPLES, envoy_command, nginx_command, placed, proxying
 from served_process import ServedProcess
-from steady_callers import Ask, Callers
+from steady_callers import Callers
 from trainer_clients import (
     openrlhf_agent,
     openrlhf_rewards,
@@ -28,29 +27,17 @@ from trainer_clients import (
     verl_rewards,
 )
 
-from plaudit.client import AsyncRewardClient, RewardClient
+from plaudit.client import AsyncRewardClient
 from training.service_process import free_port
 
-FLAGS = (
-    *("--deterministic", "--cache-megabytes", "0", "--prefix-cache-megabytes", "0"),
-    *("--log-level", "warning"),
-)
 # Envoy looks every second, and nginx not at all. The last replica's is for a slow machine.
 DELAYS = ("3", "3", "10")
 TIMES = 8  # of all texts in a request that takes long
 
 
-@dataclass
-class Truth:
-    """By text: of an idle replica, asked one at a time."""
-
-    rewards: dict[str, float]
-    scores: dict[str, float]
-
-
 @pytest.fixture(scope="module")
 def fleet(tiny_checkpoint: Path) -> Iterator[list[ServedProcess]]:
-    flags = [(*FLAGS, "--drain-delay-seconds", delay) for delay in DELAYS]
+    flags = [(*COMPUTING, "--drain-delay-seconds", delay) for delay in DELAYS]
     replicas = [ServedProcess([tiny_checkpoint], *each) for each in flags]
     try:
         for replica in replicas:
@@ -63,13 +50,7 @@ def fleet(tiny_checkpoint: Path) -> Iterator[list[ServedProcess]]:
 
 @pytest.fixture(scope="module")
 def truth(fleet: list[ServedProcess]) -> Truth:
-    rng = Random(0)
-    texts = ["".join(rng.choices("abc def", k=rng.randint(8, 300))) for _ in range(24)]
-    with RewardClient(fleet[0].url) as client:
-        answers = [client.score([{"text": text}]) for text in texts]
-    rewards = [answer.rewards[0] for answer in answers]
-    scores = [answer.items[0].score for answer in answers]
-    return Truth(dict(zip(texts, rewards, strict=True)), dict(zip(texts, scores, strict=True)))
+    return truth_of(fleet[0].url)
 
 
 def port_of(replica: ServedProcess) -> int:
@@ -145,19 +126,6 @@ def trainers(monkeypatch: pytest.MonkeyPatch) -> Trainers:
     return Trainers(openrlhf_agent(monkeypatch), verl_reward_loop(monkeypatch))
 
 
-async def add_ours(
-    callers: Callers, url: str | list[str], truth: Truth, stack: AsyncExitStack
-) -> None:
-    client = await stack.enter_async_context(AsyncRewardClient(url))
-
-    async def ask(text: str) -> float:
-        (reward,) = (await client.score([{"text": text}])).rewards
-        assert reward is not None
-        return reward
-
-    callers.add("ours" if isinstance(url, str) else "ours_direct", ask, truth.rewards, 2)
-
-
 async def test_after_sigkill_in_mid_batch_our_client_gets_every_score(
     fleet: list[ServedProcess], truth: Truth, long: bool, promise: Callable[..., None]
 ) -> None:
@@ -206,8 +174,8 @@ async def test_at_sigterm_readiness_goes_and_nothing_that_was_accepted_is_lost(
     """
     replica, told = fleet[2], list[str]()
     async with httpx2.AsyncClient(base_url=replica.url, timeout=120) as kept, Callers() as asked:
-        asked.add("pool", asking(kept, told), truth.rewards, 8)
-        asked.add("single", asking_anew(replica.url), truth.rewards, 8)
+        asked.add("pool", once(kept, told), truth.rewards, 8)
+        asked.add("single", once_anew(replica.url), truth.rewards, 8)
         await asked.all_asked(20)
         big = [{"text": text} for text in truth.rewards] * TIMES
         last = asyncio.create_task(kept.post("/score", json={"items": big}))
@@ -215,7 +183,7 @@ async def test_at_sigterm_readiness_goes_and_nothing_that_was_accepted_is_lost(
         ending = asyncio.create_task(asyncio.to_thread(replica.terminate))
         await noticed(replica)
         text, reward = next(iter(truth.rewards.items()))
-        assert await asking_anew(replica.url)(text) == reward
+        assert await once_anew(replica.url)(text) == reward
         await asked.stop()
         answer = (await last).json()
         status = await ending
@@ -224,28 +192,6 @@ async def test_at_sigterm_readiness_goes_and_nothing_that_was_accepted_is_lost(
     assert not asked.lost
     wrong = len(asked.wrong) + (answer["rewards"] != [*truth.rewards.values()] * TIMES)
     promise(asked.requests + 2, 1, len(asked.lost), wrong)
-
-
-def asking(client: httpx2.AsyncClient, told: list[str]) -> Ask:
-    """No second attempt. ``told``: what answers say of their connection."""
-
-    async def ask(text: str) -> float:
-        answer = await client.post("/score", json={"items": [{"text": text}]})
-        told.append(answer.headers.get("connection", ""))
-        answer.raise_for_status()
-        return float(answer.json()["rewards"][0])
-
-    return ask
-
-
-def asking_anew(url: str) -> Ask:
-    """The same, each over a connection of its own."""
-
-    async def ask(text: str) -> float:
-        async with httpx2.AsyncClient(base_url=url, timeout=120) as client:
-            return await asking(client, [])(text)
-
-    return ask
 
 
 async def noticed(replica: ServedProcess) -> None:

@@ -14,9 +14,19 @@ READY_SECONDS = 300.0
 
 
 class ServedProcess:
-    def __init__(self, models: Sequence[Path], *flags: str):
-        self._port = free_port()
+    """``under``: words of a command that starts another, such as ``prlimit --nofile=96``; ``said``:
+    where stderr goes."""
+
+    def __init__(
+        self,
+        models: Sequence[Path],
+        *flags: str,
+        under: Sequence[str] = (),
+        said: Path = Path(os.devnull),
+    ):
+        self._port, self._said = free_port(), said
         self._command = [
+            *under,
             *(sys.executable, "-m", "plaudit.cli", "serve", *map(str, models)),
             *("--port", str(self._port), "--device", "cpu", "--dtype", "float32", *flags),
         ]
@@ -26,9 +36,10 @@ class ServedProcess:
     def start(self) -> None:
         """Begin to load; ``wait`` returns once it answers."""
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        self._process = subprocess.Popen(
-            self._command, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-        )
+        with self._said.open("ab") as said:
+            self._process = subprocess.Popen(
+                self._command, env=environment, stderr=said, stdout=subprocess.DEVNULL
+            )
 
     @property
     def pid(self) -> int:
