@@ -17,6 +17,7 @@ import uvicorn
 import uvloop
 from fastapi import FastAPI
 from msgspec import UNSET
+from transformers.utils.logging import disable_progress_bar
 
 from plaudit import scan
 from plaudit.checkpoint import CheckpointError
@@ -161,6 +162,7 @@ async def load_registry(settings: Settings, metrics: Metrics) -> Registry:
     assert task is not None
     loop.add_signal_handler(signal.SIGTERM, task.cancel)
     wanted = sources(settings)
+    disable_progress_bar()  # a bar is no line of JSON, and loading would fail where stderr does
     try:
         say_programs(await asyncio.to_thread(scan.refuse, [*wanted.models.values()]))
         return await Registry.open(engine_of(settings, metrics), wanted, metrics)

@@ -5,7 +5,9 @@ One replica of a tiny model, which keeps no score, in a process of its own under
 
 import ast
 import asyncio
+import os
 import re
+import resource
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -40,8 +42,10 @@ DATES = {
 
 
 @contextmanager
-def served(model: Path, *flags: str, under: tuple[str, ...], **more: Path) -> Iterator[ServedProcess]:
-    replica = ServedProcess([model], *COMPUTING, *flags, under=under, **more)
+def served(
+    model: Path, *flags: str, under: tuple[str, ...] = (), said: Path = Path(os.devnull)
+) -> Iterator[ServedProcess]:
+    replica = ServedProcess([model], *COMPUTING, *flags, under=under, said=said)
     try:
         replica.wait()
         yield replica
@@ -58,11 +62,11 @@ async def value(client: httpx2.AsyncClient, series: str) -> float:
 async def test_a_full_disk_loses_lines_of_the_log_and_nothing_else(
     tiny_checkpoint: Path, long: bool, promise: Promise
 ) -> None:
-    """With a full disk under the log, and no file that may grow by a byte, the server starts,
-    scores, counts the lines that it could not write, and ends with 0.
+    """With a full disk under its log the server starts; when no file may grow by a byte it scores,
+    counts the lines that it could not write, and ends with 0.
     """
-    under, full = ("prlimit", "--fsize=0", "--"), Path("/dev/full")
-    with served(tiny_checkpoint, under=under, said=full) as replica:
+    with served(tiny_checkpoint, said=Path("/dev/full")) as replica:
+        resource.prlimit(replica.pid, resource.RLIMIT_FSIZE, (0, 0))
         truth = truth_of(replica.url)
         async with AsyncExitStack() as stack:
             callers = await stack.enter_async_context(Callers(0.02))

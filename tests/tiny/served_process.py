@@ -3,10 +3,12 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from plaudit.client import RewardClient
+from plaudit.client.errors import DeadlineExceeded
 from training.service_process import free_port
 
 # Generous: a busy machine loads torch slowly.
@@ -46,8 +48,11 @@ class ServedProcess:
         return self._process.pid
 
     def wait(self) -> str:
+        until = time.monotonic() + READY_SECONDS
         with RewardClient(self.url) as client:
-            client.wait_ready(READY_SECONDS)
+            while not is_ready(client):
+                assert self._process.poll() is None, f"it ended with {self._process.poll()}"
+                assert time.monotonic() < until, f"not ready within {READY_SECONDS:.0f} s"
         return self.url
 
     def terminate(self) -> int:
@@ -59,3 +64,12 @@ class ServedProcess:
         """SIGKILL: nothing is finished, nothing is said."""
         self._process.kill()
         self._process.wait()
+
+
+def is_ready(client: RewardClient) -> bool:
+    """Whether it is, or is within a second."""
+    try:
+        client.wait_ready(1.0)
+    except DeadlineExceeded:
+        return False
+    return True
