@@ -31,6 +31,7 @@ class Callers:
 
     def add(self, name: str, ask: Ask, expected: Mapping[str, float], count: int = 1) -> None:
         """``count`` callers that ask for the texts of ``expected`` in turn."""
+        self.asked[name] += 0
         for _ in range(count):
             asking = self._repeat(name, ask, expected)
             self._tasks.append(asyncio.create_task(asking))
