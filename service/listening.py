@@ -1,17 +1,10 @@
-"""The sockets that are listened on: taken before anything is loaded, left at a signal.
+"""The sockets that are listened on: taken before anything is loaded.
 
-uvicorn would take them after the models are loaded, and raise a signal again when it has stopped,
-which ends the process before what stands beside it is done.
+uvicorn would take them after the models are loaded.
 """
 
-import asyncio
-import signal
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from typing import Any
-
-import uvicorn
 
 from service.settings import SettingsError
 
@@ -54,25 +47,3 @@ def taken(said: str, error: OSError) -> SettingsError:
     return SettingsError(
         f"{said}: {error.strerror}; name a free port of an address of this machine"
     )
-
-
-@contextmanager
-def signals_to(server: uvicorn.Server) -> Iterator[list[signal.Signals]]:
-    """SIGTERM and SIGINT stop ``server`` and nothing else; gives those heard. A second SIGINT waits
-    for nobody."""
-    heard: list[signal.Signals] = []
-
-    def hear(number: signal.Signals) -> None:
-        server.force_exit = server.should_exit and number == signal.SIGINT
-        server.should_exit = True
-        heard.append(number)
-
-    server.capture_signals = nullcontext
-    loop, both = asyncio.get_running_loop(), (signal.SIGTERM, signal.SIGINT)
-    for number in both:
-        loop.add_signal_handler(number, hear, number)
-    try:
-        yield heard
-    finally:
-        for number in both:
-            loop.remove_signal_handler(number)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import sys
 import time
 from typing import Any
@@ -36,9 +37,37 @@ def _frames(record: logging.LogRecord) -> list[str]:
     return frames
 
 
+class Lines(logging.StreamHandler):  # type: ignore[type-arg]  # of what sys.stderr is
+    """A line that cannot be written is counted and dropped: where logs go may be full or gone, and
+    scores are still wanted."""
+
+    lost = 0
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+        Lines.lost += 1
+
+
+def say(text: str) -> None:
+    """To people, on stderr; a start does not fail because they cannot be told of it."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        Lines.lost += 1
+
+
+def close() -> None:
+    """What stderr still holds is written, or thrown away: Python would end with status 120."""
+    try:
+        sys.stderr.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+
+
 def configure(level: str) -> None:
     """Send every logger, uvicorn's too, through one JSON handler on stderr."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = Lines(sys.stderr)
     handler.setFormatter(JsonFormatter())
     root = logging.getLogger()
     root.handlers = [handler]

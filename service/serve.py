@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import socket
-import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from functools import partial
@@ -18,11 +17,12 @@ import uvicorn
 import uvloop
 from fastapi import FastAPI
 from msgspec import UNSET
+from transformers.utils.logging import disable_progress_bar
 
 from plaudit import scan
 from plaudit.checkpoint import CheckpointError
 from plaudit.wire import ModelInfo
-from service import admin, key_reload, listening, logs, traces
+from service import admin, descriptors, key_reload, listening, logs, stopping, traces
 from service.admin import Access
 from service.app import create_app
 from service.audit import Audit
@@ -32,6 +32,7 @@ from service.metrics import Metrics
 from service.receiving import Receiving
 from service.registry import Registry, sources
 from service.settings import RECEIVE_SECONDS, Settings, SettingsError, load
+from service.stopping import Stopping
 from service.swap import Swaps
 from service.timings import DRAIN_SECONDS
 from service.traces import Traces
@@ -43,12 +44,14 @@ def main(argv: Sequence[str]) -> int:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(serve(settings))
     except (SettingsError, CheckpointError) as error:
-        print(f"plaudit serve: {error}", file=sys.stderr)
+        logs.say(f"plaudit serve: {error}")
         return 2
     except KeyboardInterrupt:  # while loading
         return 130
     except asyncio.CancelledError:  # SIGTERM while loading
         return 143
+    finally:
+        logs.close()
 
 
 async def serve(settings: Settings) -> int:
@@ -76,7 +79,8 @@ async def serve_keyed(
     access: Access,
 ) -> int:
     """The same with keys."""
-    print("loading …", file=sys.stderr, flush=True)
+    descriptors.raise_limit()
+    logs.say("loading …")
     async with probed(settings, metrics, admin_at, access):
         registry = await load_registry(settings, metrics)
     logs.configure(settings.log_level)
@@ -84,17 +88,18 @@ async def serve_keyed(
     key_reload.warn(settings, access.keys)
     app = create_app(settings, registry, metrics, access.keys)
     listening.listen(at)
-    print(banner(settings, registry), file=sys.stderr, flush=True)
+    logs.say(banner(settings, registry))
     config = listener(app, settings.host, settings.port, settings.receive_seconds)
     server = uvicorn.Server(config)
-    app.state.health.stopping = lambda: server.should_exit
-    with listening.signals_to(server) as heard:
+    end = Stopping(server, stopping.delay_seconds(settings))
+    app.state.health.stopping = end.begun
+    with stopping.signals_to(end, server):
         if settings.admin_port is None:
             await server.serve(at)
         else:
             beside = admin_server(admin_of(settings, app, registry, metrics, access), settings)
             await admin.serve_both(server, at, beside, admin_at)
-    return 130 if signal.SIGINT in heard else 0
+    return 130 if signal.SIGINT in end.heard else 0
 
 
 def access_of(settings: Settings, metrics: Metrics) -> Access:
@@ -134,7 +139,7 @@ def traces_of(settings: Settings) -> Traces:
     except ImportError:
         if settings.otlp_endpoint is not None:
             raise SettingsError("--otlp-endpoint: pip install 'plaudit[otel]'") from None
-        print("no traces, for which: pip install 'plaudit[otel]'", file=sys.stderr)
+        logs.say("no traces, for which: pip install 'plaudit[otel]'")
         return traces.OFF
 
 
@@ -182,6 +187,7 @@ async def load_registry(settings: Settings, metrics: Metrics) -> Registry:
     assert task is not None
     loop.add_signal_handler(signal.SIGTERM, task.cancel)
     wanted = sources(settings)
+    disable_progress_bar()  # a bar is no line of JSON, and loading would fail where stderr does
     try:
         say_programs(await asyncio.to_thread(scan.refuse, [*wanted.models.values()]))
         return await Registry.open(engine_of(settings, metrics), wanted, metrics)
@@ -193,7 +199,7 @@ def say_programs(notes: Sequence[tuple[Path, scan.Finding]]) -> None:
     """What the scan of the models has noted, one line for each directory."""
     for directory, found in groupby(notes, key=lambda pair: pair[0]):
         named = "; ".join(f"{finding.file}: {finding.what}" for _, finding in found)
-        print(f"  noted in {directory}: {named}", file=sys.stderr, flush=True)
+        logs.say(f"  noted in {directory}: {named}")
 
 
 def warn_of_scales(registry: Registry) -> None:

@@ -136,6 +136,10 @@ class Settings(BaseSettings):
     receive_seconds: float = Field(
         RECEIVE_SECONDS, gt=0, description="for a request to arrive, and for its answer to be read"
     )
+    drain_delay_seconds: float | None = Field(
+        None, ge=0, description="after SIGTERM the port stays open so long, for load balancers to "
+        "notice; none: 10, on a loopback address 0"
+    )  # fmt: skip
     max_body_megabytes: float = Field(32.0, gt=0, description="largest request body")
     max_items: int = Field(4096, ge=1, description="items in one request")
 

@@ -1,11 +1,14 @@
 """Of the process: what is loaded, whether it is ready, and how near its limits it works."""
 
+import asyncio
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from plaudit.version import VERSION
 from service import device
 from service.busy import BusyClock
+from service.logs import Lines
 from service.metrics.at_scrape import AtScrape
 from service.metrics.buckets import SECONDS
 
@@ -16,6 +19,15 @@ class Saturation:
         self.loop_lag = Histogram(
             "plaudit_event_loop_lag_seconds", "How late the event loop comes back to a task that "
             "sleeps", buckets=SECONDS, registry=r,
+        )  # fmt: skip
+        AtScrape(
+            GaugeMetricFamily, "plaudit_event_loop_tasks", "Tasks of the event loop: some of its "
+            "own, and those of the requests that are answered", [], tasks, r,
+        )  # fmt: skip
+        AtScrape(
+            CounterMetricFamily, "plaudit_log_lines_lost_total", "Lines of the log that could not "
+            "be written: the disk is full, or nobody reads them", [],
+            lambda: [([], float(Lines.lost))], r,
         )  # fmt: skip
         AtScrape(
             CounterMetricFamily, "plaudit_worker_busy_seconds_total", "Time in which the engine "
@@ -60,3 +72,11 @@ class Saturation:
             "plaudit_audit_failures_total", "Lines of the audit log that --audit-file did not take",
             registry=r,
         )  # fmt: skip
+
+
+def tasks() -> list[tuple[list[str], float]]:
+    """None where it is read outside the loop."""
+    try:
+        return [([], float(len(asyncio.all_tasks())))]
+    except RuntimeError:
+        return []

@@ -181,7 +181,8 @@ def test_a_stop_leaves_time_to_finish(services: dict[str, Any]) -> None:
     minutes, seconds = re.fullmatch(
         r"(?:(\d+)m)?(?:(\d+)s)?", services["plaudit"]["stop_grace_period"]
     ).groups("0")  # type: ignore[union-attr]
-    promised = timings.DRAIN_SECONDS + timings.CLOSE_SECONDS
+    promised = timings.STOP_SECONDS - timings.FORGET_SECONDS
+    assert services["plaudit"]["environment"]["PLAUDIT_DRAIN_DELAY_SECONDS"] == "0"
     assert int(minutes) * 60 + int(seconds) >= promised
 
 

@@ -212,7 +212,7 @@ def test_probes_and_metrics_are_on_the_admin_port(service: Running) -> None:
 def test_it_is_one_process_that_ends_by_itself_at_sigterm(service: Running) -> None:
     assert not psutil.Process(service.process.pid).children()
     service.process.send_signal(signal.SIGTERM)
-    ended = service.process.wait(timings.DRAIN_SECONDS + timings.CLOSE_SECONDS)
+    ended = service.process.wait(timings.STOP_SECONDS)
     assert ended == 0, service.log.read_text()
 
 

@@ -84,11 +84,10 @@ def test_the_containers_of_the_kserve_example_are_those_of_a_pod(root: Path) -> 
 def test_under_kserve_a_pod_has_the_time_to_load_and_to_finish(root: Path) -> None:
     runtime, service = load(root / "k8s" / "examples" / "kserve.yaml")
     (container,) = runtime["spec"]["containers"]
-    startup, sleep = container["startupProbe"], container["lifecycle"]["preStop"]["sleep"]
+    startup = container["startupProbe"]
     assert startup["periodSeconds"] * startup["failureThreshold"] >= timings.START_SECONDS
-    assert sleep["seconds"] >= timings.FORGET_SECONDS
-    promised = sleep["seconds"] + timings.DRAIN_SECONDS + timings.CLOSE_SECONDS
-    assert service["spec"]["predictor"]["terminationGracePeriodSeconds"] >= promised
+    assert "lifecycle" not in container
+    assert service["spec"]["predictor"]["terminationGracePeriodSeconds"] >= timings.STOP_SECONDS
 
 
 @pytest.mark.parametrize(

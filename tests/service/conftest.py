@@ -2,7 +2,6 @@
 
 import asyncio
 import shutil
-import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -167,20 +166,6 @@ def listening(building: Coroutine[Any, Any, FastAPI]) -> Iterator[str]:
 def listen(metrics: Metrics) -> Serve:
     """``with listen(models=[…]) as url``: a real server."""
     return lambda **settings: listening(build(metrics, **settings))
-
-
-@pytest.fixture(scope="session")
-def client_file() -> Callable[[str], Path]:
-    """A file of a trainer's own package, wherever ``make test`` installed it."""
-
-    def find(name: str) -> Path:
-        places = [Path(sys.prefix, "clients"), *map(Path, sys.path)]
-        found = [place / name for place in places if (place / name).is_file()]
-        if not found:
-            pytest.skip(f"{name} is not installed: make .venv/.dev")
-        return found[0]
-
-    return find
 
 
 @pytest.fixture

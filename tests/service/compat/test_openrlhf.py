@@ -1,29 +1,20 @@
 """OpenRLHF's own client, from its package, against a live server."""
 
 import asyncio
-import importlib.util
 import json
-import logging
 import math
-import sys
-from types import SimpleNamespace
 
 import httpx2
 import pytest
+from trainer_clients import openrlhf_agent
 
 QUERIES = [f"<|im_start|>user\nWhy {i}?<|im_end|>\n<|im_start|>assistant\nSo." for i in range(4)]
 
 
 @pytest.fixture
-def fetch(client_file, monkeypatch):
+def fetch(monkeypatch):
     """``fetch(urls, queries)``: the answers that its client gets for its lists."""
-    pytest.importorskip("aiohttp", reason="aiohttp is not installed: pip install 'plaudit[dev]'")
-    # The package itself imports deepspeed and more; this file needs only a logger.
-    logger = SimpleNamespace(init_logger=logging.getLogger)
-    monkeypatch.setitem(sys.modules, "openrlhf.utils.logging_utils", logger)
-    spec = importlib.util.spec_from_file_location("agent", client_file("openrlhf/utils/agent.py"))
-    agent = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(agent)
+    agent = openrlhf_agent(monkeypatch)
 
     def call(urls, queries, labels=None):
         executor = agent.SingleTurnAgentExecutor(urls)

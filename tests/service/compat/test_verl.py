@@ -1,35 +1,16 @@
 """verl's own reward loop, from its package, against a live server."""
 
 import asyncio
-import importlib.util
-import sys
 from types import SimpleNamespace
 
 import httpx2
 import pytest
 import torch
+from trainer_clients import verl_reward_loop
 from transformers import AutoTokenizer
 
 CHAT = [{"role": "user", "content": "What is 2 + 2?"}]
 RESPONSES = ["4", "About five, I think.", "Ünïcode, and so: 漢"]
-# What the file imports and the loop towards a reward model does not touch.
-ELSEWHERE = {
-    "ray": {},
-    "ray.actor": {"ActorHandle": None},
-    "omegaconf": {"DictConfig": None, "open_dict": None},
-    "tensordict": {"TensorDict": None},
-    "verl.protocol": {"DataProto": None, "pad_dataproto_to_divisor": None},
-    "verl.single_controller.ray.base": {"RayResourcePool": None},
-    "verl.trainer.ppo.reward": {"load_reward_manager": None, "resolve_reward_manager_cls": None},
-    "verl.utils": {"hf_tokenizer": None},
-    "verl.utils.fs": {"copy_to_local": None},
-    "verl.utils.ray_utils": {"get_event_loop": None},
-    "verl.experimental.reward_loop.reward_model": {"RewardModelManager": None},
-}
-PACKAGES = [
-    "verl", "verl.single_controller", "verl.single_controller.ray", "verl.trainer",
-    "verl.trainer.ppo", "verl.experimental", "verl.experimental.reward_loop",
-]  # fmt: skip
 
 
 class Data(list):
@@ -51,17 +32,8 @@ def sample(tokenizer, response: str) -> SimpleNamespace:
 
 
 @pytest.fixture
-def reward_loop(client_file, monkeypatch):
-    pytest.importorskip("aiohttp", reason="aiohttp is not installed: pip install 'plaudit[dev]'")
-    for name in PACKAGES:
-        monkeypatch.setitem(sys.modules, name, SimpleNamespace(__path__=[]))
-    for name, members in ELSEWHERE.items():
-        monkeypatch.setitem(sys.modules, name, SimpleNamespace(__path__=[], **members))
-    path = client_file("verl/experimental/reward_loop/reward_loop.py")
-    spec = importlib.util.spec_from_file_location("verl.experimental.reward_loop.loop", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def reward_loop(monkeypatch):
+    return verl_reward_loop(monkeypatch)
 
 
 @pytest.fixture

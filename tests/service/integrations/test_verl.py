@@ -5,13 +5,13 @@ import importlib.util
 import math
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from trainer_clients import client_file
 
 from plaudit import ItemsFailed, RewardClient
 from plaudit.integrations import verl
@@ -113,7 +113,7 @@ ELSEWHERE: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture
-def their(client_file: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+def their(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """verl's loader of functions and its default manager: their files, without what verl needs."""
     for name, members in ELSEWHERE.items():
         monkeypatch.setitem(sys.modules, name, SimpleNamespace(__path__=[], **members))
