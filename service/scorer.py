@@ -34,7 +34,7 @@ from service.fair_queue import Caller
 from service.items import Cut, Encoded, Seen, count_tokens, encode, items_of
 from service.joint_results import OUT_OF_RANGE, calibrate, joint_results, raw_scores
 from service.member import Member
-from service.member_scores import MemberScores, Outcome, Scored
+from service.member_scores import MemberScores, Outcome, Scored, refuse_without_memory
 from service.metrics import Metrics
 from service.places import Places
 from service.problems import Failure, quote
@@ -185,7 +185,11 @@ class Scorer:
             for row, encoded in zip(seen, fresh, strict=True)
         ]
         self._count_sequences(members, rows, cut)
-        return rows, [fill(row, missing, new) for row, new in zip(kept, found, strict=True)]
+        outcomes: list[list[Outcome]] = [
+            fill(row, missing, new) for row, new in zip(kept, found, strict=True)
+        ]
+        refuse_without_memory(outcomes)
+        return rows, outcomes
 
     def _count_sequences(
         self, members: Sequence[Member], rows: Sequence[Sequence[Seen | ItemError]], cut: Cut
@@ -220,7 +224,6 @@ class Scorer:
         self, member: Member, items: Sequence[Item], cut: Cut, deadline: float
     ) -> list[Encoded | ItemError]:
         numerics = self.registry.engine.numerics
-
         loop = asyncio.get_running_loop()
         ends = time.perf_counter() + deadline - loop.time()
 
