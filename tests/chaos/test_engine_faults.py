@@ -207,7 +207,7 @@ def test_a_hang_ends_the_process(faulty, true_scores, promise, rng, long):
     with (
         faulty("--canary-seconds", "0.25", "--hang-seconds", "6") as server,
         ThreadPoolExecutor(2) as callers,
-        RewardClient(server.url, deadline_seconds=300) as client,
+        RewardClient(server.url, timeout_seconds=600) as client,
     ):
         for i in range(rounds):
             part = honest[i * 20 : i * 20 + 20]
