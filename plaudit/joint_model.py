@@ -147,6 +147,11 @@ class JointModel:
             round(batch.padding * times),
         )
 
+    def forget(self) -> None:
+        """Let go of what is remembered from forward to forward."""
+        if self._prefixes is not None:
+            self._prefixes.clear()
+
     def _recall(
         self,
         prefixes: PrefixCache,

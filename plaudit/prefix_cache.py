@@ -125,6 +125,11 @@ class PrefixCache:
             self.bytes += block.nbytes
         self._use(recalled.chains)
 
+    def clear(self) -> None:
+        """Let go of everything."""
+        self._blocks.clear()
+        self.bytes = 0
+
     def _use(self, chains: Sequence[Chain]) -> None:
         """A block never leaves before those that follow it: it is used after them."""
         for digests in chains:

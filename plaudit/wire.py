@@ -20,6 +20,8 @@ ItemErrorType = Literal[
     "token-out-of-range",
     "non-finite",
     "engine-fault",
+    "capacity",
+    "quarantined",
 ]
 
 

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 
 from plaudit.version import VERSION
 from plaudit.wire import EnsembleRequest, EnsembleResponse, ScoreRequest, ScoreResponse
-from service import heartbeat, openapi
+from service import heartbeat, openapi, watchdog
 from service.admission import Admission
 from service.bodies import Bodies
 from service.cache import Cache, MemoryCache, RedisCache, TieredCache
@@ -75,7 +75,8 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with running(canary.run()), running(heartbeat.beat(metrics)):
+        watching = running(watchdog.watch(registry.engine))
+        async with running(canary.run()), running(heartbeat.beat(metrics)), watching:
             yield
         for close in app.state.before_engine:
             await close()

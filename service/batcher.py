@@ -14,9 +14,11 @@ from typing import Protocol, TypeVar
 
 from plaudit.joint_model import Asked, Computed
 from service.fair_queue import Caller, FairQueue
+from service.faults import is_device_lost, is_out_of_memory, let_go
 from service.logs import log
 from service.metrics import Metrics
-from service.work import STOPPING, EngineFault, Work, fault_of, settle
+from service.token_budget import TokenBudget
+from service.work import STOPPING, EngineFault, FaultKind, Work, fault_of, settle
 
 T = TypeVar("T")
 # Budgets of tokens planned together: wide enough for like lengths and shared prefixes to meet,
@@ -25,9 +27,9 @@ WINDOW = 4
 # A caller's turn is this part of a budget: one item behind a large request is in the next forward.
 TURNS = 2
 LINGER_STEP = 0.0005
-# Forwards that a failed batch may cost besides, for each doubling of its size. One sequence is
-# found by two, so that two are found wherever they stand.
-TRIES = 4
+# Failures that a failed batch may cost besides, for each doubling of its size, and one more. One
+# sequence is found by one for each doubling, so that two are found wherever they stand.
+FAILURES = 2
 TOO_MANY = "too many sequences failed in one batch"
 
 
@@ -37,6 +39,9 @@ class Forward(Protocol):
     def batches(self, asked: Sequence[Asked], max_tokens: int) -> list[list[int]]: ...
 
     def compute(self, asked: Sequence[Asked]) -> Computed: ...
+
+    def forget(self) -> None:
+        """Free what is only kept to save time."""
 
 
 class Batcher:
@@ -51,9 +56,12 @@ class Batcher:
         linger_seconds: float,
     ):
         self._forward, self._thread, self._metrics = forward, thread, metrics
-        self._max_tokens, self._linger = max_batch_tokens, linger_seconds
+        self._budget, self._linger = TokenBudget(max_batch_tokens), linger_seconds
+        self._busy_since: float | None = None
+        self._lost: str | None = None
         self._queue: FairQueue[Work] = FairQueue(max(1, max_batch_tokens // TURNS))
         metrics.batches.watch_queue(self.oldest_age)
+        metrics.batches.watch_budget(self.budget)
         self._arrivals = 0
         self._arrived = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
@@ -74,6 +82,17 @@ class Batcher:
         oldest = min((work.since for work in self._queue.heads()), default=None)
         return 0.0 if oldest is None else time.perf_counter() - oldest
 
+    def budget(self) -> int:
+        """Tokens that one forward may have now."""
+        return self._budget.tokens
+
+    def hopeless(self, hang_seconds: float) -> str | None:
+        """Why nothing will be computed any more in this process, or None."""
+        since = self._busy_since
+        if since is not None and (age := time.perf_counter() - since) > hang_seconds:
+            return f"a forward has not ended for {age:.0f} s"
+        return self._lost
+
     async def close(self) -> None:
         """Stop the loop; sequences still queued get an EngineFault."""
         if self._loop is not None:
@@ -81,6 +100,7 @@ class Batcher:
             await asyncio.gather(self._loop, return_exceptions=True)
         settle(self._queue.drain(), error=EngineFault(STOPPING))
         self._metrics.batches.leave_queue(self.oldest_age)
+        self._metrics.batches.leave_budget(self.budget)
 
     async def _run(self) -> None:
         while True:
@@ -88,7 +108,7 @@ class Batcher:
                 self._arrived.clear()
                 await self._arrived.wait()
                 await self._gather()
-            taken = self._queue.take(WINDOW * self._max_tokens)
+            taken = self._queue.take(WINDOW * self._budget.tokens)
             self._metrics.batches.queue_items.dec(len(taken))
             window = still_wanted(taken)
             try:
@@ -107,13 +127,14 @@ class Batcher:
 
     async def _work_through(self, window: list[Work]) -> None:
         """Compute a window batch by batch, the earliest turn first. When more work arrives, what is
-        not begun goes back to take its turn beside it."""
-        arrivals = self._arrivals
+        not begun goes back to take its turn beside it; and when forwards must be smaller."""
+        arrivals, budget = self._arrivals, self._budget.tokens
         plan = await self._plan(window)
         for number, batch in enumerate(plan, start=1):
             await self._compute(still_wanted([window[i] for i in batch]))
             rest = sorted(i for later in plan[number:] for i in later)
-            if rest and arrivals != self._arrivals:
+            changed = arrivals != self._arrivals or self._budget.tokens < budget
+            if rest and changed:
                 waiting = [window[i] for i in rest]
                 self._queue.put_back(waiting)
                 self._metrics.batches.queue_items.inc(len(waiting))
@@ -125,7 +146,8 @@ class Batcher:
         """Batches of positions in the window. Planned in the engine's thread: it takes a while."""
         asked = [work.asked for work in window]
         try:
-            plan = await self._busily(lambda: self._forward.batches(asked, self._max_tokens))
+            budget = self._budget.tokens
+            plan = await self._busily(lambda: self._forward.batches(asked, budget))
         except Exception as error:  # noqa: BLE001  as in _compute
             settle(window, error=fault_of(error, len(window)))
             return []
@@ -137,28 +159,34 @@ class Batcher:
             return
         self._begin(batch)
         error = await self._attempt(batch)
-        if error is None:
-            return
-        if len(batch) == 1:
-            settle(batch, error=fault_of(error, 1))
-            return
-        log.warning("a forward of %d failed; its parts are tried", len(batch), exc_info=error)
-        await self._isolate(batch)
+        if error is not None:
+            log.warning("a forward of %d failed", len(batch), exc_info=error)
+            await self._isolate(batch, error)
 
-    async def _isolate(self, batch: list[Work]) -> None:
-        """Halve what fails until it stands alone. Tries are bounded: an engine that fails at
-        everything is not asked for each sequence."""
-        tries = TRIES * (len(batch) - 1).bit_length()
-        parts = deque(halves(batch))
-        while parts and tries:
-            tries -= 1
+    async def _isolate(self, batch: list[Work], error: Exception) -> None:
+        """Try the parts of what fails until it stands alone. Failures are bounded: an engine that
+        fails at everything is not asked for each sequence."""
+        left = 1 + FAILURES * (len(batch) - 1).bit_length()
+        parts = deque(self._parts(batch, error))
+        while parts and left:
             part = parts.popleft()
-            error = await self._attempt(part)
-            if error is not None and len(part) == 1:
-                settle(part, error=fault_of(error, 1))
-            elif error is not None:
-                parts.extendleft(reversed(halves(part)))
-        settle([work for part in parts for work in part], error=EngineFault(TOO_MANY))
+            failed = await self._attempt(part)
+            if failed is not None:
+                error, left = failed, left - 1
+                parts.extendleft(reversed(self._parts(part, error)))
+        kind: FaultKind = "capacity" if is_out_of_memory(error) else "engine-fault"
+        settle([work for part in parts for work in part], error=EngineFault(TOO_MANY, kind))
+
+    def _parts(self, failed: list[Work], error: Exception) -> list[list[Work]]:
+        """What of a failed forward is tried again: nothing where a sequence stood alone, which is
+        settled. After a want of memory no part is larger than forwards are from now on."""
+        if len(failed) == 1:
+            settle(failed, error=fault_of(error, 1))
+            return []
+        if not is_out_of_memory(error):
+            return halves(failed)
+        self._budget.shrink(sum(work.tokens for work in failed))
+        return [part for half in halves(failed) for part in portions(half, self._budget.tokens)]
 
     async def _attempt(self, batch: Sequence[Work]) -> Exception | None:
         """One forward, which settles the batch; else what it failed with."""
@@ -170,10 +198,19 @@ class Batcher:
             if len(found.scores) != len(batch):
                 raise ValueError(f"{len(found.scores)} scores for {len(batch)} sequences")
         except Exception as error:  # noqa: BLE001  an engine's failure ends here
+            await self._recover(error)
             return error
         settle(batch, scores=found.scores)
         self._count(asked, found.tokens, found.padding)
         return None
+
+    async def _recover(self, error: Exception) -> None:
+        """Do for the next forward what can be done after such a failure."""
+        if is_out_of_memory(error):
+            let_go(error)
+            await self._busily(self._forward.forget)
+        elif is_device_lost(error):
+            self._lost = f"the device is lost: {type(error).__name__}"
 
     def _begin(self, batch: Sequence[Work]) -> None:
         now, requests = time.perf_counter(), self._metrics.requests
@@ -187,8 +224,12 @@ class Batcher:
         """The result of ``work`` in the engine's thread, which is counted as busy meanwhile."""
 
         def counted() -> T:
-            with self._metrics.saturation.busy:
-                return work()
+            self._busy_since = time.perf_counter()
+            try:
+                with self._metrics.saturation.busy:
+                    return work()
+            finally:
+                self._busy_since = None
 
         return await asyncio.get_running_loop().run_in_executor(self._thread, counted)
 
@@ -197,7 +238,7 @@ class Batcher:
         metrics.computed(sum(len(one.ids) for one in asked))
         metrics.batches.items.observe(len(asked))
         metrics.batches.batch_tokens.observe(computed + padded)
-        metrics.batches.fill.observe((computed + padded) / self._max_tokens)
+        metrics.batches.fill.observe((computed + padded) / self._budget.most)
         metrics.batches.padding_waste.observe(padded / (computed + padded))
         metrics.batches.tokens.labels("computed").inc(computed)
         metrics.batches.tokens.labels("padded").inc(padded)
@@ -216,3 +257,10 @@ def halves(batch: list[Work]) -> list[list[Work]]:
         return [own, [work for work in batch if not work.caller.own]]
     middle = len(batch) // 2
     return [batch[:middle], batch[middle:]]
+
+
+def portions(batch: list[Work], tokens: int) -> list[list[Work]]:
+    """The batch in halves of halves, until each has at most so many tokens or stands alone."""
+    if len(batch) == 1 or sum(work.tokens for work in batch) <= tokens:
+        return [batch]
+    return [part for half in halves(batch) for part in portions(half, tokens)]

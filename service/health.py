@@ -30,6 +30,8 @@ class Health:
         """Why not, or None. Load is no reason: work that moves is served."""
         if self.stopping():
             return "the server is stopping"
+        if (why := self._engine.hopeless) is not None:
+            return why
         if not self._engine.ready:
             return "the engine is being restarted"
         if self.tokenizing_seconds() > TOKENIZE_SECONDS:

@@ -56,6 +56,10 @@ class Engine(Protocol):
         """Whether work is computed now, not only queued."""
 
     @property
+    def hopeless(self) -> str | None:
+        """Why only another process would compute again, or None."""
+
+    @property
     def trunks(self) -> Sequence[Trunk]:
         """What members share, once they are open."""
 

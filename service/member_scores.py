@@ -12,7 +12,12 @@ from service.fair_queue import Caller
 from service.items import Encoded, Seen
 from service.member import Member
 from service.metrics import Metrics
+from service.problems import Failure
+from service.quarantine import Quarantine
 from service.work import EngineFault, Work
+
+# For who found no memory: until others have given some back.
+RETRY_AFTER_SECONDS = 10
 
 
 class Scored(Struct, frozen=True):
@@ -30,6 +35,7 @@ class MemberScores:
 
     def __init__(self, cache: Cache, metrics: Metrics):
         self._cache, self._metrics = cache, metrics
+        self._quarantine = Quarantine(metrics)
         self._running: dict[bytes, Work] = {}
         # When each member last gave a score, by ``time.perf_counter``.
         self.computed_at: dict[str, float] = {}
@@ -69,7 +75,8 @@ class MemberScores:
         known = await self._look_up(list(wanted))
         self._metrics.saved(sum(wanted[key][1].seen.tokens for key in known))
         found: dict[bytes, Outcome] = {k: Scored(v, cached=True) for k, v in known.items()}
-        found |= await self._compute({k: v for k, v in wanted.items() if k not in known}, caller)
+        found |= self._quarantine.refused(key for key in wanted if key not in known)
+        found |= await self._compute({k: v for k, v in wanted.items() if k not in found}, caller)
         return [
             [found[one.seen.key] if isinstance(one, Encoded) else one for one in row]
             for row in rows
@@ -137,8 +144,13 @@ class MemberScores:
         """Once for each sequence that was computed or given up, however many wait for it."""
         if self._running.get(seen.key) is work:
             del self._running[seen.key]
-        if work.done.cancelled() or work.done.exception() is not None:
+        if work.done.cancelled():
             return
+        fault = work.done.exception()
+        if isinstance(fault, EngineFault):
+            self._quarantine.note(seen.key, fault)
+            return
+        self._quarantine.clear(seen.key)
         self.computed_at[member.name] = work.ended_at
         score = work.done.result()
         if math.isfinite(score):
@@ -150,8 +162,15 @@ class MemberScores:
     def _outcome(self, work: Work) -> Outcome:
         fault = work.done.exception()
         if isinstance(fault, EngineFault):
-            return ItemError("engine-fault", str(fault))
+            return ItemError(fault.kind, str(fault))
         score = work.done.result()
         if not math.isfinite(score):
             return ItemError("non-finite", f"the model's score is {score}")
         return Scored(score, cached=False)
+
+
+def refuse_without_memory(outcomes: Sequence[Sequence[Outcome]]) -> None:
+    """Failure "capacity" where memory was wanting for everything that was asked."""
+    found = [one for row in outcomes for one in row]
+    if found and all(isinstance(one, ItemError) and one.type == "capacity" for one in found):
+        raise Failure("capacity", "no memory for any item by itself", RETRY_AFTER_SECONDS)

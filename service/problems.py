@@ -50,6 +50,9 @@ KINDS = {
     "engine-fault": Kind(
         503, "The forward of an item failed", "retry after the time in Retry-After", retryable=True
     ),
+    "capacity": Kind(
+        503, "No memory for a forward", "retry after the time in Retry-After", retryable=True
+    ),
     "unknown-checkpoint": Kind(
         404, "No such checkpoint below the model root", "put it there, and send its name"
     ),

@@ -34,7 +34,7 @@ from service.fair_queue import Caller
 from service.items import Cut, Encoded, Seen, count_tokens, encode, items_of
 from service.joint_results import OUT_OF_RANGE, calibrate, joint_results, raw_scores
 from service.member import Member
-from service.member_scores import MemberScores, Outcome, Scored
+from service.member_scores import MemberScores, Outcome, Scored, refuse_without_memory
 from service.metrics import Metrics
 from service.places import Places
 from service.problems import Failure, quote
@@ -189,6 +189,7 @@ class Scorer:
         self._count_sequences(members, rows, cut)
         both = zip(kept, found, strict=True)
         outcomes: list[list[Outcome]] = [fill(row, missing, new) for row, new in both]
+        refuse_without_memory(outcomes)
         if self.shadow is not None:
             self.shadow.saw(members, items, cut, rows, outcomes)
         return rows, outcomes

@@ -4,19 +4,34 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from plaudit.joint_model import Asked
 from service.fair_queue import Caller
+from service.faults import is_device_lost, is_out_of_memory
 from service.logs import log
 
 STOPPING = "the server is stopping"
+# How long a sequence that failed a forward by itself is not tried again, the first time. Short: a
+# fault may pass.
+HELD_SECONDS = 60.0
+
+
+FaultKind = Literal["engine-fault", "capacity"]
 
 
 class EngineFault(RuntimeError):
-    """A forward failed; the cause is chained."""
+    """A forward failed; the cause is chained.
+
+    ``kind``: the type of the item's error. ``held_seconds``: how long the same sequence is not
+    tried again, where the fault is its own; else 0.
+    """
+
+    def __init__(self, detail: str, kind: FaultKind = "engine-fault", held_seconds: float = 0.0):
+        super().__init__(detail)
+        self.kind, self.held_seconds = kind, held_seconds
 
 
 @dataclass(eq=False)
@@ -51,9 +66,15 @@ class Work:
 
 
 def fault_of(error: Exception, count: int) -> EngineFault:
-    """Log an engine's failure, and make it the fault of its work."""
+    """Log an engine's failure, and make it the fault of its work: the sequence's own where it stood
+    alone, unless memory or the device is gone."""
     log.error("engine fault", exc_info=error)
-    fault = EngineFault(f"{type(error).__name__} in a batch of {count}")
+    said = f"{type(error).__name__} in a batch of {count}"
+    if is_out_of_memory(error):
+        fault = EngineFault(said, "capacity")
+    else:
+        own = count == 1 and not is_device_lost(error)
+        fault = EngineFault(said, held_seconds=HELD_SECONDS if own else 0.0)
     fault.__cause__ = error
     return fault
 

@@ -61,6 +61,10 @@ def raise_for_status(answer: Answer, date: float) -> None:
     raise ProblemError(problem, answer.status, asked_pause(answer.headers, date))
 
 
+# Errors of items that are of the moment, as a 503 is.
+PASSING_FAULTS = ("engine-fault", "capacity")
+
+
 class Answered(msgspec.Struct):
     """As much of an answer as says what became of its items."""
 
@@ -74,7 +78,7 @@ def raise_for_faults(answer: Answer) -> None:
     """Raises ProblemError, as of a 503, for a 200 with an item on which the engine failed: that is
     of the moment and not of the item."""
     for place, item in enumerate(decode(answer, Answered).items):
-        if item.error is not UNSET and item.error.type == "engine-fault":
+        if item.error is not UNSET and item.error.type in PASSING_FAULTS:
             problem = Problem(
                 type="about:blank",
                 title="The forward of an item failed",

@@ -144,6 +144,7 @@ TYPES = {
     "not-ready": "Unhealthy",
     "deadline": "Backend",
     "engine-fault": "Backend",
+    "capacity": "Overloaded",
     "internal": "Backend",
 }
 

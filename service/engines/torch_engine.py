@@ -38,7 +38,6 @@ class TorchEngine:
     """Members in this process, those that share blocks joined; one thread computes for all."""
 
     name = "torch"
-    ready = True
 
     def __init__(self, settings: Settings, metrics: Metrics):
         if settings.threads:
@@ -58,6 +57,16 @@ class TorchEngine:
     def numerics(self) -> str:
         mode = "/deterministic" if self._settings.deterministic else ""
         return f"{self.name}/{pick_device(self._settings.device).type}/{self.dtype}{mode}"
+
+    @property
+    def ready(self) -> bool:
+        return self.hopeless is None
+
+    @property
+    def hopeless(self) -> str | None:
+        limit = self._settings.hang_seconds
+        found = (batcher.hopeless(limit) for batcher in self._batchers)
+        return next((why for why in found if why is not None), None)
 
     async def open(self, models: Mapping[str, Path]) -> dict[str, Member]:
         loop = asyncio.get_running_loop()

@@ -33,6 +33,20 @@ class Batches:
         self.queue_tokens = Gauge(
             "plaudit_queue_tokens", "Tokens admitted and not yet answered", registry=r
         )
+        self.quarantined = Gauge(
+            "plaudit_quarantined_items", "Sequences that failed a forward by themselves and are "
+            "not tried again yet", registry=r,
+        )  # fmt: skip
+        self.quarantine_refusals = Counter(
+            "plaudit_quarantine_refusals_total", "Items refused because they are in quarantine",
+            registry=r,
+        )  # fmt: skip
+        self._budgets: set[Callable[[], int]] = set()
+        AtScrape(
+            GaugeMetricFamily, "plaudit_batch_token_budget", "Tokens that one forward may have "
+            "now: fewer for a while after one ran out of memory; absent with vLLM", [],
+            lambda: [([], min(read() for read in self._budgets))] if self._budgets else [], r,
+        )  # fmt: skip
         self._ages: set[Callable[[], float]] = set()
         AtScrape(
             GaugeMetricFamily, "plaudit_queue_oldest_age_seconds", "Age of the oldest request that "
@@ -47,6 +61,14 @@ class Batches:
     def leave_queue(self, oldest_age: Callable[[], float]) -> None:
         """The queue is no more."""
         self._ages.discard(oldest_age)
+
+    def watch_budget(self, tokens: Callable[[], int]) -> None:
+        """``tokens`` gives a queue's budget for one forward."""
+        self._budgets.add(tokens)
+
+    def leave_budget(self, tokens: Callable[[], int]) -> None:
+        """The queue is no more."""
+        self._budgets.discard(tokens)
 
     def oldest_age(self) -> float:
         return max((age() for age in self._ages), default=0.0)

@@ -18,14 +18,15 @@ CALLER = Caller(client="ppo")
 
 
 class Engine:
-    """Scores a sequence by its sum. Fails on the marker 666, and to
-    plan with 777; holds while ``gate`` is shut."""
+    """Scores a sequence by its sum. Fails on the marker 666, and to plan with 777; has no memory
+    for more than ``most`` tokens; holds while ``gate`` is shut."""
 
     def __init__(self):
         self.seen: list[list[list[int]]] = []
         self.gate = threading.Event()
         self.gate.set()
         self.waiting = False
+        self.most, self.forgot = 2**31, 0
 
     def batches(self, asked, max_tokens):
         if any(777 in one.ids for one in asked):
@@ -39,8 +40,13 @@ class Engine:
         self.seen.append([list(s) for s in sequences])
         if any(666 in s for s in sequences):
             raise RuntimeError("poison")
+        if sum(map(len, sequences)) > self.most:
+            raise MemoryError
         scores = np.array([sum(s) for s in sequences], np.float32)
         return Computed(scores, sum(map(len, sequences)), 0)
+
+    def forget(self):
+        self.forgot += 1
 
 
 @pytest.fixture
@@ -104,10 +110,35 @@ async def test_an_item_that_fails_a_forward_fails_alone(wide, engine, poison):
     assert len(engine.seen) <= 1 + 4 * 6
 
 
+async def test_without_memory_what_fits_is_scored_and_forwards_stay_small(wide, engine, metrics):
+    engine.most = 9
+    works = [wide.submit(Asked(0, [i]), CALLER) for i in range(63)]
+    large = wide.submit(Asked(0, [1] * 10), CALLER)
+    assert await outcomes(works) == list(range(63))
+    [fault] = await outcomes([large])
+    assert (fault.kind, fault.held_seconds) == ("capacity", 0)
+    assert engine.forgot
+    before = len(engine.seen)
+    assert await outcomes([wide.submit(Asked(0, [i]), CALLER) for i in range(64)]) == [*range(64)]
+    assert all(len(batch) <= 9 for batch in engine.seen[before:])  # none was tried in vain
+    assert metrics.registry.get_sample_value("plaudit_batch_token_budget") == wide.budget() <= 8
+
+
+async def test_a_forward_that_does_not_end_makes_the_process_hopeless(batcher, engine):
+    engine.gate.clear()
+    work = batcher.submit(Asked(0, [5]), CALLER)
+    while batcher.hopeless(0.0) is None:
+        await asyncio.sleep(0)
+    assert batcher.hopeless(3600.0) is None
+    engine.gate.set()
+    assert await work.done == 5.0
+    assert batcher.hopeless(0.0) is None
+
+
 async def test_an_engine_that_fails_at_everything_is_not_asked_for_each_item(wide, engine):
     works = [wide.submit(Asked(0, [666]), CALLER) for _ in range(64)]
     assert all(isinstance(outcome, EngineFault) for outcome in await outcomes(works))
-    assert len(engine.seen) == 1 + 4 * 6
+    assert len(engine.seen) == 1 + 1 + 2 * 6
 
 
 async def test_what_callers_send_does_not_fail_a_canary_in_the_same_forward(wide, engine):

@@ -20,6 +20,7 @@ NAMES = {
     "plaudit_event_loop_lag_seconds", "plaudit_event_loop_tasks",
     "plaudit_http_request_duration_seconds", "plaudit_http_requests_total",
     "plaudit_log_lines_lost_total", "plaudit_member_up", "plaudit_model_info",
+    "plaudit_quarantined_items", "plaudit_quarantine_refusals_total", "plaudit_batch_token_budget",
     "plaudit_nonfinite_total", "plaudit_padding_waste_ratio", "plaudit_queue_items",
     "plaudit_queue_oldest_age_seconds", "plaudit_queue_tokens", "plaudit_ready",
     "plaudit_request_retries_total", "plaudit_response_length_score_corr",

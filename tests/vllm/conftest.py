@@ -12,7 +12,8 @@ import pytest_asyncio
 pytest.importorskip("vllm", reason="vLLM lives in an environment of its own: make test-vllm")
 
 from service.app import create_app
-from service.engines.vllm_engine import Core, VllmEngine
+from service.engines.vllm_core import Core
+from service.engines.vllm_engine import VllmEngine
 from service.member import Member
 from service.metrics import Metrics
 from service.registry import Registry, sources
@@ -62,6 +63,7 @@ def settings(directory) -> Settings:
         models=[directory],
         vllm_memory=0.1,
         max_batch_tokens=2048,
+        deadline_seconds=600,  # longer than two starts of a core
         _cli_parse_args=False,
     )
 

@@ -4,7 +4,6 @@ import asyncio
 import json
 import random
 
-import psutil
 import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
@@ -14,11 +13,10 @@ from plaudit.checkpoint import CheckpointError
 from plaudit.conversation import Encoder
 from plaudit.probes import conversations
 from service import parity
-from service.engines import vllm_engine
+from service.engines import vllm_core, vllm_engine
 from service.fair_queue import Caller
 from service.metrics import Metrics
 from service.registry import Registry, sources
-from service.work import EngineFault
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 CALLER = Caller()
@@ -88,28 +86,8 @@ async def test_abandoned_work_is_aborted_in_the_core(served, monkeypatch):
     )
 
 
-async def test_a_dead_core_faults_what_it_held_and_is_started_again(served):
-    before = await served.member.submit([5, 6, 7], CALLER).done
-    (core,) = engine_cores()
-    core.suspend()  # so that it holds all of them when it dies
-    held = [served.member.submit(s, CALLER) for s in some_sequences(80, seed=2)]
-    await served.until_busy()
-    core.kill()
-    results = await asyncio.gather(*(work.done for work in held), return_exceptions=True)
-    assert all(isinstance(one, EngineFault) for one in results)
-    assert (await served.client.get("/readyz")).status_code == 503
-    waiting = served.member.submit([5, 6, 7], CALLER)  # work that comes meanwhile waits
-    await served.until_ready()
-    assert await waiting.done == pytest.approx(before, abs=TOLERANCE)
-
-
-def engine_cores() -> list[psutil.Process]:
-    children = psutil.Process().children(recursive=True)
-    return [one for one in children if "EngineCore" in " ".join([one.name(), *one.cmdline()])]
-
-
 async def test_scores_that_went_through_an_activation_are_refused(settings, monkeypatch):
-    monkeypatch.setattr(vllm_engine, "RAW", PoolingParams(task="classify", use_activation=True))
+    monkeypatch.setattr(vllm_core, "RAW", PoolingParams(task="classify", use_activation=True))
     engine = vllm_engine.VllmEngine(settings, Metrics())
     with pytest.raises(CheckpointError, match="went through an activation"):
         await Registry.open(engine, sources(settings), Metrics())

@@ -73,7 +73,7 @@ async def test_a_forward_that_fails_is_worth_a_retry(serve, tiny_checkpoint, mon
         monkeypatch.setattr(JointModel, "compute", fault)
         response = await client.post("/get_reward", json=ALONE)
         both = await client.post("/get_reward", json={"query": ["another", ""]})
-    assert (response.status_code, response.json()["type"]) == (503, "engine-fault")
+    assert (response.status_code, response.json()["type"]) == (503, "capacity")
     assert response.headers["retry-after"]
     # A retry would meet the other item's error again.
     assert (both.status_code, both.json()["error"]) == (422, "item 1: empty: the text is empty")
@@ -91,12 +91,12 @@ async def test_nothing_stands_in_for_what_a_retry_gets(
             broken.setattr(JointModel, "compute", fault)
             during = await client.post("/get_reward", json=QUERIES)
         first, filled, last = await rewards(client)
-    assert (during.status_code, during.json()["type"]) == (503, "engine-fault")
+    assert (during.status_code, during.json()["type"]) == (503, "capacity")
     assert during.headers["retry-after"]
     assert filled == (None if policy == "null" else -5.0)
     assert isinstance(first, float)
     assert isinstance(last, float)
-    labels = {"peer": "openrlhf", "policy": policy.partition(":")[0], "type": "engine-fault"}
+    labels = {"peer": "openrlhf", "policy": policy.partition(":")[0], "type": "capacity"}
     assert metrics.registry.get_sample_value("plaudit_compat_filled_total", labels) is None
 
 

@@ -1,0 +1,53 @@
+"""``plaudit serve`` on a device that fails: ``python faulty_server.py MODEL --port …``.
+
+A forward with the text ``RAISES`` raises, one with ``HANGS`` never ends, and one of more tokens
+than ``FORWARD_TOKENS`` of the environment finds no memory. Everything else is the server as it is.
+"""
+
+import os
+import sys
+import threading
+from collections.abc import Sequence
+
+import torch
+
+from plaudit.joint_model import Asked, Computed, JointModel
+from service import serve
+
+RAISES, HANGS = "<<raises>>", "<<hangs>>"
+FIRST_BYTE = 3  # the tokens of the tiny models are bytes, after three specials
+
+
+def marks(text: str) -> tuple[int, ...]:
+    """The tokens of ASCII text; the alphabet of bytes begins with what is printable."""
+    return tuple(FIRST_BYTE + ord(one) - ord("!") for one in text)
+
+
+def has(ids: Sequence[int], mark: tuple[int, ...]) -> bool:
+    return any(tuple(ids[i : i + len(mark)]) == mark for i in range(len(ids) - len(mark) + 1))
+
+
+def main(argv: list[str]) -> int:
+    compute, verify = JointModel.compute, JointModel.verify_probes
+    most, started = int(os.environ.pop("FORWARD_TOKENS", 2**31)), threading.Event()
+
+    def verifying(joint: JointModel, dtype: str) -> None:
+        verify(joint, dtype)
+        started.set()  # it was well until here
+
+    def failing(joint: JointModel, asked: Sequence[Asked], remember: bool = True) -> Computed:
+        if any(has(one.ids, marks(RAISES)) for one in asked):
+            raise RuntimeError("an illegal instruction")
+        if any(has(one.ids, marks(HANGS)) for one in asked):
+            threading.Event().wait()
+        if started.is_set() and sum(len(one.ids) for one in asked) > most:
+            raise torch.OutOfMemoryError("Tried to allocate more than there is")
+        return compute(joint, asked, remember)
+
+    JointModel.compute = failing  # type: ignore[method-assign]
+    JointModel.verify_probes = verifying  # type: ignore[method-assign]
+    return serve.main(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
