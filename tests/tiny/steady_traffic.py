@@ -6,9 +6,9 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPException
 from random import Random
 from urllib.parse import urlsplit
-from http.client import HTTPConnection, HTTPException
 
 ITEMS = 4
 # Generous: an answer that takes longer is a failure.
@@ -20,7 +20,9 @@ def pool(rng: Random, count: int) -> list[dict[str, object]]:
     forms = (
         lambda i: {"prompt": f"Question {i}", "response": f"Answer {rng.randrange(10**6)}"},
         lambda i: {"text": f"Text {i} " + "and more " * rng.randrange(8)},
-        lambda i: {"token_ids": [5 + i % 90, 6 + i // 90, *(rng.randrange(3, 200) for _ in "abcd")]},
+        lambda i: {
+            "token_ids": [5 + i % 90, 6 + i // 90, *(rng.randrange(3, 200) for _ in "abcd")]
+        },
     )
     return [forms[i % len(forms)](i) for i in range(count)]
 
