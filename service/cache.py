@@ -11,6 +11,7 @@ import math
 import struct
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from redis.asyncio import Redis
@@ -28,6 +29,9 @@ SHORT = 12
 VALUE = struct.Struct("<4sf16s")  # magic with layout version, score, checksum over key and score
 MAGIC = b"PLD1"
 CONNECTIONS = 32
+# Keys of one command or pipeline. redis-py takes a millisecond to pack 30 keys to write, in which
+# the loop stands still and the time-out goes on.
+BATCH = 256
 
 T = TypeVar("T")
 
@@ -79,7 +83,7 @@ class MemoryCache:
 
 
 class RedisCache:
-    """Scores in Redis: one MGET to read, one pipeline to write."""
+    """Scores in Redis: MGETs to read and pipelines to write, up to the first that fails."""
 
     def __init__(
         self,
@@ -104,12 +108,35 @@ class RedisCache:
         metrics.cache.breaker.set_function(lambda: own.open)
 
     async def get(self, keys: Sequence[bytes]) -> dict[bytes, float]:
-        if not keys:
-            return {}
-        values = await self._attempt("mget", lambda: self._mget(keys))
-        if values is None:
-            self._count("error", len(keys))
-            return {}
+        found: dict[bytes, float] = {}
+        for start in range(0, len(keys), BATCH):
+            some = keys[start : start + BATCH]
+            values = await self._attempt("mget", partial(self._mget, some))
+            if values is None:
+                self._count("error", len(keys) - start)
+                break
+            found |= self._read(some, values)
+        return found
+
+    async def put(self, scores: Mapping[bytes, float]) -> None:
+        items = list(scores.items())
+        for start in range(0, len(items), BATCH):
+            some = items[start : start + BATCH]
+            if await self._attempt("set", partial(self._set, some)) is None:
+                self._metrics.cache.stores.labels("error").inc(len(items) - start)
+                break
+            self._metrics.cache.stores.labels("stored").inc(len(some))
+
+    async def close(self) -> None:
+        await self._redis.aclose()
+
+    async def _mget(self, keys: Sequence[bytes]) -> list[Any]:
+        values = await self._redis.mget([KEY_PREFIX + key for key in keys])
+        if not isinstance(values, list) or len(values) != len(keys):
+            raise InvalidResponse(f"MGET of {len(keys)} keys was answered with something else")
+        return values
+
+    def _read(self, keys: Sequence[bytes], values: Sequence[Any]) -> dict[bytes, float]:
         found = {}
         for key, value in zip(keys, values, strict=True):
             score = None if value is None else self._decode(key, value)
@@ -121,24 +148,11 @@ class RedisCache:
         self._count("miss", values.count(None))
         return found
 
-    async def put(self, scores: Mapping[bytes, float]) -> None:
-        if not scores:
-            return
+    async def _set(self, scores: Sequence[tuple[bytes, float]]) -> list[Any]:
         pipeline = self._redis.pipeline(transaction=False)
-        for key, score in scores.items():
+        for key, score in scores:
             pipeline.set(KEY_PREFIX + key, self._encode(key, score), ex=self._ttl)
-        stored = await self._attempt("set", pipeline.execute)
-        result = "error" if stored is None else "stored"
-        self._metrics.cache.stores.labels(result).inc(len(scores))
-
-    async def close(self) -> None:
-        await self._redis.aclose()
-
-    async def _mget(self, keys: Sequence[bytes]) -> list[Any]:
-        values = await self._redis.mget([KEY_PREFIX + key for key in keys])
-        if not isinstance(values, list) or len(values) != len(keys):
-            raise InvalidResponse(f"MGET of {len(keys)} keys was answered with something else")
-        return values
+        return await pipeline.execute()
 
     async def _attempt(self, op: str, call: Callable[[], Awaitable[T]]) -> T | None:
         """The call's result, or None when Redis is left alone, late, gone or unwilling."""

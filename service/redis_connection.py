@@ -21,7 +21,7 @@ def connect(url: str, timeout_seconds: float) -> Redis:
             url, socket_connect_timeout=CONNECT_SECONDS, socket_timeout=timeout_seconds, retry=None
         )
         redis.connection_pool.make_connection()  # reads the rest of the URL
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RedisError):
         raise RedisUrlError(f"the Redis URL cannot be read: write {FORM}") from None
     return redis
 

@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.breaker import Breaker
-from service.cache import CONNECTIONS, KEY_PREFIX, MemoryCache, RedisCache, TieredCache, key_of
+from service.cache import (
+    BATCH,
+    CONNECTIONS,
+    KEY_PREFIX,
+    MemoryCache,
+    RedisCache,
+    TieredCache,
+    key_of,
+)
 from service.metrics import Metrics
 
 KEYS = [bytes([i]) * 32 for i in range(4)]
@@ -117,6 +125,17 @@ async def test_many_lookups_at_once_share_connections_and_all_find(redis_cache, 
     assert all(len(found) == len(KEYS) for found in many)
     with redis_server.client() as redis:
         assert len(redis.client_list()) <= CONNECTIONS + 1
+
+
+async def test_very_many_scores_are_kept_in_time_and_found(redis_server, metrics):
+    """More at once than one time-out is for: it is for each batch."""
+    cache = RedisCache(redis_server.url, metrics, timeout_seconds=2.0, ttl_seconds=60, secret="s")
+    scores = {f"{i:045d}".encode(): i / 8 for i in range(2 * BATCH + 1)}
+    await cache.put(scores)
+    assert await cache.get([*scores]) == scores
+    count = "plaudit_cache_op_duration_seconds_count"
+    assert metrics.registry.get_sample_value(count, {"op": "mget"}) == 3
+    await cache.close()
 
 
 async def test_a_full_redis_is_read_and_what_it_refuses_is_counted(
