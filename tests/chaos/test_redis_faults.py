@@ -245,7 +245,7 @@ FAULTS = [
 def test_one_after_another(place: Place, promise, rng: Random, long: bool) -> None:
     """Faults drawn by chance, one after another without time to recover, fail no request, and
     scores come from Redis again after the last."""
-    drawn = [rng.choice(FAULTS) for _ in range(60 if long else 4)]
+    drawn = [rng.choice(FAULTS) for _ in range(150 if long else 4)]
     with place.traffic.flowing() as counted:
         for fault in drawn:
             end = counted.requests + rng.randrange(10, 2 * FAULT_REQUESTS)

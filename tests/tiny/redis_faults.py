@@ -71,7 +71,13 @@ class Place:
         return self.metric("process_resident_memory_bytes")
 
     def names(self) -> list[bytes]:
-        return [name for name in self.admin.scan_iter(match=KEY_PREFIX + b"*", count=1000)]
+        """Of the scores that are kept."""
+        return [*self.admin.scan_iter(match=KEY_PREFIX + b"*", count=1000)]
+
+    def halve(self) -> None:
+        """Forget every other score, so that there is something to write."""
+        for name in self.names()[::2]:
+            self.admin.delete(name)
 
 
 Fault = Callable[[Place], AbstractContextManager[None]]
@@ -133,10 +139,9 @@ def harmed(**harm: object) -> Fault:
 @contextmanager
 def full(place: Place) -> Iterator[None]:
     """Half of the scores are there, and nothing more is taken."""
-    names = place.names()
     place.admin.config_set("maxmemory-policy", "noeviction")
     place.admin.config_set("maxmemory", "1")
-    place.admin.delete(*names[::2])
+    place.halve()
     yield
     place.admin.config_set("maxmemory", "0")
 
@@ -144,7 +149,7 @@ def full(place: Place) -> Iterator[None]:
 @contextmanager
 def read_only(place: Place) -> Iterator[None]:
     """A replica of a primary that is lost."""
-    place.admin.delete(*place.names()[::2])
+    place.halve()
     place.admin.execute_command("REPLICAOF", "127.0.0.1", "1")
     yield
     place.admin.execute_command("REPLICAOF", "NO", "ONE")
