@@ -1,12 +1,19 @@
 #!/bin/sh
-# Writes .env for docker-compose.yml, once: random keys and passwords, readable for you alone.
+# Writes .env and docker/tls for docker-compose.yml, once: random keys and passwords, and Redis'
+# certificate, readable for you alone.
 set -eu
-cd "${1:-$(dirname "$0")/..}"
+here=$(cd "$(dirname "$0")" && pwd)
+cd "${1:-$here/..}"
 if [ -e .env ]; then
   echo ".env is there already: remove it, and the volumes (docker compose down -v), for new secrets" >&2
   exit 1
 fi
 umask 077
+rm -rf docker/tls
+mkdir -p docker/tls
+sh "$here/tls.sh" docker/tls redis
+# The folder keeps others out. In the containers, which get the files one by one, another user reads.
+chmod 644 docker/tls/*
 redis=$(openssl rand -hex 32)
 operator=$(openssl rand -hex 32)
 cat >.env <<END

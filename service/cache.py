@@ -6,16 +6,20 @@ that is lost, slow or lying is a miss, counted, and after a few failures it is l
 
 import asyncio
 import hashlib
+import hmac
 import math
 import struct
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Protocol, TypeVar
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import InvalidResponse, ResponseError
 
 from plaudit.checkpoint import ids_digest, sha256
+from service.breaker import Breaker
+from service.complaints import Complaints
 from service.metrics import Metrics
 from service.recent import Recent
 
@@ -24,6 +28,10 @@ KEY_PREFIX = b"plaudit:2:"
 SHORT = 12
 VALUE = struct.Struct("<4sf16s")  # magic with layout version, score, checksum over key and score
 MAGIC = b"PLD1"
+CONNECTIONS = 32
+# Keys of one command or pipeline. redis-py takes a millisecond to pack 30 keys to write, in which
+# the loop stands still and the time-out goes on.
+BATCH = 256
 
 T = TypeVar("T")
 
@@ -44,6 +52,9 @@ def short(revision: str) -> str:
 class Cache(Protocol):
     """What the scorer needs: many keys at once, never an exception."""
 
+    def held(self, keys: Sequence[bytes]) -> dict[bytes, float]:
+        """What this process has. Hits are counted and misses are not: for those ``get`` follows."""
+
     async def get(self, keys: Sequence[bytes]) -> dict[bytes, float]: ...
 
     async def put(self, scores: Mapping[bytes, float]) -> None: ...
@@ -57,9 +68,13 @@ class MemoryCache:
         self._hits = metrics.cache.lookups.labels("l1", "hit")
         self._misses = metrics.cache.lookups.labels("l1", "miss")
 
-    async def get(self, keys: Sequence[bytes]) -> dict[bytes, float]:
+    def held(self, keys: Sequence[bytes]) -> dict[bytes, float]:
         found = self._scores.get(keys)
         self._hits.inc(len(found))
+        return found
+
+    async def get(self, keys: Sequence[bytes]) -> dict[bytes, float]:
+        found = self.held(keys)
         self._misses.inc(len(keys) - len(found))
         return found
 
@@ -67,31 +82,8 @@ class MemoryCache:
         self._scores.put(scores)
 
 
-class Breaker:
-    """Open after ``failures`` in a row, for ``rest_seconds``; then one try decides."""
-
-    def __init__(
-        self,
-        failures: int = 3,
-        rest_seconds: float = 2.0,
-        clock: Callable[[], float] = time.monotonic,
-    ):
-        self._limit, self._rest, self._clock = failures, rest_seconds, clock
-        self._failed = 0
-        self._until = 0.0
-
-    @property
-    def open(self) -> bool:
-        return self._clock() < self._until
-
-    def record(self, succeeded: bool) -> None:
-        self._failed = 0 if succeeded else self._failed + 1
-        if self._failed >= self._limit:
-            self._until = self._clock() + self._rest
-
-
 class RedisCache:
-    """Scores in Redis: one MGET to read, one pipeline to write."""
+    """Scores in Redis: MGETs to read and pipelines to write, up to the first that fails."""
 
     def __init__(
         self,
@@ -105,20 +97,46 @@ class RedisCache:
     ):
         # Without retries: a second try would double the time a request waits for a lost Redis.
         self._redis = Redis.from_url(url, socket_connect_timeout=timeout_seconds, retry=None)
+        # More that ask at once share these: a connection for each would use up Redis' own limit,
+        # and redis-py's pool refuses the 101st, which would look like a Redis that fails.
+        self._connections = asyncio.Semaphore(CONNECTIONS)
         self._timeout, self._ttl = timeout_seconds, ttl_seconds
         self._secret = hashlib.sha256(secret.encode()).digest()
-        self._metrics = metrics
+        self._metrics, self._complaints = metrics, Complaints(url)
         self._breaker = own = breaker or Breaker()
         # Read when it is scraped: it closes by time, and nobody may ask meanwhile.
         metrics.cache.breaker.set_function(lambda: own.open)
 
     async def get(self, keys: Sequence[bytes]) -> dict[bytes, float]:
-        if not keys:
-            return {}
-        values = await self._attempt("mget", lambda: self._redis.mget(self._names(keys)))
-        if values is None:
-            self._count("error", len(keys))
-            return {}
+        found: dict[bytes, float] = {}
+        for start in range(0, len(keys), BATCH):
+            some = keys[start : start + BATCH]
+            values = await self._attempt("mget", partial(self._mget, some))
+            if values is None:
+                self._count("error", len(keys) - start)
+                break
+            found |= self._read(some, values)
+        return found
+
+    async def put(self, scores: Mapping[bytes, float]) -> None:
+        items = list(scores.items())
+        for start in range(0, len(items), BATCH):
+            some = items[start : start + BATCH]
+            if await self._attempt("set", partial(self._set, some)) is None:
+                self._metrics.cache.stores.labels("error").inc(len(items) - start)
+                break
+            self._metrics.cache.stores.labels("stored").inc(len(some))
+
+    async def close(self) -> None:
+        await self._redis.aclose()
+
+    async def _mget(self, keys: Sequence[bytes]) -> list[Any]:
+        values = await self._redis.mget([KEY_PREFIX + key for key in keys])
+        if not isinstance(values, list) or len(values) != len(keys):
+            raise InvalidResponse(f"MGET of {len(keys)} keys was answered with something else")
+        return values
+
+    def _read(self, keys: Sequence[bytes], values: Sequence[Any]) -> dict[bytes, float]:
         found = {}
         for key, value in zip(keys, values, strict=True):
             score = None if value is None else self._decode(key, value)
@@ -130,36 +148,43 @@ class RedisCache:
         self._count("miss", values.count(None))
         return found
 
-    async def put(self, scores: Mapping[bytes, float]) -> None:
-        if not scores:
-            return
+    async def _set(self, scores: Sequence[tuple[bytes, float]]) -> list[Any]:
         pipeline = self._redis.pipeline(transaction=False)
-        for key, score in scores.items():
+        for key, score in scores:
             pipeline.set(KEY_PREFIX + key, self._encode(key, score), ex=self._ttl)
-        await self._attempt("set", pipeline.execute)
-
-    async def close(self) -> None:
-        await self._redis.aclose()
+        return await pipeline.execute()
 
     async def _attempt(self, op: str, call: Callable[[], Awaitable[T]]) -> T | None:
-        """The call's result, or None when Redis is left alone, late or gone."""
-        if self._breaker.open:
+        """The call's result, or None when Redis is left alone, late, gone or unwilling."""
+        if not self._breaker.admits():
             return None
         began = time.perf_counter()
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(self._timeout), self._connections:
                 result = await call()
-        except (RedisError, OSError, TimeoutError):
-            self._breaker.record(succeeded=False)
+        except ResponseError as error:
+            # An answer, and a prompt one: of a Redis that is full, read-only or forbids it. What it
+            # still does is used.
+            self._settle(succeeded=True)
+            self._complaints.say("refuses", op, error)
+            return None
+        except Exception as error:  # noqa: BLE001  see below
+            # Lost, late, or none that speaks Redis's protocol: of bytes that hiredis cannot read
+            # it makes a TypeError as well as a RedisError.
+            self._settle(succeeded=False)
+            self._complaints.say("fails", op, error)
             return None
         else:
-            self._breaker.record(succeeded=True)
+            self._settle(succeeded=True)
             return result
         finally:
             self._metrics.cache.op_seconds.labels(op).observe(time.perf_counter() - began)
 
-    def _names(self, keys: Sequence[bytes]) -> list[bytes]:
-        return [KEY_PREFIX + key for key in keys]
+    def _settle(self, succeeded: bool) -> None:
+        failing = self._breaker.failing
+        self._breaker.record(succeeded)
+        if failing != self._breaker.failing:
+            self._complaints.turn("left alone" if not failing else "used again")
 
     def _count(self, result: str, count: int) -> None:
         self._metrics.cache.lookups.labels("redis", result).inc(count)
@@ -176,7 +201,8 @@ class RedisCache:
             return None
         score: float
         magic, score, checksum = VALUE.unpack(value)
-        if magic != MAGIC or checksum != self._checksum(key, struct.pack("<f", score)):
+        own = self._checksum(key, struct.pack("<f", score))
+        if magic != MAGIC or not hmac.compare_digest(checksum, own):
             return None
         return score if math.isfinite(score) else None
 
@@ -186,6 +212,9 @@ class TieredCache:
 
     def __init__(self, memory: MemoryCache, redis: RedisCache):
         self._memory, self._redis = memory, redis
+
+    def held(self, keys: Sequence[bytes]) -> dict[bytes, float]:
+        return self._memory.held(keys)
 
     async def get(self, keys: Sequence[bytes]) -> dict[bytes, float]:
         found = await self._memory.get(keys)

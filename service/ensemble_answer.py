@@ -9,10 +9,10 @@ import msgspec
 import numpy as np
 
 from plaudit import aggregate
-from plaudit.wire import Centre, EnsembleResponse, ItemError, ItemResult, MemberInfo, Usage
+from plaudit.wire import Centre, EnsembleResponse, ItemError, ItemResult, MemberInfo
 from service.ensemble import Ensemble
 from service.items import Seen
-from service.joint_results import calibrate, joint_result, raw_scores
+from service.joint_results import calibrate, joint_result, raw_scores, usage
 from service.member_scores import Outcome
 from service.places import Array, Places, none_unless_finite
 
@@ -21,7 +21,6 @@ def answer(
     ensemble: Ensemble,
     seen: Sequence[Sequence[Seen | ItemError]],
     outcomes: Sequence[Sequence[Outcome]],
-    usage: Usage,
 ) -> EnsembleResponse:
     """Of what each of ``ensemble.models`` made of the N items."""
     raw = raw_scores(outcomes)
@@ -48,7 +47,7 @@ def answer(
             for row in at.rows(split(ensemble, raw[places])[0])
         ],
         items=items,
-        usage=usage,
+        usage=usage(seen, outcomes, items),
         centre=centre_of(ensemble, at, raw[places], rewards),
     )
 

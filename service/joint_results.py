@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from plaudit.wire import ItemError, ItemResult
+from plaudit.wire import ItemError, ItemResult, Usage
 from service.items import Seen
 from service.member import Member
 from service.member_scores import Outcome, Scored
@@ -74,3 +74,23 @@ def joint_result(
         truncated=max(one.truncated for one in read),
         cached=all(one.cached for one in row if isinstance(one, Scored)),
     )
+
+
+def usage(
+    seen: Sequence[Sequence[Seen | ItemError]],
+    outcomes: Sequence[Sequence[Outcome]],
+    results: Sequence[ItemResult],
+) -> Usage:
+    """Tokens over M models, identical items of a request computed once; and how many of the N
+    results were in the cache whole."""
+    tokens = 0
+    computed: dict[bytes, int] = {}
+    for row, scored in zip(seen, outcomes, strict=True):
+        for one, outcome in zip(row, scored, strict=True):
+            if isinstance(one, ItemError):
+                continue
+            tokens += one.tokens
+            if not (isinstance(outcome, Scored) and outcome.cached):
+                computed[one.key] = one.tokens
+    cached = sum(result.cached is True for result in results)
+    return Usage(tokens, sum(computed.values()), cached)

@@ -41,11 +41,14 @@ class MemberScores:
         self.computed_at: dict[str, float] = {}
         self._storing: set[asyncio.Task[None]] = set()
 
-    async def kept(self, row: Sequence[Seen | None]) -> list[Outcome | None]:
-        """The cached score of each, where there is one."""
+    def kept(self, row: Sequence[Seen | None]) -> list[Scored | None]:
+        """The score of each that this process still has."""
         wanted = list(dict.fromkeys(seen.key for seen in row if seen is not None))
-        known = await self._look_up(wanted) if wanted else {}
-        found: list[Outcome | None] = []
+        if not wanted:
+            return [None] * len(row)
+        with self._metrics.stage("cache_get"):
+            known = self._cache.held(wanted)
+        found: list[Scored | None] = []
         saved = 0
         for seen in row:
             score = None if seen is None else known.get(seen.key)
@@ -59,32 +62,40 @@ class MemberScores:
         self,
         members: Sequence[Member],
         rows: Sequence[Sequence[Encoded | ItemError]],
+        kept: Sequence[Sequence[Scored | None]],
         caller: Caller,
     ) -> list[list[Outcome]]:
-        """For each member a score or an error for each item of its row, in order.
+        """For each member a score or an error for each item of its row, in order; where ``kept``
+        has a score, that.
 
         Identical items are computed once. Items are submitted one after another, each for all its
         members, so that members that share blocks meet in one forward.
         """
+        known = {
+            one.seen.key: score
+            for row, scores in zip(rows, kept, strict=True)
+            for one, score in zip(row, scores, strict=True)
+            if isinstance(one, Encoded) and score is not None
+        }
         wanted: dict[bytes, tuple[Member, Encoded]] = {
             one.seen.key: (member, one)
             for item in zip(*rows, strict=True)
             for member, one in zip(members, item, strict=True)
-            if isinstance(one, Encoded)
+            if isinstance(one, Encoded) and one.seen.key not in known
         }
-        known = await self._look_up(list(wanted))
-        self._metrics.saved(sum(wanted[key][1].seen.tokens for key in known))
-        found: dict[bytes, Outcome] = {k: Scored(v, cached=True) for k, v in known.items()}
-        found |= self._quarantine.refused(key for key in wanted if key not in known)
+        found: dict[bytes, Outcome] = {**known, **await self._look_up(wanted)}
+        found |= self._quarantine.refused(key for key in wanted if key not in found)
         found |= await self._compute({k: v for k, v in wanted.items() if k not in found}, caller)
         return [
             [found[one.seen.key] if isinstance(one, Encoded) else one for one in row]
             for row in rows
         ]
 
-    async def _look_up(self, keys: Sequence[bytes]) -> dict[bytes, float]:
+    async def _look_up(self, wanted: Mapping[bytes, tuple[Member, Encoded]]) -> dict[bytes, Scored]:
         with self._metrics.stage("cache_get"):
-            return await self._cache.get(keys)
+            known = await self._cache.get(list(wanted))
+        self._metrics.saved(sum(wanted[key][1].seen.tokens for key in known))
+        return {key: Scored(score, cached=True) for key, score in known.items()}
 
     async def _compute(
         self, missing: Mapping[bytes, tuple[Member, Encoded]], caller: Caller

@@ -1,9 +1,13 @@
-"""A connection to Redis for a command, from a URL that may be wrong."""
+"""A connection to Redis, from a URL that may be wrong."""
 
 from redis import Redis
+from redis.asyncio import ConnectionPool, SSLConnection
+from redis.exceptions import RedisError
 
 CONNECT_SECONDS = 5.0
 FORM = "redis://HOST:6379/0"
+# What the query of a rediss:// URL names; OpenSSL does not say which of them it could not read.
+TLS_FILES = "ssl_ca_certs, ssl_certfile, ssl_keyfile"
 
 
 class RedisUrlError(ValueError):
@@ -17,6 +21,30 @@ def connect(url: str, timeout_seconds: float) -> Redis:
             url, socket_connect_timeout=CONNECT_SECONDS, socket_timeout=timeout_seconds, retry=None
         )
         redis.connection_pool.make_connection()  # reads the rest of the URL
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RedisError):
         raise RedisUrlError(f"the Redis URL cannot be read: write {FORM}") from None
     return redis
+
+
+def host_of(url: str) -> str | None:
+    """The host that the service's URL names, or None for a Unix socket; RedisUrlError for one that
+    it cannot use. Nothing is connected to."""
+    try:
+        pool = ConnectionPool.from_url(url)
+        # What the query names must be among its arguments.
+        connection = pool.connection_class(**pool.connection_kwargs)
+    except (ValueError, TypeError, RedisError):
+        raise RedisUrlError(f"is not of the form {FORM}") from None
+    if isinstance(connection, SSLConnection):
+        check_tls_files(connection)
+    return getattr(connection, "host", None)
+
+
+def check_tls_files(connection: SSLConnection) -> None:
+    try:
+        connection.ssl_context.get()
+    except OSError as error:  # ssl's are too
+        why = error.strerror or type(error).__name__
+        raise RedisUrlError(
+            f"names files of TLS of which one is no use ({why}): correct {TLS_FILES}"
+        ) from None

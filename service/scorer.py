@@ -24,7 +24,6 @@ from plaudit.wire import (
     ItemResult,
     ScoreRequest,
     ScoreResponse,
-    Usage,
 )
 from service import ensemble_answer
 from service.admission import Admission, within
@@ -32,7 +31,7 @@ from service.bundle import Bundle
 from service.ensemble import Ensemble
 from service.fair_queue import Caller
 from service.items import Cut, Encoded, Seen, count_tokens, encode, items_of
-from service.joint_results import OUT_OF_RANGE, calibrate, joint_results, raw_scores
+from service.joint_results import OUT_OF_RANGE, calibrate, joint_results, raw_scores, usage
 from service.member import Member
 from service.member_scores import MemberScores, Outcome, Scored, refuse_without_memory
 from service.metrics import Metrics
@@ -93,7 +92,7 @@ class Scorer:
             revision=member.revision,
             rewards=rewards,
             items=results,
-            usage=usage(seen, outcomes),
+            usage=usage(seen, outcomes, results),
         )
 
     async def _bundle_score(
@@ -118,7 +117,7 @@ class Scorer:
             revision=bundle.revision,
             rewards=sums,
             items=[*map(bundle.result, summed, at.rows(rewards[places]), at.rows(raw[places]))],
-            usage=usage(seen, outcomes),
+            usage=usage(seen, outcomes, summed),
             weights=bundle.weights,
         )
 
@@ -134,7 +133,7 @@ class Scorer:
         refuse_another(own.name, own.revision, request.revision)
         ensemble = own.asked(request.aggregate, request.coefficient)
         seen, outcomes = await self._outcomes(ensemble.models, request, caller, seconds)
-        answer = ensemble_answer.answer(ensemble, seen, outcomes, usage(seen, outcomes))
+        answer = ensemble_answer.answer(ensemble, seen, outcomes)
         self._given(own, answer.rewards)
         self._count(own, answer)
         return answer
@@ -176,9 +175,11 @@ class Scorer:
         cut, sent = Cut(request.truncation, request.max_tokens), digests(items)
         asked = [under(member.revision, cut, sent) for member in members]
         seen = [self._repeats.get(row) for row in asked]
-        kept = [await self._member_scores.kept(row) for row in seen]
+        kept = [self._member_scores.kept(row) for row in seen]
         missing = [i for i in range(len(items)) if any(row[i] is None for row in kept)]
-        fresh, found = await self._anew(members, [items[i] for i in missing], cut, caller, deadline)
+        again = [[row[i] for i in missing] for row in kept]
+        anew = [items[i] for i in missing]
+        fresh, found = await self._anew(members, anew, again, cut, caller, deadline)
         for row, encoded in zip(asked, fresh, strict=True):
             places = zip(missing, encoded, strict=True)
             self._repeats.put({row[i]: e.seen for i, e in places if isinstance(e, Encoded)})
@@ -207,16 +208,18 @@ class Scorer:
         self,
         members: Sequence[Member],
         items: Sequence[Item],
+        kept: Sequence[Sequence[Scored | None]],
         cut: Cut,
         caller: Caller,
         deadline: float,
     ) -> tuple[list[list[Encoded | ItemError]], list[list[Outcome]]]:
-        """For each member the items encoded, and their scores or errors."""
+        """For each member the items encoded, and their scores or errors; ``kept`` has what some
+        members had of them."""
         if not items:
             return [[] for _ in members], [[] for _ in members]
         encoded = [await self._encode(m, items, cut, deadline) for m in members]
         async with self._admission.admit(sum(map(count_tokens, encoded)), deadline):
-            return encoded, await self._member_scores.of(members, encoded, caller)
+            return encoded, await self._member_scores.of(members, encoded, kept, caller)
 
     def tokenizing_seconds(self) -> float:
         """How long the tokenizer has been at the item that it is at; 0 when at none."""
@@ -280,21 +283,3 @@ def score_result(member: Member, seen: Seen | ItemError, outcome: Outcome) -> It
         truncated=seen.truncated,
         cached=outcome.cached,
     )
-
-
-def usage(
-    seen: Sequence[Sequence[Seen | ItemError]], outcomes: Sequence[Sequence[Outcome]]
-) -> Usage:
-    """Totals over M members; identical items of a request are computed once."""
-    tokens = cached = 0
-    computed: dict[bytes, int] = {}
-    for row, scored in zip(seen, outcomes, strict=True):
-        for one, outcome in zip(row, scored, strict=True):
-            if isinstance(one, ItemError):
-                continue
-            tokens += one.tokens
-            if isinstance(outcome, Scored) and outcome.cached:
-                cached += 1
-            else:
-                computed[one.key] = one.tokens
-    return Usage(tokens, sum(computed.values()), cached)

@@ -9,13 +9,13 @@ from typing import Literal
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, CliApp, CliPositionalArg, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableSource
-from redis.asyncio import ConnectionPool
 
 from service import key_needs, key_sources
 from service.compat import on_error
 from service.entrance import is_loopback, networks
 from service.key_entry import KeysError
 from service.keys import Keys
+from service.redis_connection import RedisUrlError, host_of
 
 PREFIX = "PLAUDIT_"
 # Those of a rollout worker's environment, which no setting of the server begins with.
@@ -143,12 +143,15 @@ class Settings(BaseSettings):
     max_body_megabytes: float = Field(32.0, gt=0, description="largest request body")
     max_items: int = Field(4096, ge=1, description="items in one request")
 
-    redis_url: SecretStr | None = Field(None, description="redis://… of the shared cache")
+    redis_url: SecretStr | None = Field(
+        None, description="redis://… or rediss://… of the shared cache"
+    )
     redis_timeout_ms: float = Field(50.0, gt=0, description="patience with Redis, per operation")
     cache_ttl_seconds: int = Field(604_800, ge=1, description="life of a score in Redis")
     cache_megabytes: float = Field(256.0, ge=0, description="in-process cache; 0: none")
     cache_secret: SecretStr = Field(
-        SecretStr(""), description="key of the checksum on values in Redis"
+        SecretStr(""),
+        description="key of the checksum on values in Redis; needed where that is not on loopback",
     )
 
     canary_seconds: float = Field(
@@ -237,7 +240,7 @@ def check(settings: Settings) -> None:
     """Refuse what would surprise: nothing to serve, or an open port without a key."""
     if not settings.models and settings.config is None:
         raise SettingsError("nothing to serve: plaudit serve RUN_DIRECTORY, or --config FILE")
-    check_redis_url(settings)
+    check_redis(settings)
     check_texts(settings)
     check_model_root(settings)
     try:
@@ -285,12 +288,16 @@ def check_model_root(settings: Settings) -> None:
         raise SettingsError("--model-root is of the admin port: add --admin-port 9000")
 
 
-def check_redis_url(settings: Settings) -> None:
+def check_redis(settings: Settings) -> None:
+    """A URL that can be read, and where others may write to it a key that they do not know."""
+    if settings.redis_url is None:
+        return
     try:
-        if settings.redis_url is not None:
-            pool = ConnectionPool.from_url(settings.redis_url.get_secret_value())
-            # Not connected; what the query names must be among its arguments.
-            pool.connection_class(**pool.connection_kwargs)
-    except (ValueError, TypeError):
-        # The reason may quote the password.
-        raise SettingsError("--redis-url is not of the form redis://HOST:6379/0") from None
+        host = host_of(settings.redis_url.get_secret_value())
+    except RedisUrlError as error:
+        raise SettingsError(f"--redis-url {error}") from None
+    if host and not is_loopback(host) and not settings.cache_secret.get_secret_value():
+        raise SettingsError(
+            f"--redis-url is on {host}, where others could plant scores, and no key signs ours: "
+            f"export {PREFIX}CACHE_SECRET=$(openssl rand -hex 32), the same for all replicas"
+        )

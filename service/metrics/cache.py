@@ -11,6 +11,10 @@ class CacheUse:
             "plaudit_cache_lookups_total", "Lookups by tier (l1, redis) and result (hit, miss, "
             "error, corrupt)", ["tier", "result"], registry=r,
         )  # fmt: skip
+        self.stores = Counter(
+            "plaudit_cache_stores_total", "Scores for Redis to keep, by result (stored, error: "
+            "refused, lost or late)", ["result"], registry=r,
+        )  # fmt: skip
         self.op_seconds = Histogram(
             "plaudit_cache_op_duration_seconds", "Redis operations", ["op"], buckets=SECONDS,
             registry=r,

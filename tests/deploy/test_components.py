@@ -43,8 +43,24 @@ def test_redis_is_a_bounded_cache_that_keeps_nothing(root: Path) -> None:
 def test_the_redis_url_of_the_script_names_the_redis_service(root: Path) -> None:
     service = read(root, "redis", "redis.yaml")["Service"]
     (port,) = service["spec"]["ports"]
-    address = f"@{service['metadata']['name']}:{port['port']}/0"
-    assert address in (root / "k8s" / "secrets.sh").read_text()
+    address = f"{service['metadata']['name']}:{port['port']}/0"
+    assert f'at="{address}' in (root / "k8s" / "secrets.sh").read_text()
+
+
+def test_redis_speaks_tls_only_and_its_key_is_for_its_pod_alone(root: Path) -> None:
+    pod = read(root, "redis", "redis.yaml")["Deployment"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    words = container["args"]
+    options = dict(zip(words[1::2], words[2::2], strict=True))
+    assert (options["--port"], options["--tls-port"]) == ("0", "6379")
+    for probe in ("readinessProbe", "livenessProbe"):
+        assert "--tls" in container[probe]["exec"]["command"]
+    patch = read(root, "redis", "deployment.yaml")["Deployment"]["spec"]["template"]["spec"]
+    (volume,) = patch["volumes"]
+    assert [item["key"] for item in volume["secret"]["items"]] == ["ca.crt"]
+    (mount,) = patch["containers"][0]["volumeMounts"]
+    script = (root / "k8s" / "secrets.sh").read_text()
+    assert f"ssl_ca_certs={mount['mountPath']}/ca.crt" in script
 
 
 def test_both_autoscalers_aim_at_the_deployment_by_waiting_tokens(

@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import yaml
@@ -131,13 +132,31 @@ def test_models_are_mounted_read_only(services: dict[str, Any]) -> None:
 def test_configuration_is_mounted_read_only_and_exists(
     root: Path, services: dict[str, Any]
 ) -> None:
+    made = root / "docker" / "tls"  # by docker/secrets.sh, as test_secrets shows
     for service in services.values():
         binds = [m for m in mounts(service).values() if m["type"] == "bind"]
         assert all(bind["read_only"] for bind in binds)
         ours = [Path(bind["source"]) for bind in binds if bind["target"] != "/models"]
         folders = (root / "docker", root / "service" / "monitoring")
         assert all(any(path.is_relative_to(folder) for folder in folders) for path in ours)
-        assert all(path.exists() for path in ours)
+        assert all(path.exists() for path in ours if path.parent != made)
+
+
+def test_redis_key_is_mounted_into_redis_alone_and_never_made_up(
+    root: Path, services: dict[str, Any]
+) -> None:
+    tls = root / "docker" / "tls"
+    held = {
+        name: {Path(bind["source"]).name for bind in mounts(service).values()
+               if Path(bind.get("source") or "/").parent == tls}
+        for name, service in services.items()
+    }  # fmt: skip
+    assert {name: files for name, files in held.items() if files} == {
+        "plaudit": {"ca.crt"},
+        "redis": {"ca.crt", "tls.crt", "tls.key"},
+    }
+    binds = [bind for service in services.values() for bind in mounts(service).values()]
+    assert not any(bind.get("bind", {}).get("create_host_path") for bind in binds)
 
 
 def test_redis_is_a_bounded_cache_that_keeps_nothing(services: dict[str, Any]) -> None:
@@ -148,7 +167,20 @@ def test_redis_is_a_bounded_cache_that_keeps_nothing(services: dict[str, Any]) -
     assert option(command, "--maxmemory-policy") == "allkeys-lfu"
     held = int(option(command, "--maxmemory").removesuffix("mb")) * 2**20
     assert held < int(redis["mem_limit"])
-    assert not mounts(redis)
+    assert all(mount["read_only"] for mount in mounts(redis).values())
+
+
+def test_redis_speaks_tls_only(services: dict[str, Any]) -> None:
+    redis, told = services["redis"], services["plaudit"]["environment"]["PLAUDIT_REDIS_URL"]
+    assert option(redis["command"], "--port") == "0"
+    assert option(redis["command"], "--tls-port") == "6379"
+    url = urlsplit(told)
+    assert (url.scheme, url.hostname, url.port) == ("rediss", "redis", 6379)
+    (trusted,) = parse_qs(url.query)["ssl_ca_certs"]
+    assert trusted in mounts(services["plaudit"])
+    for name in ("--tls-cert-file", "--tls-key-file", "--tls-ca-cert-file"):
+        assert option(redis["command"], name) in mounts(redis)
+    assert {"--tls", "--cacert"} < set(redis["healthcheck"]["test"])
 
 
 def test_only_plaudit_reaches_redis(compose: Compose, services: dict[str, Any]) -> None:

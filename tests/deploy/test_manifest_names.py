@@ -40,7 +40,7 @@ def test_secrets_are_those_that_the_script_makes(root: Path, pods: dict[str, Man
     named = {entry["name"] for entry in entries if entry}
     volumes = [volume for pod in pods.values() for volume in pod["volumes"]]
     named |= {volume["secret"]["secretName"] for volume in volumes if "secret" in volume}
-    assert named == {"plaudit-api-keys", "plaudit-redis"}
+    assert named == {"plaudit-api-keys", "plaudit-redis", "plaudit-redis-tls"}
     for name in named:
         assert f"kubectl create secret generic {name} --from-file=secrets/{name}\n" in script
 

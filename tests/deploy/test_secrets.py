@@ -15,8 +15,10 @@ from manifests import load
 from redis_process import serving_redis
 
 from service import cache_command
-from service.cache import KEY_PREFIX, Breaker, RedisCache, key_of
+from service.breaker import Breaker
+from service.cache import KEY_PREFIX, RedisCache, key_of
 from service.metrics import Metrics
+from training.service_process import free_port
 
 
 def run(*command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -69,6 +71,36 @@ def test_compose_starts_with_the_env_file_alone(
     assert rendered(root, env_file, tool)
 
 
+def test_redis_s_key_is_in_a_folder_for_its_owner_alone(env_file: Path) -> None:
+    """Other users' files in it: those of the containers, which get them one by one."""
+    folder = env_file.parent / "docker" / "tls"
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert sorted(path.name for path in folder.iterdir()) == ["ca.crt", "tls.crt", "tls.key"]
+
+
+def test_nothing_that_the_script_s_authority_did_not_sign_is_taken_for_redis(
+    url: str, tmp_path: Path, root: Path
+) -> None:
+    done = run("sh", str(root / "docker" / "tls.sh"), str(tmp_path), "redis", cwd=root)
+    assert done.returncode == 0, done.stderr
+    base = url.partition("?")[0]
+    for query in (f"?ssl_ca_certs={tmp_path / 'ca.crt'}", ""):
+        with (
+            redis.Redis.from_url(base + query) as client,
+            pytest.raises(redis.exceptions.ConnectionError, match="CERTIFICATE_VERIFY_FAILED"),
+        ):
+            client.ping()
+
+
+def test_redis_answers_nobody_without_tls(url: str) -> None:
+    base = url.partition("?")[0].replace("rediss://", "redis://")
+    with (
+        redis.Redis.from_url(base, socket_timeout=30) as client,
+        pytest.raises(redis.exceptions.RedisError),
+    ):
+        client.ping()
+
+
 def test_secrets_of_a_cluster_are_for_their_owner_alone(cluster_secrets: Path) -> None:
     for path in [cluster_secrets, *cluster_secrets.rglob("*")]:
         assert not stat.S_IMODE(path.stat().st_mode) & 0o077, path
@@ -88,9 +120,11 @@ def rendered(
 
 
 def started(words: list[str], folder: Path) -> Iterator[int]:
-    """The port of a real redis-server with the arguments of a container."""
-    with serving_redis(folder, *words) as server:
-        yield server.port
+    """The TLS port of a real redis-server with the arguments of a container."""
+    told = words.index("--tls-port") + 1
+    port = free_port()
+    with serving_redis(folder, *words[:told], str(port), *words[told + 1 :]):
+        yield port
 
 
 @pytest.fixture(scope="module", params=["compose", "kubernetes"])
@@ -101,26 +135,33 @@ def urls(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[tuple[str, str]]:
     """The service's and the operator's, of a server started as the container is, with the passwords
-    of the script."""
+    and the certificate of the script."""
     folder = tmp_path_factory.mktemp("redis")
     if request.param == "compose":
-        services = rendered(root, request.getfixturevalue("env_file"), tool)
+        env_file = request.getfixturevalue("env_file")
+        services = rendered(root, env_file, tool)
+        mounted, tls = "/run/redis/", env_file.parent / "docker" / "tls"
         words = services["redis"]["command"]
         told = services["plaudit"]["environment"]
         assert isinstance(words, list)
         assert isinstance(told, dict)
         there, address = told["PLAUDIT_REDIS_URL"], "redis:6379"
         password = request.getfixturevalue("variables")["REDIS_OPERATOR_PASSWORD"]
-        operators = f"redis://plaudit-operator:{password}@{address}/0"
+        operators = there.replace("plaudit:", "plaudit-operator:").replace(
+            there.split(":")[2].split("@")[0], password
+        )
     else:
         folder_of_all = request.getfixturevalue("cluster_secrets")
-        secrets = folder_of_all / "plaudit-redis"
-        words = container_words(root, secrets)
-        there, address = (secrets / "url").read_text(), "plaudit-redis:6379"
+        mounted, tls = "/run/secrets/redis-tls/", folder_of_all / "plaudit-redis-tls"
+        words = container_words(root, folder_of_all / "plaudit-redis")
+        there, address = (folder_of_all / "plaudit-redis" / "url").read_text(), "plaudit-redis:6379"
         operators = (folder_of_all / "operator" / "url").read_text()
-    for port in started(words[1:], folder):
+    words = [word.replace(mounted, f"{tls}/") for word in words[1:]]
+    for port in started(words, folder):
         here = f"127.0.0.1:{port}"
-        yield there.replace(address, here), operators.replace(address, here)
+        yield tuple(
+            url.replace(address, here).replace(mounted, f"{tls}/") for url in (there, operators)
+        )
 
 
 @pytest.fixture
@@ -138,7 +179,7 @@ def container_words(root: Path, secrets: Path) -> list[str]:
     docs = load(root / "k8s" / "components" / "redis" / "redis.yaml")
     (found,) = [doc for doc in docs if doc["kind"] == "Deployment"]
     (container,) = found["spec"]["template"]["spec"]["containers"]
-    return [word.replace("/run/secrets/redis", str(secrets)) for word in container["args"]]
+    return [word.replace("/run/secrets/redis/", f"{secrets}/") for word in container["args"]]
 
 
 async def test_the_service_reads_and_writes_its_scores(url: str) -> None:
@@ -234,12 +275,12 @@ def test_the_operator_s_commands_are_those_that_the_command_asks_for(
 
 def test_without_the_password_one_may_ping_and_no_more(url: str) -> None:
     address = url.rpartition("@")[2]
-    with redis.Redis.from_url(f"redis://{address}") as client:
+    with redis.Redis.from_url(f"rediss://{address}") as client:
         assert client.ping()
         with pytest.raises(redis.exceptions.NoPermissionError):
             client.get(KEY_PREFIX + b"a")
     with (
-        redis.Redis.from_url(f"redis://plaudit:wrong@{address}") as client,
+        redis.Redis.from_url(f"rediss://plaudit:wrong@{address}") as client,
         pytest.raises(redis.exceptions.AuthenticationError),
     ):
         client.ping()

@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.cache import KEY_PREFIX, Breaker, MemoryCache, RedisCache, TieredCache, key_of
+from service.breaker import Breaker
+from service.cache import (
+    BATCH,
+    CONNECTIONS,
+    KEY_PREFIX,
+    MemoryCache,
+    RedisCache,
+    TieredCache,
+    key_of,
+)
 from service.metrics import Metrics
 
 KEYS = [bytes([i]) * 32 for i in range(4)]
@@ -89,6 +98,79 @@ def test_the_breaker_opens_rests_and_closes():
     assert not breaker.open
 
 
+def test_after_a_rest_one_may_try_and_the_others_keep_away_until_it_is_known():
+    now = [0.0]
+    breaker = Breaker(failures=1, rest_seconds=10, clock=lambda: now[0])
+    breaker.record(succeeded=False)
+    assert not breaker.admits()
+    now[0] = 10.0
+    assert [breaker.admits() for _ in range(3)] == [True, False, False]
+    breaker.record(succeeded=True)
+    assert [breaker.admits() for _ in range(3)] == [True, True, True]
+
+
+def test_a_try_that_is_given_up_is_followed_by_another():
+    now = [0.0]
+    breaker = Breaker(failures=1, rest_seconds=10, clock=lambda: now[0])
+    breaker.record(succeeded=False)
+    now[0] = 10.0
+    assert breaker.admits()  # and its caller hangs up
+    now[0] = 20.0
+    assert breaker.admits()
+
+
+async def test_many_lookups_at_once_share_connections_and_all_find(redis_cache, redis_server):
+    await redis_cache.put({key: 1.0 for key in KEYS})
+    many = await asyncio.gather(*(redis_cache.get(KEYS) for _ in range(300)))
+    assert all(len(found) == len(KEYS) for found in many)
+    with redis_server.client() as redis:
+        assert len(redis.client_list()) <= CONNECTIONS + 1
+
+
+async def test_very_many_scores_are_kept_in_time_and_found(redis_server, metrics):
+    """More at once than one time-out is for: it is for each batch."""
+    cache = RedisCache(redis_server.url, metrics, timeout_seconds=2.0, ttl_seconds=60, secret="s")
+    scores = {f"{i:045d}".encode(): i / 8 for i in range(2 * BATCH + 1)}
+    await cache.put(scores)
+    assert await cache.get([*scores]) == scores
+    count = "plaudit_cache_op_duration_seconds_count"
+    assert metrics.registry.get_sample_value(count, {"op": "mget"}) == 3
+    await cache.close()
+
+
+async def test_a_full_redis_is_read_and_what_it_refuses_is_counted(
+    redis_cache, redis_server, metrics
+):
+    await redis_cache.put({KEYS[0]: 1.5})
+    with redis_server.client() as redis:
+        redis.config_set("maxmemory", "1")
+    for _ in range(5):
+        await redis_cache.put({KEYS[1]: 1.0, KEYS[2]: 1.0})
+        assert await redis_cache.get(KEYS[:2]) == {KEYS[0]: 1.5}
+    stores = [
+        metrics.registry.get_sample_value("plaudit_cache_stores_total", {"result": result})
+        for result in ("stored", "error")
+    ]
+    assert stores == [1, 10]
+    assert metrics.registry.get_sample_value("plaudit_cache_breaker_state") == 0
+
+
+async def test_what_fails_is_said_once_and_without_the_password(redis_server, metrics, caplog):
+    port = redis_server.port
+    with redis_server.client() as redis:
+        redis.config_set("requirepass", "another")
+    url = f"redis://:hush@127.0.0.1:{port}/0"
+    cache = RedisCache(url, metrics, timeout_seconds=30, ttl_seconds=60, secret="s")
+    for _ in range(3):
+        assert await cache.get(KEYS) == {}
+    await cache.close()
+    fails, alone = [record for record in caplog.records if record.name == "plaudit"]
+    assert (fails.message, alone.message) == ("redis fails", "redis left alone")
+    assert fails.fields["error"] == "AuthenticationError"
+    assert fails.fields["redis"] == f"redis://***@127.0.0.1:{port}/0"
+    assert "hush" not in str([record.__dict__ for record in caplog.records])
+
+
 async def test_memory_forgets_the_least_recently_used(metrics):
     memory = MemoryCache(entries=2, metrics=metrics)
     await memory.put({KEYS[0]: 0.0, KEYS[1]: 1.0})
@@ -100,7 +182,9 @@ async def test_memory_forgets_the_least_recently_used(metrics):
 async def test_what_redis_knew_is_kept_in_memory(redis_cache, metrics):
     await redis_cache.put({KEYS[0]: 1.5})
     tiered = TieredCache(MemoryCache(10, metrics), redis_cache)
+    assert tiered.held(KEYS[:1]) == {}
     assert await tiered.get(KEYS[:1]) == await tiered.get(KEYS[:1]) == {KEYS[0]: 1.5}
+    assert tiered.held(KEYS[:1]) == {KEYS[0]: 1.5}
     assert lookups(metrics, "redis", "hit") == 1
 
 

@@ -56,7 +56,35 @@ async def test_another_aggregate_never_recomputes(serve, ensemble_file):
         second = (await client.post("/ensemble_score", json=body)).json()
     assert first["usage"]["computed_tokens"] == first["usage"]["tokens"] > 0
     assert second["usage"]["computed_tokens"] == 0
-    assert second["usage"]["cached"] == 3 * len(ITEMS)
+    assert second["usage"]["cached"] == len(ITEMS)
+
+
+async def test_what_is_cached_is_counted_by_item_and_each_lookup_once(
+    serve, ensemble_file, members, metrics
+):
+    def lookups(result: str) -> float:
+        labels = {"tier": "l1", "result": result}
+        return metrics.registry.get_sample_value("plaudit_cache_lookups_total", labels) or 0
+
+    async def ask(client, path, items, **body):
+        answer = (await client.post(path, json={"items": items, **body})).json()
+        return answer["usage"]["cached"], lookups("hit"), lookups("miss")
+
+    async with serve(models=[ensemble_file]) as client:
+        # 3 members are asked for 3 items each: 9 misses.
+        assert await ask(client, "/ensemble_score", ITEMS[:3]) == (0, 0, 9)
+        # Half of 6 items are known to all three: 9 hits, and 9 misses for the others.
+        assert await ask(client, "/ensemble_score", ITEMS) == (3, 9, 18)
+        # All 6 by each of three: 18 hits more.
+        assert await ask(client, "/ensemble_score", ITEMS) == (6, 27, 18)
+        # One member alone knows those too, and one item is new: 6 hits and a miss more.
+        new = {"prompt": "Why?", "response": "No reason."}
+        one = {"model": members[0].name}
+        assert await ask(client, "/score", [*ITEMS, new], **one) == (6, 33, 19)
+        # Of that item one member's score is there, which is no cached item: 1 hit, 2 misses more.
+        assert await ask(client, "/ensemble_score", [new]) == (0, 34, 21)
+        # An item twice in a request is one lookup, and two items that came from the cache.
+        assert await ask(client, "/score", [new, new], **one) == (2, 35, 21)
 
 
 async def test_an_item_that_fails_has_no_reward_and_the_others_keep_theirs(serve, ensemble_file):

@@ -45,7 +45,7 @@ def scores(metrics):
 
 
 async def one_row(scores, member, row):
-    (outcomes,) = await scores.of([member], [row], CALLER)
+    (outcomes,) = await scores.of([member], [row], [[None] * len(row)], CALLER)
     return outcomes
 
 
@@ -79,6 +79,16 @@ async def test_what_was_computed_for_a_caller_that_gave_up_is_cached(scores, mem
     assert await again == [Scored(0.5, cached=True)]
 
 
+async def test_what_was_kept_is_not_looked_up_again(scores, member, queue, metrics):
+    kept = [[Scored(0.5, cached=True), None]]
+    [task] = await started(scores.of([member], [[A, B]], kept, CALLER))
+    assert [work.asked.ids for work in queue.works] == [B.ids]
+    queue.works[0].done.set_result(1.5)
+    assert await task == [[Scored(0.5, cached=True), Scored(1.5, cached=False)]]
+    labels = {"tier": "l1", "result": "miss"}
+    assert metrics.registry.get_sample_value("plaudit_cache_lookups_total", labels) == 1
+
+
 async def test_work_that_was_just_cancelled_is_not_joined(scores, member, queue):
     [task] = await started(one_row(scores, member, [A]))
     task.cancel()
@@ -102,7 +112,7 @@ async def test_all_members_of_an_item_are_submitted_before_the_next_item(scores,
         [Encoded(one.ids, Seen(name + one.seen.key, 1, 0, None)) for one in (A, B)]
         for name in (b"m", b"n")
     ]
-    [task] = await started(scores.of([member("m"), member("n")], rows, CALLER))
+    [task] = await started(scores.of([member("m"), member("n")], rows, [[None, None]] * 2, CALLER))
     assert names == ["m", "n", "m", "n"]
     assert [work.asked.ids for work in queue.works] == [A.ids, A.ids, B.ids, B.ids]
     for work, score in zip(queue.works, (1.0, 2.0, 3.0, 4.0), strict=True):

@@ -11,6 +11,7 @@ NAMES = {
     "plaudit_batch_invariance_max_abs_diff", "plaudit_batch_items", "plaudit_batch_tokens",
     "plaudit_build_info", "plaudit_cache_breaker_state", "plaudit_cache_lookups_total",
     "plaudit_cache_op_duration_seconds", "plaudit_cache_saved_seconds_total",
+    "plaudit_cache_stores_total",
     "plaudit_canary_age_seconds", "plaudit_canary_score_drift", "plaudit_canary_score_tolerance",
     "plaudit_client_items_total", "plaudit_client_wait_seconds_total",
     "plaudit_compat_filled_total", "plaudit_deadline_expired_total",

@@ -63,6 +63,27 @@ def test_a_redis_url_of_another_form_is_refused_without_quoting_it(url):
     assert "hush" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "query", ["ssl_ca_certs=/no/hush.crt", "ssl_certfile=/no/hush", "ssl_cert_reqs=hush"]
+)
+def test_tls_of_redis_that_cannot_work_is_refused_without_quoting_it(query):
+    with pytest.raises(SettingsError, match=r"--redis-url (names files|is not)") as caught:
+        load(["x", "--redis-url", f"rediss://127.0.0.1/0?{query}"])
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["redis://redis.local:6379/0", "rediss://10.0.0.7/0"])
+def test_a_redis_of_others_needs_a_secret(url):
+    with pytest.raises(SettingsError, match="PLAUDIT_CACHE_SECRET"):
+        load(["x", "--redis-url", url])
+    assert load(["x", "--redis-url", url, "--cache-secret", "s"]).redis_url is not None
+
+
+@pytest.mark.parametrize("url", ["redis://127.0.0.1/0", "redis://[::1]/0", "unix:///run/redis"])
+def test_a_redis_of_this_machine_needs_no_secret(url):
+    assert load(["x", "--redis-url", url]).redis_url is not None
+
+
 def test_secrets_do_not_show():
-    settings = load(["x", "--api-keys", "hush", "--redis-url", "redis://:hush@h"])
+    settings = load(["x", "--api-keys", "hush", "--redis-url", "redis://:hush@localhost"])
     assert "hush" not in repr(settings)

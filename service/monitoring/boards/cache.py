@@ -19,6 +19,7 @@ LOOKUPS = "plaudit_cache_lookups_total"
 BREAKER = "plaudit_cache_breaker_state"
 JOINED = "plaudit_singleflight_joined_total"
 SAVED = "plaudit_cache_saved_seconds_total"
+STORES = "plaudit_cache_stores_total"
 OPERATION = "plaudit_cache_op_duration_seconds"
 
 
@@ -100,6 +101,13 @@ def redis_from_here() -> list[Panel]:
             "an entry whose signature did not fit and was not used",
             "cps",
             Query(total(LOOKUPS, by="tier, result"), "{{tier}} {{result}}"),
+        ),
+        graph(
+            "Scores to keep",
+            "Scores sent to Redis by result; error: it is full, read-only, lost or left alone, and "
+            "the next replica computes them again",
+            "cps",
+            Query(total(STORES, by="result"), "{{result}}"),
         ),
         graph(
             "Breaker by replica",
