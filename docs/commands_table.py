@@ -16,7 +16,7 @@ What `plaudit COMMAND --help` says, for each command. Those of the service need
 <!-- With Python 3.11: python docs/commands_table.py > docs/commands.md -->
 """
 # Commands that have commands of their own.
-OWN = {"cache": ("stats", "purge")}
+OWN = {"cache": ("stats", "purge"), "keys": ("new", "check")}
 GROUPS = {"service": "Service", "training": "Training"}
 
 

@@ -11,7 +11,8 @@ out=${1:?name a folder to write to, such as: sh k8s/secrets.sh secrets}
 umask 077
 mkdir "$out" "$out/plaudit-api-keys" "$out/plaudit-redis" "$out/plaudit-redis-tls" "$out/operator"
 
-# One key a line. To rotate: two keys, restart, move the callers, one key, restart.
+# One key a line, or its digest: plaudit keys new. To rotate: two keys, SIGHUP to the servers once the
+# volume has them, move the callers, one key, SIGHUP.
 openssl rand -hex 32 >"$out/plaudit-api-keys/keys"
 
 sha256() { printf %s "$1" | openssl dgst -sha256 -r | cut -c 1-64; }

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import os
 from collections.abc import AsyncIterator, Sequence
 
 import httpx2
@@ -14,6 +15,8 @@ from service.top.view import Seen
 from service.top.window import Window, between
 
 SHORTEST_SECONDS = 0.1
+# Of a key that reads metrics, where the servers want one.
+VARIABLE = "PLAUDIT_CLIENT_API_KEY"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -30,7 +33,8 @@ def parser() -> argparse.ArgumentParser:
         prog="plaudit top",
         allow_abbrev=False,
         description=__doc__,
-        epilog="Rates and quantiles are of the time between two looks. Ctrl-C ends it. Without a "
+        epilog=f"{VARIABLE} has a key with the scope metrics, where one is needed. "
+        "Rates and quantiles are of the time between two looks. Ctrl-C ends it. Without a "
         "terminal it prints a line for each server and look. Exit status: 0, 1 where --once found "
         "no server, 2 for bad input",
     )
@@ -55,7 +59,9 @@ def interval(text: str) -> float:
 
 
 async def watch(urls: Sequence[str], seconds: float, once: bool, console: Console) -> int:
-    async with httpx2.AsyncClient() as http:
+    key = os.environ.get(VARIABLE)
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    async with httpx2.AsyncClient(headers=headers) as http:
         looks = windows(http, urls, seconds)
         if once:
             return report(await anext(looks), console)

@@ -4,8 +4,11 @@ import ast
 import re
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "security.md").read_text()
+POLICY = (ROOT / "SECURITY.md").read_text()
 
 
 def functions(path: Path) -> set[str]:
@@ -13,9 +16,10 @@ def functions(path: Path) -> set[str]:
     return {node.name for node in ast.parse(path.read_text()).body if isinstance(node, kinds)}
 
 
-def test_every_test_that_the_page_names_exists() -> None:
-    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", PAGE)
-    assert len(named) > 30
+@pytest.mark.parametrize(("page", "least"), [(PAGE, 30), (POLICY, 10)], ids=["page", "policy"])
+def test_every_test_that_is_named_exists(page: str, least: int) -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", page)
+    assert len(named) > least
     assert [(file, name) for file, name in named if name not in functions(ROOT / file)] == []
 
 
@@ -29,5 +33,8 @@ def test_every_threat_of_the_table_has_a_promise_and_a_test() -> None:
         assert "::" in tests, row
 
 
-def test_the_policy_leads_to_the_page() -> None:
-    assert "docs/security.md" in (ROOT / "SECURITY.md").read_text()
+def test_every_promise_of_the_policy_has_a_test_and_the_policy_leads_to_the_page() -> None:
+    rows = [line for line in POLICY.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) > 8
+    assert [row for row in rows if "::" not in row] == []
+    assert "docs/security.md" in POLICY

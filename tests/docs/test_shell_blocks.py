@@ -22,6 +22,7 @@ NOT_RUN = {
     "docker": "needs a Docker engine; tests/deploy reads the files it is given",
     "kubectl": "needs a cluster, but for kustomize, which test_commands_run.py runs",
     "pip": "installs packages",
+    "pip-audit": "asks a database of advisories on the internet",
     "openssl": "makes a secret for one of those",
     "printf": "writes a secret for one of those",
     "sed": "writes a manifest for kubectl",
