@@ -4,6 +4,7 @@ Its inputs, all optional, are ``sentences``, or ``tokens`` and ``sequence_length
 ``rewards`` (nemo_aligner/servers/server_callables.py, 0.7.0). Letters: N items.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -59,7 +60,7 @@ def add(app: FastAPI, exchange: Exchange) -> None:
         asked = decode(decoder, text)
         if any(output.name != "rewards" for output in asked.outputs):
             raise Failure("malformed", "the one output is rewards")
-        items = items_of(tensors(asked.inputs, binary, exchange.max_items))
+        items = read(asked.inputs, binary, exchange.max_items)
         scored = await exchange.score(request, Asked("triton", items, named(exchange, model)))
         return answer(asked, scored, model)
 
@@ -129,6 +130,14 @@ def as_json(body: object) -> Response:
 
 def named(exchange: Exchange, model: str) -> str | None:
     return None if model == ANY_MODEL and not exchange.registry.has(model) else model
+
+
+def read(inputs: Sequence[Input], binary: bytes, most: int) -> list[Item]:
+    """At most ``most`` items. Failure "malformed" for an input that is not of its type."""
+    for one in inputs:
+        if INPUTS.get(one.name, one.datatype) != one.datatype:
+            raise Failure("malformed", f"{one.name} is {INPUTS[one.name]}")
+    return items_of(tensors(inputs, binary, most))
 
 
 def items_of(given: dict[str, Tensor]) -> list[Item]:

@@ -6,9 +6,11 @@ What breaks it is written to the working directory as crash-…, and belongs int
 """
 
 import argparse
+import hashlib
 import re
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 # Of one input; far beyond what any needs.
@@ -35,8 +37,22 @@ def main() -> None:
     }  # fmt: skip
     words = dictionary(known)
     arguments = [f"-{name}={value}" for name, value in (flags | words).items()]
-    atheris.Setup([sys.argv[0], str(corpus), *arguments], TARGETS[options.name].one)
+    atheris.Setup([sys.argv[0], str(corpus), *arguments], kept(TARGETS[options.name].one))
     atheris.Fuzz()
+
+
+def kept(one: Callable[[bytes], None]) -> Callable[[bytes], None]:
+    """The target, which writes down what breaks it."""
+
+    def watched(data: bytes) -> None:
+        try:
+            one(data)
+        except Exception:
+            name = hashlib.sha256(data).hexdigest()[:16]
+            Path(f"crash-{name}").write_bytes(data)
+            raise
+
+    return watched
 
 
 def dictionary(known: list[bytes]) -> dict[str, str]:

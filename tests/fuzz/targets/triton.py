@@ -8,9 +8,10 @@ import struct
 
 import msgspec
 
+from plaudit.wire import Item
 from service.bodies import decode
-from service.compat.triton import Infer, items_of
-from service.compat.triton_tensors import split, tensors
+from service.compat.triton import Infer, read
+from service.compat.triton_tensors import split
 from service.problems import Failure
 from tests.fuzz.targets import golden
 from tests.fuzz.targets.saying import refused
@@ -22,7 +23,8 @@ DECODER = msgspec.json.Decoder(Infer)
 
 def seeds() -> list[bytes]:
     in_json = [body for path, body in golden.bodies() if path.startswith("/v2/models")]
-    return [struct.pack("<H", NONE) + body for body in in_json] + [in_binary()]
+    mixed = [body.replace(b"INT64", b"BYTES").replace(b"1", b'"1"') for body in in_json]
+    return [*(struct.pack("<H", NONE) + body for body in in_json + mixed), in_binary()]
 
 
 def in_binary() -> bytes:
@@ -40,12 +42,12 @@ def one(data: bytes) -> None:
     try:
         text, binary = split(body, None if length == NONE else str(length))
         asked = decode(DECODER, text)
-        found = tensors(asked.inputs, binary, MOST)
-        items = items_of(found)
+        items = read(asked.inputs, binary, MOST)
     except Failure as failure:
         refused(failure, "malformed", "too-large")
         return
     assert text + binary == body
     assert 0 <= len(items) <= MOST
+    msgspec.convert(msgspec.to_builtins(items), list[Item])  # of the types that they declare
     assert sum(len(item.token_ids or item.text or "") for item in items) <= len(body)
     assert asked.binary in (True, False)
