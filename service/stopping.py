@@ -40,7 +40,7 @@ class Stopping:
             self._close()
 
     def _send_away(self) -> None:
-        """Who keeps a connection is told with its next answer to let go of it."""
+        """Who asks from now on over a connection that is kept is told to let go of it."""
         close = (b"connection", b"close")
         self._server.config.encoded_headers.append(close)  # of these uvicorn makes, each second,
         self._server.server_state.default_headers.append(close)  # the headers of all answers

@@ -183,7 +183,9 @@ async def test_at_sigterm_readiness_goes_and_nothing_that_was_accepted_is_lost(
         ending = asyncio.create_task(asyncio.to_thread(replica.terminate))
         await noticed(replica)
         text, reward = next(iter(truth.rewards.items()))
-        assert await once_anew(replica.url)(text) == reward
+        told.clear()
+        for ask in (once_anew(replica.url), once(kept, told)):
+            assert await ask(text) == reward
         await asked.stop()
         answer = (await last).json()
         status = await ending
@@ -191,7 +193,7 @@ async def test_at_sigterm_readiness_goes_and_nothing_that_was_accepted_is_lost(
     assert "close" in told
     assert not asked.lost
     wrong = len(asked.wrong) + (answer["rewards"] != [*truth.rewards.values()] * TIMES)
-    promise(asked.requests + 2, 1, len(asked.lost), wrong)
+    promise(asked.requests + 3, 1, len(asked.lost), wrong)
 
 
 async def noticed(replica: ServedProcess) -> None:
