@@ -105,5 +105,6 @@ class Swaps:
         registry.serve(served)
         metrics.saturation.model_info.remove(*registry.info_labels(old))
         registry.announce(new, metrics)
+        metrics.rewards.serve(registry.revisions())
         self._canary.follow(new)
         registry.engine.free_when_left(old)
