@@ -24,8 +24,8 @@ class Rewards:
         self._served: set[tuple[str, str]] = set()
         self.agreements: dict[str, Agreement] = {}
         self.given = Children(Counter(
-            "plaudit_rewards_total", "Rewards given, cached ones too", ["model", "revision"],
-            registry=r,
+            "plaudit_rewards_total", "Rewards given, cached ones too, of the revision served now "
+            "and of the one before it", ["model", "revision"], registry=r,
         ))  # fmt: skip
         self.sequences = Children(Counter(
             "plaudit_sequences_total", "Sequences that a model was asked for and could read, "
