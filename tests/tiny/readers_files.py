@@ -23,10 +23,10 @@ CHATML = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 SPECIAL = ["<|pad|>", "<|im_start|>", "<|im_end|>"]
-PAIRS = 100
+PAIRS = 80
 # What plans of the repository say for all pairs, and what stands there for these few.
 SMALLER = {
-    "examples/warm/sft.yaml": ("batch_responses: 8", "batch_responses: 2"),
+    "examples/warm/sft.yaml": ("batch_responses: 8", "batch_responses: 1"),
     "examples/demo/evaluate.yaml": ("validation: 0.1", "validation: 0.4"),
 }
 DEMO = "examples/demo/preferences.jsonl"

@@ -39,7 +39,7 @@ class Shell:
     ) -> subprocess.CompletedProcess[str]:
         """The lines of ``text`` up to the first that fails; what they say is one text."""
         path = f"{self.programs}{os.pathsep}{os.environ['PATH']}"
-        quiet = {"PATH": path, "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
+        quiet = {"PATH": path, "TQDM_DISABLE": "1"}
         lines = text.replace("\nplaudit serve", "\nserving plaudit serve")
         return subprocess.run(
             ["bash", "-euc", SERVING + lines + END],
@@ -53,8 +53,9 @@ def opened(folder: Path) -> Iterator[Shell]:
     """A shell whose programs are in ``folder``."""
     address = folder / "socket"
     with subprocess.Popen(
-        [sys.executable, warm_start.__file__, str(address)], stdout=subprocess.PIPE, text=True
-    ) as server:
+        [sys.executable, warm_start.__file__, str(address)],
+        env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, text=True,
+    ) as server:  # fmt: skip
         assert server.stdout is not None
         assert server.stdout.readline() == f"{address}\n"
         warm_start.shims(folder, address)
