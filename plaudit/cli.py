@@ -4,6 +4,8 @@ Commands are entry points of the group ``plaudit.commands``, so this floor impor
 a missing extra ends in the line that installs it.
 """
 
+import os
+import signal
 import sys
 from collections.abc import Collection
 from difflib import get_close_matches
@@ -23,7 +25,16 @@ EXTRAS = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    arguments = sys.argv[1:] if argv is None else argv
+    try:
+        status = obey(sys.argv[1:] if argv is None else argv)
+        sys.stdout.flush()
+    except BrokenPipeError:  # plaudit … | head: who reads has enough, and nobody is to hear of it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 128 + signal.SIGPIPE
+    return status
+
+
+def obey(arguments: list[str]) -> int:
     commands = {point.name: point for point in entry_points(group="plaudit.commands")}
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage(commands))

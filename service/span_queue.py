@@ -1,4 +1,4 @@
-"""Spans on their way to a collector: a bounded number waits, the others are dropped, all counted."""
+"""Spans on their way to a collector: so many may wait, others are dropped, and all are counted."""
 
 import threading
 from collections import Counter

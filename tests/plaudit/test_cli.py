@@ -1,5 +1,7 @@
 """The command line: which command, which extra, which exit status."""
 
+import os
+import signal
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
@@ -87,3 +89,14 @@ def test_a_foreign_value_error_keeps_its_traceback():
     point = EntryPoint("odd", "ipaddress:ip_address", "plaudit.commands")
     with pytest.raises(ValueError, match="does not appear to be"):
         cli.run(point, ["x"])
+
+
+def test_a_reader_who_has_enough_hears_nothing_of_it():
+    reads, writes = os.pipe()
+    os.close(reads)
+    done = subprocess.run(
+        [sys.executable, "-m", "plaudit.cli", "--help"],
+        stdout=writes, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    os.close(writes)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")

@@ -83,7 +83,7 @@ def become(
     for own, given in enumerate(files):
         os.dup2(given, own)
         os.close(given)
-    sys.stdin = open(0, closefd=False)
+    sys.stdin = os.fdopen(0, closefd=False)
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
