@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> None:
         for name in DRAWN:
             [drawn] = Path(folder).glob(f"*{name}*.png")
             with Image.open(drawn) as picture:
-                small = picture.convert("RGB").quantize(64)
+                small = picture.convert("RGB").quantize(255)
                 small.save(IMAGES / f"dashboard-{name}.png", optimize=True)
 
 
