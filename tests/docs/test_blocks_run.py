@@ -24,6 +24,7 @@ RUN = (
     "plaudit ensemble examples/demo/ensemble.yaml epochs=2",
     "plaudit ensemble examples/demo/ensemble.yaml\n",
     "plaudit probe-head one.yaml",
+    "plaudit train one.yaml\n",
     "plaudit warm runs/demo/member-* --out runs/demo/warm\n",
     "plaudit tune-penalty",
     "plaudit evaluate runs/demo/warm runs/demo/ensemble.yaml",
@@ -79,8 +80,6 @@ NOT_RUN = {
     "--vllm .venv-vllm": "vLLM has an environment of its own; make bench runs it",
     "plaudit experiment": "takes hours; tests/training/experiments runs small ones",
     "runs/real/evaluation": "needs the real data sets, and hours",
-    "plaudit train one.yaml --resume": "the last line goes on with a run that was interrupted; "
-    "tests/training/test_train.py does",
     "bench/ensemble.py": "compares members that share blocks with vLLM's; make bench runs it",
     "bench/growth.py": "draws into docs; made when the figures are",
     "bench/trainers.py": "runs SmolLM2 through TRL; make bench runs it",
