@@ -196,6 +196,7 @@ class Registry:
             raise
         for member in members.values():
             registry.announce(member, metrics)
+        metrics.rewards.serve(registry.revisions())
         return registry
 
     @property
@@ -259,6 +260,10 @@ class Registry:
         joint: list[Bundle | Ensemble] = [*self.ensembles.values(), *self.bundles.values()]
         parts = {model.name for one in joint for model in one.models}
         return [name for name in self.members if name not in parts] + [one.name for one in joint]
+
+    def revisions(self) -> set[tuple[str, str]]:
+        """Every name with its revision."""
+        return {(info.name, info.revision) for info in self.infos()}
 
     def infos(self) -> Iterator[ModelInfo]:
         for member in self.members.values():

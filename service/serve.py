@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import socket
+from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from functools import partial
@@ -198,8 +199,16 @@ async def load_registry(settings: Settings, metrics: Metrics) -> Registry:
 def say_programs(notes: Sequence[tuple[Path, scan.Finding]]) -> None:
     """What the scan of the models has noted, one line for each directory."""
     for directory, found in groupby(notes, key=lambda pair: pair[0]):
-        named = "; ".join(f"{finding.file}: {finding.what}" for _, finding in found)
+        files = defaultdict(list)
+        for _, finding in found:
+            files[finding.what].append(finding.file)
+        named = "; ".join(f"{of_many(some)}: {what}" for what, some in files.items())
         logs.say(f"  noted in {directory}: {named}")
+
+
+def of_many(files: Sequence[str]) -> str:
+    """A training leaves dozens: plaudit scan names them all."""
+    return files[0] if len(files) == 1 else f"{files[0]} and {len(files) - 1} more"
 
 
 def warn_of_scales(registry: Registry) -> None:

@@ -208,4 +208,5 @@ class Swaps:
             self._canary.follow(new)
             self.origins.replaced(new.name, moved.checkpoint)
             registry.engine.free_when_left(old)
+        metrics.rewards.serve(registry.revisions())
         self._end(swap, "switched", None, "switched")

@@ -16,6 +16,8 @@ from plaudit.version import VERSION
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
 
+    from service.span_queue import Fates
+
 Attributes = Mapping[str, str | int | float]
 # Given to a collector at the stop, for the last spans.
 PATIENCE_SECONDS = 5.0
@@ -38,6 +40,9 @@ class Traces(Protocol):
     def describe(self, route: str, method: str, status: int, counts: Attributes) -> None:
         """How the request was answered, and what was counted in it."""
 
+    def fates(self) -> Mapping[str, int]:
+        """How many spans were sent, failed to be and were dropped; empty where none is made."""
+
     def close(self) -> None:
         """Send what is not sent yet."""
 
@@ -59,6 +64,9 @@ class Off:
     def describe(self, route: str, method: str, status: int, counts: Attributes) -> None:
         pass
 
+    def fates(self) -> Mapping[str, int]:
+        return {}
+
     def close(self) -> None:
         pass
 
@@ -69,11 +77,11 @@ OFF = Off()
 class Otlp:
     """Spans in batches, by a thread of their own, to a collector."""
 
-    def __init__(self, provider: "TracerProvider"):
+    def __init__(self, provider: "TracerProvider", fates: "Fates"):
         from opentelemetry import trace
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-        self._provider, self._trace = provider, trace
+        self._provider, self._trace, self._fates = provider, trace, fates
         self._tracer = provider.get_tracer("plaudit", VERSION)
         self._caller = TraceContextTextMapPropagator()
 
@@ -115,6 +123,9 @@ class Otlp:
         if status >= 500:
             span.set_status(self._trace.StatusCode.ERROR)
 
+    def fates(self) -> Mapping[str, int]:
+        return {**self._fates.counted}
+
     def close(self) -> None:
         # In a thread that the process does not wait for: shutdown has no bound of its own.
         closing = threading.Thread(target=self._provider.shutdown, daemon=True)
@@ -138,12 +149,14 @@ def to(endpoint: str | None) -> Otlp:
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    from service.span_queue import BoundedSpans, Fates
 
     url = None if endpoint is None else f"{endpoint.rstrip('/')}/v1/traces"
     named = {"service.name": os.environ.get("OTEL_SERVICE_NAME", "plaudit")}
     provider = TracerProvider(
         resource=Resource.create(named | {"service.version": VERSION}), shutdown_on_exit=False
     )
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=url)))
-    return Otlp(provider)
+    fates = Fates()
+    provider.add_span_processor(BoundedSpans(OTLPSpanExporter(endpoint=url), fates))
+    return Otlp(provider, fates)

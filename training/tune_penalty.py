@@ -139,7 +139,13 @@ def graded(path: Path) -> list[GoldList]:
     name = path.name.removesuffix(".gz").removesuffix(".jsonl")
     loaded = load(Source(name=name, path=path, shape="win_probabilities"))
     print(loaded.report(), file=sys.stderr, flush=True)
-    return gold_lists(loaded)
+    lists = gold_lists(loaded)
+    if not lists:
+        raise DataError(
+            f"{path}: no prompt has two responses with gold, besides the reference that they were "
+            "compared with: there is nothing to choose between"
+        )
+    return lists
 
 
 def score(found: Candidates, lists: Sequence[GoldList], dtype: str) -> list[JudgedList]:

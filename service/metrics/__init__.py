@@ -5,8 +5,10 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client.core import CounterMetricFamily
 from prometheus_client.process_collector import ProcessCollector
 
+from service.metrics.at_scrape import AtScrape, Series
 from service.metrics.batches import Batches
 from service.metrics.cache import CacheUse
 from service.metrics.requests import Requests
@@ -30,8 +32,16 @@ class Metrics:
         self.cache = CacheUse(self.registry)
         self.rewards = Rewards(self.registry)
         self.saturation = Saturation(self.registry)
+        AtScrape(
+            CounterMetricFamily, "plaudit_spans_total", "Spans that a collector took, failed to "
+            "take, and that were dropped because too many waited for it", ["result"],
+            self._spans, self.registry,
+        )  # fmt: skip
         self._real_tokens = 0
         self.latest_phase = "read"  # of the start, as in plaudit_startup_phase_seconds
+
+    def _spans(self) -> Series:
+        return [((fate,), count) for fate, count in self.traces.fates().items()]
 
     def stage(self, name: str) -> AbstractContextManager[None]:
         """Time a block of a request into plaudit_stage_duration_seconds, and its trace."""

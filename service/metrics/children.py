@@ -13,3 +13,8 @@ class Children(dict[tuple[str, ...], Counter]):
     def __missing__(self, labels: tuple[str, ...]) -> Counter:
         child = self[labels] = self._counter.labels(*labels)
         return child
+
+    def drop(self, labels: tuple[str, ...]) -> None:
+        """The series is no longer shown. One that is counted in again begins at zero."""
+        del self[labels]
+        self._counter.remove(*labels)

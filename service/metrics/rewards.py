@@ -21,10 +21,11 @@ class Rewards:
     def __init__(self, r: CollectorRegistry):
         self.streams: dict[str, ScoreStream] = {}
         self._revisions: dict[str, str] = {}
+        self._served: set[tuple[str, str]] = set()
         self.agreements: dict[str, Agreement] = {}
         self.given = Children(Counter(
-            "plaudit_rewards_total", "Rewards given, cached ones too", ["model", "revision"],
-            registry=r,
+            "plaudit_rewards_total", "Rewards given, cached ones too, of the revision served now "
+            "and of the one before it", ["model", "revision"], registry=r,
         ))  # fmt: skip
         self.sequences = Children(Counter(
             "plaudit_sequences_total", "Sequences that a model was asked for and could read, "
@@ -57,6 +58,14 @@ class Rewards:
     def watch(self, model: str, revision: str, stats: Stats | None) -> None:
         """Follow the scores of a model from here on, whose reference is ``stats`` if it has one."""
         self.streams[model], self._revisions[model] = ScoreStream(stats), revision
+
+    def serve(self, names: set[tuple[str, str]]) -> None:
+        """``names`` with their revisions are what is served from here on. What was served until now
+        keeps its series until the next change: requests under way still end in it, and
+        Prometheus has not read its last rewards. Older ones are dropped."""
+        for labels in self.given.keys() - (self._served | names):
+            self.given.drop(labels)
+        self._served = names
 
     def computed(self, model: str, revision: str, score: float, characters: int | None) -> None:
         """A finite score. One of a revision that is followed no more is nobody's."""

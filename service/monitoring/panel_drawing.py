@@ -16,7 +16,7 @@ Found = list[tuple[Query, list[Series]]]
 
 COLUMN_INCHES, UNIT_INCHES = 0.62, 0.36
 COLORS = {"green": "#299c46", "orange": "#ed8128", "yellow": "#e0b400", "red": "#d44a3a"}
-MAX_LEGEND, MAX_NAME = 8, 30
+MAX_LEGEND, MAX_NAME = 8, 22
 LEGEND_SHARE = 0.3
 # Seconds from tick to tick.
 APART = [10, 30, 60, 300, 600, 900, 1800, 3600, 7200, 21_600, 86_400]

@@ -5,7 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import shell as shells
 from served_process import ServedProcess
+from spawned import spawned
+
+from training.service_process import free_port
 
 
 @pytest.fixture(scope="session")
@@ -36,3 +40,23 @@ def served(demo: Path) -> Iterator[str]:
     server = ServedProcess(models, *flags)
     yield server.wait()
     server.kill()
+
+
+@pytest.fixture(scope="session")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder, port = tmp_path_factory.mktemp("redis"), str(free_port())
+    flags = ["--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
+    with spawned(folder / "log", "Ready to accept", "redis-server", *flags):
+        yield f"redis://127.0.0.1:{port}/0"
+
+
+@pytest.fixture(scope="session")
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[shells.Shell]:
+    """Runs blocks of the pages; ``plaudit`` and ``python`` start at once in it."""
+    with shells.opened(tmp_path_factory.mktemp("programs")) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def long(pytestconfig: pytest.Config) -> bool:
+    return bool(pytestconfig.getoption("long"))

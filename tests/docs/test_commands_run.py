@@ -6,18 +6,13 @@ Run elsewhere: ``promtool check`` by tests/monitoring, ``docker-compose config``
 here, in NOT_HERE, or in test_shell_blocks.py.
 """
 
-import os
+import shlex
 import shutil
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from doc_blocks import ROOT, blocks, commands
-from spawned import spawned
-
-from training.service_process import free_port
+from shell import Shell
 
 # First words of a command, and the folder of the workplace that the page gives it in.
 RUN = {
@@ -40,6 +35,7 @@ NOT_HERE = {
     "plaudit top": "draws until it is ended, but for --once; tests/service/tools runs it",
 }
 SERVICE = {"bench", "cache", "dashboard", "doctor", "parity", "scan", "serve", "top"}
+ASKS = ["plaudit", "cache", "purge", "--all"]
 # Two looks of plaudit top need not lie ten seconds apart.
 SHORTER = {"10": "0.2"}
 
@@ -64,30 +60,19 @@ def workplace(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder, port = tmp_path_factory.mktemp("redis"), str(free_port())
-    flags = ["--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
-    with spawned(folder / "log", "Ready to accept", "redis-server", *flags):
-        yield f"redis://127.0.0.1:{port}/0"
-
-
 @pytest.mark.parametrize("words", [pytest.param(words, id=" ".join(words)) for words in FOUND])
 def test_a_command_of_the_pages_does_what_it_is_there_for(
-    words: list[str], workplace: Path, redis: str, served: str
+    words: list[str], shell: Shell, workplace: Path, redis: str, served: str
 ) -> None:
-    program, *rest = [SHORTER.get(word, word).replace("http://plaudit:8000", served)
-                      for word in words]  # fmt: skip
-    if program == "plaudit":
-        program, rest = sys.executable, ["-m", "plaudit.cli", *rest]
-    elif shutil.which(program) is None:
-        pytest.skip(f"{program} is not installed")
-    done = subprocess.run(
-        [program, *rest], cwd=workplace / folder_of(words), input="y\n", text=True,
-        env=os.environ | {"PLAUDIT_REDIS_URL": redis}, capture_output=True,
-    )  # fmt: skip
+    if words[0] not in ("plaudit", "sh") and shutil.which(words[0]) is None:
+        pytest.skip(f"{words[0]} is not installed")
+    here = [SHORTER.get(word, word).replace("http://plaudit:8000", served) for word in words]
+    line = shlex.join(here)
+    if words == ASKS:  # on a terminal, to which the shell's "y" goes
+        line = shlex.join(["script", "--quiet", "--return", "--command", line, "/dev/null"])
+    done = shell.run(line, workplace / folder_of(words), {"PLAUDIT_REDIS_URL": redis})
 
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout
 
 
 def folder_of(words: list[str]) -> str:

@@ -29,7 +29,7 @@ NAMES = {
     "plaudit_rewards_total", "plaudit_score", "plaudit_score_mean", "plaudit_score_psi",
     "plaudit_score_reference_mean", "plaudit_score_reference_std",
     "plaudit_score_saturation_ratio", "plaudit_score_std", "plaudit_sequences_total",
-    "plaudit_singleflight_joined_total", "plaudit_stage_duration_seconds",
+    "plaudit_singleflight_joined_total", "plaudit_spans_total", "plaudit_stage_duration_seconds",
     "plaudit_startup_phase_seconds", "plaudit_swaps_total", "plaudit_tokens_total",
     "plaudit_truncated_total",
     "plaudit_worker_busy_ratio", "plaudit_worker_busy_seconds_total",

@@ -8,6 +8,7 @@ import logging
 import shutil
 import threading
 import weakref
+from collections import defaultdict
 from dataclasses import replace
 
 import pytest
@@ -228,6 +229,42 @@ async def test_the_answer_the_list_and_the_metrics_name_the_new_revision(
     ended = {"outcome": "switched", "result": "switched", "seconds": said["seconds"]}
     assert last == {**about, "swaps": [steps], **ended}
     assert "operator" not in caplog.text + json.dumps([first, last])
+
+
+async def test_series_of_rewards_are_those_of_what_is_served_and_of_what_was_until_now(
+    ports, metrics, members
+):
+    async with ports(*members[:2], ensemble=True) as both:
+        served = [await asked(both)]
+        for name in ("new", "newer"):
+            assert (await swap(both, "m0", name)).status_code == 200
+            served.append(await asked(both))
+    shown = rewarded(metrics)
+    assert shown["m0"] == {found["m0"] for found in served[1:]}
+    assert shown["ensemble"] == {found["ensemble"] for found in served[1:]}
+    assert shown["m1"] == {served[0]["m1"]}
+
+
+async def asked(both):
+    """Everything was asked once; the revision of each."""
+    answers = [
+        await score(both, model="m0"),
+        await score(both, model="m1"),
+        await both.client.post("/ensemble_score", json={"items": ITEMS}, timeout=120),
+    ]
+    assert [answer.status_code for answer in answers] == [200] * 3
+    listed = (await both.client.get("/models")).json()["models"]
+    return {one["name"]: one["revision"] for one in listed}
+
+
+def rewarded(metrics):
+    """Of each name, those that have a series of rewards."""
+    found = defaultdict(set)
+    for family in metrics.registry.collect():
+        for sample in family.samples:
+            if sample.name == "plaudit_rewards_total":
+                found[sample.labels["model"]].add(sample.labels["revision"])
+    return found
 
 
 async def test_canaries_sing_for_the_new_model_alone(ports, metrics, members, copy_with, root):
