@@ -1,7 +1,7 @@
 """The application: routes around the scorer."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar
@@ -22,6 +22,7 @@ from service.compat.exchange import Exchange
 from service.edge import Edge, http_failure
 from service.entrance import Entrance, networks
 from service.fair_queue import Caller
+from service.gate import Gate
 from service.hardening import Keys, caller_of, deadline_seconds, unless_gone
 from service.health import Health
 from service.logs import log
@@ -29,6 +30,7 @@ from service.member_scores import MemberScores
 from service.metrics import Metrics
 from service.model_list import add_models
 from service.probe_routes import add_metrics, add_probes
+from service.quotas import NO_QUOTAS, Quota, Quotas
 from service.registry import Registry
 from service.repeats import Repeats
 from service.routes import METRICS, OWN, Routes
@@ -42,18 +44,24 @@ R = TypeVar("R", ScoreRequest, EnsembleRequest)
 ENTRY_BYTES = 500
 
 
-def create_app(settings: Settings, registry: Registry, metrics: Metrics) -> FastAPI:
-    """The application over a loaded registry."""
+def create_app(
+    settings: Settings,
+    registry: Registry,
+    metrics: Metrics,
+    quotas: Mapping[str, Quota] = NO_QUOTAS,
+) -> FastAPI:
+    """The application over a loaded registry. ``quotas`` are by the names of clients."""
     redis = redis_of(settings, metrics)
     entries = int(settings.cache_megabytes * 1e6 / ENTRY_BYTES)
     memory = MemoryCache(entries, metrics)
     cache: Cache = memory if redis is None else TieredCache(memory, redis)
     member_scores = MemberScores(cache, metrics)
+    admission = Admission(settings.max_queued_tokens, metrics, settings.max_batch_tokens)
     scorer = Scorer(
         registry,
         member_scores,
         Repeats(entries),
-        Admission(settings.max_queued_tokens, metrics),
+        Gate(Quotas(quotas, metrics), admission),
         metrics,
         settings.max_items,
     )

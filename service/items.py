@@ -1,6 +1,5 @@
 """From wire items to token ids: one error per bad item, never one for its neighbours."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from plaudit.conversation import ConversationError, Encoder
@@ -105,7 +104,3 @@ def turns(prompt: Prompt) -> list[dict[str, str]]:
     if isinstance(prompt, str):
         return [{"role": "user", "content": prompt}]
     return [{"role": message.role, "content": message.content} for message in prompt]
-
-
-def count_tokens(encoded: Sequence[Encoded | ItemError]) -> int:
-    return sum(one.seen.tokens for one in encoded if isinstance(one, Encoded))

@@ -2,11 +2,14 @@
 
 import asyncio
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 
 from msgspec import Struct
 
 from plaudit.wire import ItemError
+from service.admission import Place
 from service.cache import Cache
 from service.fair_queue import Caller
 from service.items import Encoded, Seen
@@ -23,6 +26,9 @@ class Scored(Struct, frozen=True):
 
 
 Outcome = Scored | ItemError
+Missing = Mapping[bytes, tuple[Member, Encoded]]
+# Holds so many tokens until there is room for them.
+Admit = Callable[[int], AbstractAsyncContextManager[Place]]
 
 
 class MemberScores:
@@ -54,9 +60,11 @@ class MemberScores:
         members: Sequence[Member],
         rows: Sequence[Sequence[Encoded | ItemError]],
         caller: Caller,
+        admit: Admit,
     ) -> list[list[Outcome]]:
         """For each member a score or an error for each item of its row, in order.
 
+        What must be computed is admitted first: what is cached or under way needs no room.
         Identical items are computed once. Items are submitted one after another, each for all its
         members, so that members that share blocks meet in one forward.
         """
@@ -69,7 +77,9 @@ class MemberScores:
         known = await self._look_up(list(wanted))
         self._metrics.saved(sum(wanted[key][1].seen.tokens for key in known))
         found: dict[bytes, Outcome] = {k: Scored(v, cached=True) for k, v in known.items()}
-        found |= await self._compute({k: v for k, v in wanted.items() if k not in known}, caller)
+        missing = {key: one for key, one in wanted.items() if key not in known}
+        if missing:
+            found |= await self._admitted(missing, caller, admit)
         return [
             [found[one.seen.key] if isinstance(one, Encoded) else one for one in row]
             for row in rows
@@ -79,12 +89,31 @@ class MemberScores:
         with self._metrics.stage("cache_get"):
             return await self._cache.get(keys)
 
+    async def _admitted(
+        self, missing: Missing, caller: Caller, admit: Admit
+    ) -> dict[bytes, Outcome]:
+        tokens = sum(one.seen.tokens for _, one in self._idle(missing).values())
+        async with admit(tokens) as place:
+            found: dict[bytes, Outcome] = {}
+            if place.was_held:  # another caller may have had the same computed meanwhile
+                known = await self._look_up(list(missing))
+                found |= {key: Scored(score, cached=True) for key, score in known.items()}
+                missing = {key: one for key, one in missing.items() if key not in known}
+            return found | await self._compute(missing, caller, place)
+
+    def _idle(self, missing: Missing) -> Missing:
+        """Those that are not under way."""
+        return {key: one for key, one in missing.items() if key not in self._running}
+
     async def _compute(
-        self, missing: Mapping[bytes, tuple[Member, Encoded]], caller: Caller
+        self, missing: Missing, caller: Caller, place: Place
     ) -> dict[bytes, Outcome]:
         if not missing:
             return {}
+        new = self._idle(missing)
         works = {key: self._join(member, one, caller) for key, (member, one) in missing.items()}
+        for key in new:
+            works[key].done.add_done_callback(partial(free, place, works[key].tokens))
         storing = asyncio.create_task(self._store(works))
         self._storing.add(storing)
         storing.add_done_callback(self._storing.discard)
@@ -155,3 +184,8 @@ class MemberScores:
         if not math.isfinite(score):
             return ItemError("non-finite", f"the model's score is {score}")
         return Scored(score, cached=False)
+
+
+def free(place: Place, tokens: int, _: object) -> None:
+    """A sequence is done: it needs its room no longer."""
+    place.free(tokens)

@@ -1,7 +1,7 @@
 """The use case: requests in, responses out. Knows no HTTP.
 
-repeats' scores -> encode the others in a thread -> admit -> members' raw scores -> calibrate ->
-aggregate, in request order.
+repeats' scores -> encode the others in a thread -> look them up -> quota -> admit -> members' raw
+scores -> calibrate -> aggregate, in request order.
 Letters: N items of a request, S of them scored, M members.
 """
 
@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -27,11 +28,12 @@ from plaudit.wire import (
     Usage,
 )
 from service import ensemble_answer
-from service.admission import Admission, within
+from service.admission import within
 from service.bundle import Bundle
 from service.ensemble import Ensemble
 from service.fair_queue import Caller
-from service.items import Cut, Encoded, Seen, count_tokens, encode, items_of
+from service.gate import Gate
+from service.items import Cut, Encoded, Seen, encode, items_of
 from service.joint_results import OUT_OF_RANGE, calibrate, joint_results, raw_scores
 from service.member import Member
 from service.member_scores import MemberScores, Outcome, Scored
@@ -53,13 +55,13 @@ class Scorer:
         registry: Registry,
         member_scores: MemberScores,
         repeats: Repeats,
-        admission: Admission,
+        gate: Gate,
         metrics: Metrics,
         max_items: int,
     ):
         self.registry = registry
         self._member_scores, self._repeats = member_scores, repeats
-        self._admission = admission
+        self._gate = gate
         self._metrics, self._max_items = metrics, max_items
         self._tokenizer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tokenize")
         self._item_since: float | None = None  # by ``time.perf_counter``, of the tokenizer's item
@@ -208,8 +210,8 @@ class Scorer:
         if not items:
             return [[] for _ in members], [[] for _ in members]
         encoded = [await self._encode(m, items, cut, deadline) for m in members]
-        async with self._admission.admit(sum(map(count_tokens, encoded)), deadline):
-            return encoded, await self._member_scores.of(members, encoded, caller)
+        admit = partial(self._gate.admit, caller, deadline)
+        return encoded, await self._member_scores.of(members, encoded, caller, admit)
 
     def tokenizing_seconds(self) -> float:
         """How long the tokenizer has been at the item that it is at; 0 when at none."""
