@@ -30,6 +30,7 @@ class Quota:
             raise ValueError(f"{self} is no quota: tokens_per_second > 0, burst_tokens >= 0")
 
 
+ROUNDING_SECONDS = 1e-6
 NO_QUOTAS: Mapping[str, Quota] = MappingProxyType({})
 
 
@@ -45,7 +46,8 @@ class Bucket:
         the bucket is full; what comes next waits until they are paid."""
         burst = self._quota.burst_tokens
         full_at = max(now, self._full_at) + self._seconds(min(tokens, burst))
-        return max(0.0, full_at - now - self._seconds(burst))
+        wait = full_at - now - self._seconds(burst)
+        return wait if wait > ROUNDING_SECONDS else 0.0
 
     def spend(self, tokens: int, now: float) -> None:
         """Spend them; with a negative number, give them back."""
