@@ -26,8 +26,10 @@ HOUSE_SECONDS = 1.0
 HOUSE_FORWARDS = 2
 # Of that the least urgent may fill so much. What is left is for others, who come in at once.
 ROOM: dict[Priority, float] = {"offline": 1.0, "eval": 7 / 6, "train": 4 / 3}
-# A request enters only if it would be done in time even if all took so much longer.
-PATIENCE = 1.5
+# A request enters only if it would be done in time even if all before it took so much longer: at
+# least the first, more for each that was late all the same, and less again as others are in time.
+CAUTION, MOST_CAUTION = 1.5, 3.0
+MORE, LESS = 1.25, 0.98
 # What a held request counts at least, towards the bound: its buffers weigh as much as tokens do.
 LEAST_TOKENS = 256
 # However low the bound is, so many requests may be held.
@@ -79,6 +81,7 @@ class Admission:
         self._by: Counter[tuple[Priority, str | None]] = Counter()
         self._held: dict[Held, None] = {}  # the oldest first
         self._held_tokens = 0
+        self._caution = CAUTION
         metrics.batches.watch_queue(self.oldest_age)
 
     def oldest_age(self) -> float:
@@ -101,6 +104,11 @@ class Admission:
         try:
             async with within(deadline, "compute", self._metrics):
                 yield place
+            self._caution = max(CAUTION, self._caution * LESS)
+        except Failure as failure:
+            if failure.kind == "deadline":
+                self._caution = min(MOST_CAUTION, self._caution * MORE)
+            raise
         finally:
             place.leave()
 
@@ -191,7 +199,7 @@ class Admission:
         alone takes long enough to be late, the caller may well try."""
         if not any(self._used.values()):
             return False
-        first = PATIENCE * self._ahead(held.caller) + self._batch / 2
+        first = self._caution * self._ahead(held.caller) + self._batch / 2
         return now() + self._pace.seconds(first + held.tokens) > held.deadline
 
     def _ahead(self, caller: Caller) -> float:

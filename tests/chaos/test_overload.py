@@ -135,10 +135,10 @@ def test_ten_times_the_load(server, rng, promise, long):
     async def story():
         async with Client(server, rng) as first:
             rate = await capacity(first, 10 if long else 2)
-        allowed = max(1.5, 16 / rate)  # what it serves meanwhile, however fast the machine is
+        allowed = max(2.0, 24 / rate)  # what it serves meanwhile, however fast the machine is
         async with Client(server, rng) as client:
             due = offsets(
-                "poisson", TIMES * rate, 40 if long else 3 * allowed, seed=rng.randrange(9999)
+                "poisson", TIMES * rate, (8 if long else 2) * allowed, seed=rng.randrange(9999)
             )
             numbers = [client.next() for _ in due]
             before = watched(server)
@@ -158,7 +158,7 @@ def test_ten_times_the_load(server, rng, promise, long):
     assert len(refused) > 5 * len(good)
     tokens = ITEMS * TOKENS
     assert tokens * len(good) <= computed <= tokens * (len(good) + len(late))
-    assert tokens * len(good) > 0.8 * computed
+    assert tokens * len(good) > 0.6 * computed
     assert busy > 0.7 * seconds
     assert rss < 100e6
     p99 = probes[int(0.99 * len(probes))]
@@ -166,7 +166,8 @@ def test_ten_times_the_load(server, rng, promise, long):
     some = sorted(client.scores)[:: max(1, len(client.scores) // 8)]
     promise(
         requests=len(samples), faults=len(refused), lost=0, wrong=wrong(server, client, some),
-        goodput_of_capacity=len(good) / seconds / rate, probes_p99_ms=1000 * p99,
+        goodput_of_capacity=len(good) / seconds / rate,
+        answered_of_computed=tokens * len(good) / computed, probes_p99_ms=1000 * p99,
         memory_growth_mb=rss / 1e6,
     )  # fmt: skip
 

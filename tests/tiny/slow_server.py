@@ -22,7 +22,7 @@ class SlowServer:
         self.model, self.admin = model, f"http://127.0.0.1:{admin}"
         self.process = ServedProcess(
             [model], "--threads", "1", "--admin-port", str(admin), "--canary-seconds", "3600",
-            "--max-batch-tokens", str(BATCH_TOKENS), *flags,
+            "--max-batch-tokens", str(BATCH_TOKENS), "--prefix-cache-megabytes", "0", *flags,
         )  # fmt: skip
         self.url = self.process.wait()
 
