@@ -112,6 +112,15 @@ class Admission:
         finally:
             place.leave()
 
+    def refuse_hopeless(self, tokens: int, deadline: float, caller: Caller) -> None:
+        """Failure "overloaded" where a request of about so many tokens would come too late even if
+        it was held: before any work is done on it, tokenisation included."""
+        if not any(self._used.values()):
+            return
+        before = self._lines[tokens <= self._batch // 2].before(caller)
+        if now() + self._seconds_for(before + tokens, caller) > deadline:
+            raise self._overloaded("queue-full")
+
     async def _enter(self, held: Held) -> bool:
         """Whether it had to wait. Failure "overloaded"."""
         if not held.tokens:  # it waits for what is computed already
@@ -199,8 +208,12 @@ class Admission:
         alone takes long enough to be late, the caller may well try."""
         if not any(self._used.values()):
             return False
-        first = self._caution * self._ahead(held.caller) + self._batch / 2
-        return now() + self._pace.seconds(first + held.tokens) > held.deadline
+        return now() + self._seconds_for(held.tokens, held.caller) > held.deadline
+
+    def _seconds_for(self, tokens: int, caller: Caller) -> float:
+        """Until so many are computed, after what is in the house, to be on the safe side."""
+        first = self._caution * self._ahead(caller) + self._batch / 2
+        return self._pace.seconds(first + tokens)
 
     def _ahead(self, caller: Caller) -> float:
         """Tokens in the house that are computed before those of the caller: the more urgent, and as

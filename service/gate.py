@@ -12,6 +12,10 @@ class Gate:
     def __init__(self, quotas: Quotas, admission: Admission):
         self._quotas, self._admission = quotas, admission
 
+    def refuse_hopeless(self, caller: Caller, deadline: float, tokens: int) -> None:
+        """Failure "overloaded" for what would come too late, of about so many tokens."""
+        self._admission.refuse_hopeless(tokens, deadline, caller)
+
     @asynccontextmanager
     async def admit(self, caller: Caller, deadline: float, tokens: int) -> AsyncIterator[Place]:
         """Room for ``tokens`` while the body runs, until ``deadline`` in the loop's time. Failure

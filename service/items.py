@@ -104,3 +104,18 @@ def turns(prompt: Prompt) -> list[dict[str, str]]:
     if isinstance(prompt, str):
         return [{"role": "user", "content": prompt}]
     return [{"role": message.role, "content": message.content} for message in prompt]
+
+
+# Of English, by the tokenizers of most models.
+CHARACTERS = 4
+
+
+def about_tokens(item: Item) -> int:
+    """Of an item before it is tokenised."""
+    if item.token_ids is not None:
+        return len(item.token_ids)
+    if item.messages is not None:
+        return sum(len(message.content) for message in item.messages) // CHARACTERS
+    prompt = turns(item.prompt or "")
+    texts = [item.text or "", item.response or "", *(turn["content"] for turn in prompt)]
+    return sum(map(len, texts)) // CHARACTERS

@@ -90,6 +90,19 @@ class Line:
         lane = self._lanes[held.caller.priority]
         return lane, lane.clients[held.caller.client]
 
+    def before(self, caller: Caller) -> int:
+        """Tokens that would enter before a request of the caller that came now: the more urgent,
+        and of others as urgent as much as of its own client, which came before it."""
+        lanes = iter(self._lanes.items())
+        total = 0
+        for priority, lane in lanes:
+            if priority == caller.priority:
+                break
+            total += sum(turns.tokens for turns in lane.waiting())
+        beside = lane.waiting()
+        own = lane.clients[caller.client].tokens if caller.client in lane.clients else 0
+        return total + min(sum(turns.tokens for turns in beside), own * len(beside))
+
     def least(self) -> Held:
         """Who gives way when the line is too long: the newest request of the client that holds the
         most of the least urgent priority. There must be somebody."""

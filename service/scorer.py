@@ -33,7 +33,7 @@ from service.bundle import Bundle
 from service.ensemble import Ensemble
 from service.fair_queue import Caller
 from service.gate import Gate
-from service.items import Cut, Encoded, Seen, encode, items_of
+from service.items import Cut, Encoded, Seen, about_tokens, encode, items_of
 from service.joint_results import OUT_OF_RANGE, calibrate, joint_results, raw_scores
 from service.member import Member
 from service.member_scores import MemberScores, Outcome, Scored
@@ -209,6 +209,7 @@ class Scorer:
         """For each member the items encoded, and their scores or errors."""
         if not items:
             return [[] for _ in members], [[] for _ in members]
+        self._gate.refuse_hopeless(caller, deadline, len(members) * sum(map(about_tokens, items)))
         encoded = [await self._encode(m, items, cut, deadline) for m in members]
         admit = partial(self._gate.admit, caller, deadline)
         return encoded, await self._member_scores.of(members, encoded, caller, admit)
