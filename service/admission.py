@@ -9,8 +9,8 @@ late together.
 import asyncio
 import math
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from service.fair_queue import SHARES, Caller, Priority
 from service.line import Held, Line
@@ -79,6 +79,7 @@ class Admission:
         self._lines = {True: Line(), False: Line()}  # by whether a request is small
         self._used = {True: 0, False: 0}
         self._by: Counter[tuple[Priority, str | None]] = Counter()
+        self._coming: Counter[tuple[Priority, str | None]] = Counter()  # tokens, about
         self._held: dict[Held, None] = {}  # the oldest first
         self._held_tokens = 0
         self._caution = CAUTION
@@ -112,14 +113,21 @@ class Admission:
         finally:
             place.leave()
 
-    def refuse_hopeless(self, tokens: int, deadline: float, caller: Caller) -> None:
-        """Failure "overloaded" where a request of about so many tokens would come too late even if
-        it was held: before any work is done on it, tokenisation included."""
-        if not any(self._used.values()):
-            return
-        before = self._lines[tokens <= self._batch // 2].before(caller)
-        if now() + self._seconds_for(before + tokens, caller) > deadline:
-            raise self._overloaded("queue-full")
+    @contextmanager
+    def coming(self, tokens: int, deadline: float, caller: Caller) -> Iterator[None]:
+        """While the body prepares a request of about so many tokens, as by tokenising it. Failure
+        "overloaded", before any such work, where it would come too late even if it was held."""
+        key = caller.priority, caller.client
+        if any(self._used.values()) or self._coming[key]:
+            line = self._lines[tokens <= self._batch // 2]
+            before = line.before(caller) + self._coming[key]
+            if now() + self._seconds_for(before + tokens, caller) > deadline:
+                raise self._overloaded("queue-full")
+        self._coming[key] += tokens
+        try:
+            yield
+        finally:
+            self._coming[key] -= tokens
 
     async def _enter(self, held: Held) -> bool:
         """Whether it had to wait. Failure "overloaded"."""

@@ -1,7 +1,7 @@
 """What stands between a request and the engine: its client's quota, then room in the house."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 
 from service.admission import Admission, Place
 from service.fair_queue import Caller
@@ -12,9 +12,10 @@ class Gate:
     def __init__(self, quotas: Quotas, admission: Admission):
         self._quotas, self._admission = quotas, admission
 
-    def refuse_hopeless(self, caller: Caller, deadline: float, tokens: int) -> None:
-        """Failure "overloaded" for what would come too late, of about so many tokens."""
-        self._admission.refuse_hopeless(tokens, deadline, caller)
+    def coming(self, caller: Caller, deadline: float, tokens: int) -> AbstractContextManager[None]:
+        """While a request of about so many tokens is prepared; Failure "overloaded" for what would
+        come too late."""
+        return self._admission.coming(tokens, deadline, caller)
 
     @asynccontextmanager
     async def admit(self, caller: Caller, deadline: float, tokens: int) -> AsyncIterator[Place]:

@@ -103,7 +103,10 @@ class MemberScores:
 
     def _idle(self, missing: Missing) -> Missing:
         """Those that are not under way."""
-        return {key: one for key, one in missing.items() if key not in self._running}
+        return {key: one for key, one in missing.items() if not self._is_running(key)}
+
+    def _is_running(self, key: bytes) -> bool:
+        return key in self._running and joinable(self._running[key])
 
     async def _compute(
         self, missing: Missing, caller: Caller, place: Place
@@ -136,8 +139,13 @@ class MemberScores:
             and work.done.exception() is None
             and math.isfinite(work.done.result())
         }
-        with self._metrics.stage("cache_set"):
-            await self._cache.put(fresh)
+        try:
+            with self._metrics.stage("cache_set"):
+                await self._cache.put(fresh)
+        finally:
+            for key, work in works.items():  # until here who came would have found it nowhere
+                if self._running.get(key) is work:
+                    del self._running[key]
 
     def _trace(self, works: Iterable[Work]) -> None:
         """Of those that were computed: from the first that waited to the last that was done."""
@@ -153,7 +161,7 @@ class MemberScores:
         """The work already running for the same, or new work."""
         key = one.seen.key
         running = self._running.get(key)
-        if running is not None and not running.done.cancelled():
+        if running is not None and joinable(running):
             running.waiters += 1
             self._metrics.cache.joined.inc()
             self._metrics.saved(one.seen.tokens)
@@ -164,8 +172,6 @@ class MemberScores:
 
     def _settled(self, member: Member, seen: Seen, work: Work) -> None:
         """Once for each sequence that was computed or given up, however many wait for it."""
-        if self._running.get(seen.key) is work:
-            del self._running[seen.key]
         if work.done.cancelled() or work.done.exception() is not None:
             return
         self.computed_at[member.name] = work.ended_at
@@ -184,6 +190,11 @@ class MemberScores:
         if not math.isfinite(score):
             return ItemError("non-finite", f"the model's score is {score}")
         return Scored(score, cached=False)
+
+
+def joinable(work: Work) -> bool:
+    """Whether it has a score, or may yet have one."""
+    return not work.done.done() or not (work.done.cancelled() or work.done.exception())
 
 
 def free(place: Place, tokens: int, _: object) -> None:

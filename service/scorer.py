@@ -209,8 +209,9 @@ class Scorer:
         """For each member the items encoded, and their scores or errors."""
         if not items:
             return [[] for _ in members], [[] for _ in members]
-        self._gate.refuse_hopeless(caller, deadline, len(members) * sum(map(about_tokens, items)))
-        encoded = [await self._encode(m, items, cut, deadline) for m in members]
+        about = len(members) * sum(map(about_tokens, items))
+        with self._gate.coming(caller, deadline, about):
+            encoded = [await self._encode(m, items, cut, deadline) for m in members]
         admit = partial(self._gate.admit, caller, deadline)
         return encoded, await self._member_scores.of(members, encoded, caller, admit)
 

@@ -61,7 +61,8 @@ class Server:
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
-            self.admission.refuse_hopeless(sum(sizes), began + allowed, caller)
+            with self.admission.coming(sum(sizes), began + allowed, caller):
+                pass
             async with self.admission.admit(sum(sizes), began + allowed, caller) as place:
                 pieces = [Piece(caller, size, loop.create_future()) for size in sizes]
                 for piece in pieces:
