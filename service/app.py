@@ -22,6 +22,7 @@ from service.compat.exchange import Exchange
 from service.edge import Edge, http_failure
 from service.entrance import Entrance, free_on_main, networks
 from service.fair_queue import Caller
+from service.gate import Gate
 from service.hardening import caller_of, deadline_seconds, unless_gone
 from service.health import Health
 from service.keys import Keys
@@ -30,6 +31,7 @@ from service.member_scores import MemberScores
 from service.metrics import Metrics
 from service.model_list import add_models
 from service.probe_routes import add_metrics, add_probes
+from service.quotas import Quotas
 from service.registry import Registry
 from service.repeats import Repeats
 from service.routes import METRICS, OWN, Routes
@@ -54,11 +56,12 @@ def create_app(
     memory = MemoryCache(entries, metrics)
     cache: Cache = memory if redis is None else TieredCache(memory, redis)
     member_scores = MemberScores(cache, metrics)
+    admission = Admission(settings.max_queued_tokens, metrics, settings.max_batch_tokens)
     scorer = Scorer(
         registry,
         member_scores,
         Repeats(entries),
-        Admission(settings.max_queued_tokens, metrics),
+        Gate(Quotas(lambda: keys.quotas, metrics), admission),
         metrics,
         settings.max_items,
     )

@@ -1,9 +1,11 @@
-"""The order in which work waits: requests take turns, so none waits for the whole of another.
+"""The order in which work waits: clients take turns, and the requests of a client, so that none
+waits for the whole of another.
 
-Within a priority, deficit round robin (Shreedhar and Varghese, SIGCOMM 1995): at its turn a request
-may send a quantum of tokens; what it cannot use yet it keeps for its next turn. Among priorities,
-stride scheduling (Waldspurger and Weihl, MIT/LCS/TM-528): next is the one that had least by its
-share.
+Among the requests of a client, deficit round robin (Shreedhar and Varghese, SIGCOMM 1995): at its
+turn a request may send a quantum of tokens; what it cannot use yet it keeps for its next turn.
+Among the clients of a priority, and among priorities, stride scheduling (Waldspurger and Weihl,
+MIT/LCS/TM-528): next is the one that had least by its share. Clients have equal shares, however
+many requests each has.
 """
 
 from collections import deque
@@ -53,19 +55,25 @@ class Flow(Generic[W]):
 
 
 @dataclass
-class Lane(Generic[W]):
-    """The callers of one priority in the order of their turns; ``sent`` tokens by its share."""
+class Ring(Generic[W]):
+    """The requests of one client in the order of their turns, and the tokens it ``sent``."""
 
     flows: dict[Caller, Flow[W]] = field(default_factory=dict)
-    ring: deque[Caller] = field(default_factory=deque)
+    turns: deque[Caller] = field(default_factory=deque)
     sent: float = 0.0
 
+    def push(self, work: W) -> None:
+        if work.caller not in self.flows:
+            self.flows[work.caller] = Flow()
+            self.turns.append(work.caller)
+        self.flows[work.caller].works.append(work)
+
     def turn(self, quantum: int) -> list[W]:
-        """What the next caller may send; nothing if it still saves up for a long sequence.
+        """What the next request may send; nothing if it still saves up for a long sequence.
 
         Never more than a quantum or one sequence, however much credit was put back.
         """
-        caller = self.ring.popleft()
+        caller = self.turns.popleft()
         flow = self.flows[caller]
         first = flow.works[0].tokens
         if flow.credit < first:
@@ -77,10 +85,52 @@ class Lane(Generic[W]):
             left -= sent[-1].tokens
             flow.credit -= sent[-1].tokens
         if flow.works:
-            self.ring.append(caller)
+            self.turns.append(caller)
         else:
             del self.flows[caller]
         return sent
+
+    def put_back(self, work: W) -> None:
+        flow = self.flows.setdefault(work.caller, Flow())
+        flow.works.appendleft(work)
+        flow.credit += work.tokens
+        if work.caller in self.turns:
+            self.turns.remove(work.caller)
+        self.turns.appendleft(work.caller)
+
+
+@dataclass
+class Lane(Generic[W]):
+    """The clients of one priority; ``sent`` tokens by its share. Clients are as few as keys."""
+
+    rings: dict[str | None, Ring[W]] = field(default_factory=dict)
+    sent: float = 0.0
+    now: float = 0.0  # what the client served last had sent
+
+    def __bool__(self) -> bool:
+        return any(ring.turns for ring in self.rings.values())
+
+    def push(self, work: W) -> None:
+        ring = self.rings.setdefault(work.caller.client, Ring())
+        if not ring.turns:
+            ring.sent = self.now
+        ring.push(work)
+
+    def turn(self, quantum: int) -> list[W]:
+        """What the next client's next request may send."""
+        ring = min((ring for ring in self.rings.values() if ring.turns), key=lambda one: one.sent)
+        self.now = ring.sent
+        sent = ring.turn(quantum)
+        ring.sent += sum(work.tokens for work in sent)
+        return sent
+
+    def put_back(self, work: W) -> None:
+        ring = self.rings[work.caller.client]
+        ring.put_back(work)
+        ring.sent -= work.tokens
+
+    def heads(self) -> Iterator[W]:
+        return (flow.works[0] for ring in self.rings.values() for flow in ring.flows.values())
 
 
 class FairQueue(Generic[W]):
@@ -96,18 +146,14 @@ class FairQueue(Generic[W]):
         return self._count
 
     def push(self, work: W) -> None:
-        lane = self._lane(work.caller)
-        if work.caller not in lane.flows:
-            lane.flows[work.caller] = Flow()
-            lane.ring.append(work.caller)
-        lane.flows[work.caller].works.append(work)
+        self._lane(work.caller).push(work)
         self._count += 1
 
     def _lane(self, caller: Caller) -> Lane[W]:
         """The caller's lane. One that stood empty starts level with the others, not with a claim
         on all that it did not send meanwhile."""
         lane = self._lanes[caller.priority]
-        if not lane.ring:
+        if not lane:
             lane.sent = self._now
         return lane
 
@@ -116,7 +162,7 @@ class FairQueue(Generic[W]):
         taken: list[W] = []
         total = 0
         while self._count > len(taken) and total < tokens:
-            priority = min((p for p in SHARES if self._lanes[p].ring), key=self._sent)
+            priority = min((p for p in SHARES if self._lanes[p]), key=self._sent)
             lane = self._lanes[priority]
             self._now = lane.sent
             sent = lane.turn(self._quantum)
@@ -132,20 +178,15 @@ class FairQueue(Generic[W]):
 
     def heads(self) -> Iterator[W]:
         """The oldest work of each caller."""
-        return (flow.works[0] for lane in self._lanes.values() for flow in lane.flows.values())
+        return (work for lane in self._lanes.values() for work in lane.heads())
 
     def put_back(self, works: Iterable[W]) -> None:
         """Return work that was taken and not begun, in its order, with the credit and the turns
         it cost: the next take begins with it."""
         for work in reversed([*works]):
             lane = self._lanes[work.caller.priority]
-            flow = lane.flows.setdefault(work.caller, Flow())
-            flow.works.appendleft(work)
-            flow.credit += work.tokens
+            lane.put_back(work)
             lane.sent -= work.tokens / SHARES[work.caller.priority]
-            if work.caller in lane.ring:
-                lane.ring.remove(work.caller)
-            lane.ring.appendleft(work.caller)
             self._count += 1
 
     def drain(self) -> list[W]:

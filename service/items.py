@@ -1,6 +1,5 @@
 """From wire items to token ids: one error per bad item, never one for its neighbours."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from plaudit.conversation import ConversationError, Encoder
@@ -110,5 +109,16 @@ def turns(prompt: Prompt) -> list[dict[str, str]]:
     return [{"role": message.role, "content": message.content} for message in prompt]
 
 
-def count_tokens(encoded: Sequence[Encoded | ItemError]) -> int:
-    return sum(one.seen.tokens for one in encoded if isinstance(one, Encoded))
+# Of English, by the tokenizers of most models.
+CHARACTERS = 4
+
+
+def about_tokens(item: Item) -> int:
+    """Of an item before it is tokenised."""
+    if item.token_ids is not None:
+        return len(item.token_ids)
+    if item.messages is not None:
+        return sum(len(message.content) for message in item.messages) // CHARACTERS
+    prompt = turns(item.prompt or "")
+    texts = [item.text or "", item.response or "", *(turn["content"] for turn in prompt)]
+    return sum(map(len, texts)) // CHARACTERS

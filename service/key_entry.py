@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal, cast, get_args
 
+from service.quotas import Quota
+
 # score: what scores, and /models. metrics: /metrics and /ops. admin: /admin/….
 Grant = Literal["score", "metrics", "admin"]
 GRANTS: tuple[Grant, ...] = get_args(Grant)
@@ -25,14 +27,6 @@ FIELDS = ("scope", "tokens-per-second", "burst-tokens", "expires")
 
 class KeysError(ValueError):
     """An entry that cannot be read. The text names its place and what mends it, never the key."""
-
-
-@dataclass(frozen=True)
-class Quota:
-    """What one client may ask: a bucket of ``burst_tokens`` that fills by ``tokens_per_second``."""
-
-    tokens_per_second: float
-    burst_tokens: int
 
 
 @dataclass(frozen=True)

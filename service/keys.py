@@ -3,7 +3,8 @@
 import hmac
 from collections.abc import Sequence
 
-from service.key_entry import NAMED, Entry, Grant, KeysError, Quota, digest_of
+from service.key_entry import NAMED, Entry, Grant, KeysError, digest_of
+from service.quotas import Quota
 
 ANONYMOUS = "anonymous"
 

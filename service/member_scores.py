@@ -2,11 +2,14 @@
 
 import asyncio
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 
 from msgspec import Struct
 
 from plaudit.wire import ItemError
+from service.admission import Place
 from service.cache import Cache
 from service.fair_queue import Caller
 from service.items import Encoded, Seen
@@ -28,6 +31,9 @@ class Scored(Struct, frozen=True):
 
 
 Outcome = Scored | ItemError
+Missing = Mapping[bytes, tuple[Member, Encoded]]
+# Holds so many tokens until there is room for them.
+Admit = Callable[[int], AbstractAsyncContextManager[Place]]
 
 
 class MemberScores:
@@ -64,10 +70,12 @@ class MemberScores:
         rows: Sequence[Sequence[Encoded | ItemError]],
         kept: Sequence[Sequence[Scored | None]],
         caller: Caller,
+        admit: Admit,
     ) -> list[list[Outcome]]:
         """For each member a score or an error for each item of its row, in order; where ``kept``
         has a score, that.
 
+        What must be computed is admitted first: what is cached or under way needs no room.
         Identical items are computed once. Items are submitted one after another, each for all its
         members, so that members that share blocks meet in one forward.
         """
@@ -85,24 +93,48 @@ class MemberScores:
         }
         found: dict[bytes, Outcome] = {**known, **await self._look_up(wanted)}
         found |= self._quarantine.refused(key for key in wanted if key not in found)
-        found |= await self._compute({k: v for k, v in wanted.items() if k not in found}, caller)
+        missing = {key: one for key, one in wanted.items() if key not in found}
+        if missing:
+            found |= await self._admitted(missing, caller, admit)
         return [
             [found[one.seen.key] if isinstance(one, Encoded) else one for one in row]
             for row in rows
         ]
 
-    async def _look_up(self, wanted: Mapping[bytes, tuple[Member, Encoded]]) -> dict[bytes, Scored]:
+    async def _look_up(self, wanted: Missing) -> dict[bytes, Scored]:
         with self._metrics.stage("cache_get"):
             known = await self._cache.get(list(wanted))
         self._metrics.saved(sum(wanted[key][1].seen.tokens for key in known))
         return {key: Scored(score, cached=True) for key, score in known.items()}
 
+    async def _admitted(
+        self, missing: Missing, caller: Caller, admit: Admit
+    ) -> dict[bytes, Outcome]:
+        tokens = sum(one.seen.tokens for _, one in self._idle(missing).values())
+        async with admit(tokens) as place:
+            found: dict[bytes, Outcome] = {}
+            if place.was_held:  # another caller may have had the same computed meanwhile
+                known = await self._look_up(missing)
+                found |= known
+                missing = {key: one for key, one in missing.items() if key not in known}
+            return found | await self._compute(missing, caller, place)
+
+    def _idle(self, missing: Missing) -> Missing:
+        """Those that are not under way."""
+        return {key: one for key, one in missing.items() if not self._is_running(key)}
+
+    def _is_running(self, key: bytes) -> bool:
+        return key in self._running and joinable(self._running[key])
+
     async def _compute(
-        self, missing: Mapping[bytes, tuple[Member, Encoded]], caller: Caller
+        self, missing: Missing, caller: Caller, place: Place
     ) -> dict[bytes, Outcome]:
         if not missing:
             return {}
+        new = self._idle(missing)
         works = {key: self._join(member, one, caller) for key, (member, one) in missing.items()}
+        for key in new:
+            works[key].done.add_done_callback(partial(free, place, works[key].tokens))
         storing = asyncio.create_task(self._store(works))
         self._storing.add(storing)
         storing.add_done_callback(self._storing.discard)
@@ -125,8 +157,13 @@ class MemberScores:
             and work.done.exception() is None
             and math.isfinite(work.done.result())
         }
-        with self._metrics.stage("cache_set"):
-            await self._cache.put(fresh)
+        try:
+            with self._metrics.stage("cache_set"):
+                await self._cache.put(fresh)
+        finally:
+            for key, work in works.items():  # until here who came would have found it nowhere
+                if self._running.get(key) is work:
+                    del self._running[key]
 
     def _trace(self, works: Iterable[Work]) -> None:
         """Of those that were computed: from the first that waited to the last that was done."""
@@ -142,7 +179,7 @@ class MemberScores:
         """The work already running for the same, or new work."""
         key = one.seen.key
         running = self._running.get(key)
-        if running is not None and not running.done.cancelled():
+        if running is not None and joinable(running):
             running.waiters += 1
             self._metrics.cache.joined.inc()
             self._metrics.saved(one.seen.tokens)
@@ -153,8 +190,6 @@ class MemberScores:
 
     def _settled(self, member: Member, seen: Seen, work: Work) -> None:
         """Once for each sequence that was computed or given up, however many wait for it."""
-        if self._running.get(seen.key) is work:
-            del self._running[seen.key]
         if work.done.cancelled():
             return
         fault = work.done.exception()
@@ -185,3 +220,13 @@ def refuse_without_memory(outcomes: Sequence[Sequence[Outcome]]) -> None:
     found = [one for row in outcomes for one in row]
     if found and all(isinstance(one, ItemError) and one.type == "capacity" for one in found):
         raise Failure("capacity", "no memory for any item by itself", RETRY_AFTER_SECONDS)
+
+
+def joinable(work: Work) -> bool:
+    """Whether it has a score, or may yet have one."""
+    return not work.done.done() or not (work.done.cancelled() or work.done.exception())
+
+
+def free(place: Place, tokens: int, _: object) -> None:
+    """A sequence is done: it needs its room no longer."""
+    place.free(tokens)

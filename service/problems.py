@@ -41,6 +41,12 @@ KINDS = {
     "overloaded": Kind(
         503, "The queue stayed full", "retry after the time in Retry-After", retryable=True
     ),
+    "quota": Kind(
+        429,
+        "The quota of the key is used up",
+        "retry after the time in Retry-After, allow more time, or ask for a larger quota",
+        retryable=True,
+    ),
     "not-ready": Kind(
         503, "The engine is not ready", "retry after the time in Retry-After", retryable=True
     ),

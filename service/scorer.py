@@ -1,7 +1,7 @@
 """The use case: requests in, responses out. Knows no HTTP.
 
-repeats' scores -> encode the others in a thread -> admit -> members' raw scores -> calibrate ->
-aggregate, in request order.
+repeats' scores -> encode the others in a thread -> look them up -> quota -> admit -> members' raw
+scores -> calibrate -> aggregate, in request order.
 Letters: N items of a request, S of them scored, M members.
 """
 
@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -26,11 +27,12 @@ from plaudit.wire import (
     ScoreResponse,
 )
 from service import ensemble_answer
-from service.admission import Admission, within
+from service.admission import within
 from service.bundle import Bundle
 from service.ensemble import Ensemble
 from service.fair_queue import Caller
-from service.items import Cut, Encoded, Seen, count_tokens, encode, items_of
+from service.gate import Gate
+from service.items import Cut, Encoded, Seen, about_tokens, encode, items_of
 from service.joint_results import OUT_OF_RANGE, calibrate, joint_results, raw_scores, usage
 from service.member import Member
 from service.member_scores import MemberScores, Outcome, Scored, refuse_without_memory
@@ -53,13 +55,13 @@ class Scorer:
         registry: Registry,
         member_scores: MemberScores,
         repeats: Repeats,
-        admission: Admission,
+        gate: Gate,
         metrics: Metrics,
         max_items: int,
     ):
         self.registry = registry
         self._member_scores, self._repeats = member_scores, repeats
-        self._admission = admission
+        self._gate = gate
         self._metrics, self._max_items = metrics, max_items
         self._tokenizer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tokenize")
         self.shadow: Shadow | None = None  # what is shown all that is answered, while it lasts
@@ -217,9 +219,11 @@ class Scorer:
         members had of them."""
         if not items:
             return [[] for _ in members], [[] for _ in members]
-        encoded = [await self._encode(m, items, cut, deadline) for m in members]
-        async with self._admission.admit(sum(map(count_tokens, encoded)), deadline):
-            return encoded, await self._member_scores.of(members, encoded, kept, caller)
+        about = len(members) * sum(map(about_tokens, items))
+        with self._gate.coming(caller, deadline, about):
+            encoded = [await self._encode(m, items, cut, deadline) for m in members]
+        admit = partial(self._gate.admit, caller, deadline)
+        return encoded, await self._member_scores.of(members, encoded, kept, caller, admit)
 
     def tokenizing_seconds(self) -> float:
         """How long the tokenizer has been at the item that it is at; 0 when at none."""

@@ -11,6 +11,7 @@ TYPES = {
     404: "NotFoundError",
     405: "MethodNotAllowedError",
     413: "BadRequestError",
+    429: "RateLimitError",
     503: "ServiceUnavailableError",
 }
 

@@ -141,6 +141,7 @@ def item_of(parts: list[str]) -> Item:
 TYPES = {
     "unscorable": "Tokenizer",
     "overloaded": "Overloaded",
+    "quota": "Overloaded",
     "not-ready": "Unhealthy",
     "deadline": "Backend",
     "engine-fault": "Backend",

@@ -31,7 +31,7 @@ class Batches:
         )  # fmt: skip
         self.queue_items = Gauge("plaudit_queue_items", "Items waiting for a forward", registry=r)
         self.queue_tokens = Gauge(
-            "plaudit_queue_tokens", "Tokens admitted and not yet answered", registry=r
+            "plaudit_queue_tokens", "Tokens held or admitted and not yet computed", registry=r
         )
         self.quarantined = Gauge(
             "plaudit_quarantined_items", "Sequences that failed a forward by themselves and are "

@@ -29,6 +29,14 @@ class Requests:
         self.admission_rejections = Counter(
             "plaudit_admission_rejections_total", "Requests refused", ["reason"], registry=r
         )
+        self.quota_rejections = Counter(
+            "plaudit_quota_rejections_total", "Requests refused because their client's quota would "
+            "not have allowed them before their deadline", ["client"], registry=r,
+        )  # fmt: skip
+        self.quota_wait_seconds = Counter(
+            "plaudit_quota_wait_seconds_total", "Time that requests were held for their client's "
+            "quota", ["client"], registry=r,
+        )  # fmt: skip
         self.deadline_expired = Counter(
             "plaudit_deadline_expired_total", "Requests not done in time", ["where"], registry=r
         )

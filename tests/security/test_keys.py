@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service import keys_command
-from service.key_entry import GRANTS, Entry, KeysError, Quota, read
+from service.key_entry import GRANTS, Entry, KeysError, read
 from service.key_sources import of_file, warnings_of
 from service.keys import Keys
+from service.quotas import Quota
 from service.settings import SettingsError, load
 
 KEY = "sesame-7261"

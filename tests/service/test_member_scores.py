@@ -7,14 +7,21 @@ from types import SimpleNamespace
 import pytest
 
 from plaudit.joint_model import Asked
+from service.admission import Admission
 from service.cache import MemoryCache
 from service.fair_queue import Caller
 from service.items import Encoded, Seen
 from service.member_scores import MemberScores, Scored
+from service.metrics import Metrics
 from service.work import Work
 
 CALLER = Caller()
+HOUSE = Admission(100, Metrics())
 A, B = Encoded([1, 2], Seen(b"a", 2, 0, None)), Encoded([3], Seen(b"b", 1, 0, None))
+
+
+def admit(tokens):
+    return HOUSE.admit(tokens, asyncio.get_running_loop().time() + 60)
 
 
 class Queue:
@@ -45,7 +52,7 @@ def scores(metrics):
 
 
 async def one_row(scores, member, row):
-    (outcomes,) = await scores.of([member], [row], [[None] * len(row)], CALLER)
+    (outcomes,) = await scores.of([member], [row], [[None] * len(row)], CALLER, admit)
     return outcomes
 
 
@@ -112,7 +119,9 @@ async def test_all_members_of_an_item_are_submitted_before_the_next_item(scores,
         [Encoded(one.ids, Seen(name + one.seen.key, 1, 0, None)) for one in (A, B)]
         for name in (b"m", b"n")
     ]
-    [task] = await started(scores.of([member("m"), member("n")], rows, [[None, None]] * 2, CALLER))
+    [task] = await started(
+        scores.of([member("m"), member("n")], rows, [[None, None]] * 2, CALLER, admit)
+    )
     assert names == ["m", "n", "m", "n"]
     assert [work.asked.ids for work in queue.works] == [A.ids, A.ids, B.ids, B.ids]
     for work, score in zip(queue.works, (1.0, 2.0, 3.0, 4.0), strict=True):

@@ -25,6 +25,7 @@ NAMES = {
     "plaudit_quarantined_items", "plaudit_quarantine_refusals_total", "plaudit_batch_token_budget",
     "plaudit_nonfinite_total", "plaudit_padding_waste_ratio", "plaudit_queue_items",
     "plaudit_queue_oldest_age_seconds", "plaudit_queue_tokens", "plaudit_ready",
+    "plaudit_quota_rejections_total", "plaudit_quota_wait_seconds_total",
     "plaudit_request_retries_total", "plaudit_response_length_score_corr",
     "plaudit_rewards_total", "plaudit_score", "plaudit_score_mean", "plaudit_score_psi",
     "plaudit_score_reference_mean", "plaudit_score_reference_std",

@@ -167,10 +167,11 @@ def test_overload_is_held_and_only_then_503(listen, tiny_checkpoint, monkeypatch
 
     admit = Admission.admit
 
-    def impatient(self, tokens, deadline):
+    def impatient(self, tokens, deadline, caller):
         """Who gave less than the server's limit has waited for room until its deadline."""
         now = asyncio.get_running_loop().time()
-        return admit(self, tokens, now if deadline - now < LIMIT_SECONDS / 2 else deadline)
+        until = now if deadline - now < LIMIT_SECONDS / 2 else deadline
+        return admit(self, tokens, until, caller)
 
     settings = {"max_queued_tokens": 1, "deadline_seconds": LIMIT_SECONDS}
     with listen(models=[tiny_checkpoint], **settings) as url, ThreadPoolExecutor() as callers:
