@@ -88,7 +88,7 @@ async def test_what_was_computed_for_a_caller_that_gave_up_is_cached(scores, mem
 
 async def test_what_was_kept_is_not_looked_up_again(scores, member, queue, metrics):
     kept = [[Scored(0.5, cached=True), None]]
-    [task] = await started(scores.of([member], [[A, B]], kept, CALLER))
+    [task] = await started(scores.of([member], [[A, B]], kept, CALLER, admit))
     assert [work.asked.ids for work in queue.works] == [B.ids]
     queue.works[0].done.set_result(1.5)
     assert await task == [[Scored(0.5, cached=True), Scored(1.5, cached=False)]]
