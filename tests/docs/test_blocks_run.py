@@ -69,6 +69,7 @@ LONG = (
     "python bench/fleet_costs.py",
     "python bench/fleet_against_server.py",
     "python bench/fleet.py",
+    "python bench/overload.py",
 )
 # By what a block has in it.
 NOT_RUN = {
