@@ -9,7 +9,7 @@ from itertools import groupby
 from pathlib import Path
 
 FIGURES = Path(__file__).parent / "results" / "chaos.jsonl"
-HEADER = ["promise", "tested by", "requests", "faults", "lost", "wrong", "measured"]
+HEADER = ["promise", "tested by", "form", "requests", "faults", "lost", "wrong", "measured"]
 COUNTS = ("requests", "faults", "lost", "wrong")
 
 
@@ -31,7 +31,8 @@ def row(line: Mapping[str, object]) -> list[str]:
     assert isinstance(counted, dict)
     more = [measure(name, value) for name, value in counted.items() if name not in COUNTS]
     counts = [f"{counted[name]:,}" for name in COUNTS]
-    return [str(line["promise"]), f"`{line['test']}`", *counts, "; ".join(more)]
+    form = "long" if line["long"] else "bounded"
+    return [str(line["promise"]), f"`{line['test']}`", form, *counts, "; ".join(more)]
 
 
 def measure(name: str, value: float) -> str:

@@ -34,6 +34,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--figures", help="file to which what was counted is appended, JSON lines")
 
 
+# Files that take minutes. First, so that at the end no process is left alone with one of them.
+LONGEST = (
+    "training/experiments/test_quick.py",
+    "training/test_processes.py",
+    "chaos/test_restart.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.path.as_posix().endswith(LONGEST))
+
+
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
     "{{ message['content'] }}<|im_end|>{% if not loop.last %}\n{% endif %}{% endfor %}"

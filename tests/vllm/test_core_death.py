@@ -99,8 +99,12 @@ async def test_a_frozen_core_is_ended_and_the_next_computes_what_it_held(served,
     await served.until_ready()
 
 
-async def test_a_sequence_that_ends_the_core_is_found_and_quarantined(served, monkeypatch):
+async def test_a_sequence_that_ends_the_core_is_found_and_quarantined(
+    served, monkeypatch, pytestconfig
+):
     """The fault is put in where a sequence is handed to the core, which then really dies."""
+    if not pytestconfig.getoption("long"):
+        pytest.skip("three cores are started one after another: pytest tests/vllm --long")
     poison, others = [9, 8, 7], sequences(12, seed=4)
     score = served.core._score
 
