@@ -4,10 +4,11 @@ import base64
 import ipaddress
 import re
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 from starlette.types import Scope
 
-from service.key_entry import GRANTS, Grant
+from service.key_entry import Grant
 from service.keys import ANONYMOUS, Keys
 from service.problems import Failure
 from service.routes import Routes, Use
@@ -20,8 +21,10 @@ TRUSTED = "trusted-network"
 NEEDS: dict[Use, Grant] = {
     "scoring": "score", "keyed": "score", "metrics": "metrics", "admin": "admin",
 }  # fmt: skip
-# Whether a grant is everybody's, key or not.
-Free = Callable[[Grant], bool]
+# What a route is opened by; "unknown" of those that are none.
+Opens = Grant | Literal["unknown"]
+# Whether what that opens is everybody's, key or not.
+Free = Callable[[Opens], bool]
 # Where the rest of a path with a key is no route of a peer.
 NOWHERE = "/k"
 
@@ -35,17 +38,18 @@ def networks(text: str) -> list[Network]:
     return found
 
 
-def free_on_main(keys: Keys, open_metrics: bool, grant: Grant) -> bool:
+def free_on_main(keys: Keys, open_metrics: bool, grant: Opens) -> bool:
     """Without a key that scores everybody may do all but administrate; the settings see to it that
-    this is so on loopback only."""
+    this is so on loopback only. ``open_metrics``: this port has them, and they need no key."""
     if grant == "metrics" and open_metrics:
         return True
     return grant != "admin" and "score" not in keys.grants
 
 
-def free_on_admin(open_metrics: bool, grant: Grant) -> bool:
-    """Metrics, where the address is a loopback one or the network guards it."""
-    return grant == "metrics" and open_metrics
+def free_on_admin(open_metrics: bool, grant: Opens) -> bool:
+    """Metrics, where the address is a loopback one or the network guards it, and to be told that
+    a path is no route."""
+    return grant in ("metrics", "unknown") and open_metrics
 
 
 def is_loopback(host: str) -> bool:
@@ -94,9 +98,7 @@ class Entrance:
         raise Failure("forbidden", f"this key of {entry.client} has no scope {NEEDS[use]}")
 
     def _is_free(self, use: Use) -> bool:
-        if use == "unknown":
-            return any(map(self._free, GRANTS))
-        return use == "open" or self._free(NEEDS[use])
+        return use == "open" or self._free("unknown" if use == "unknown" else NEEDS[use])
 
     def trusts(self, scope: Scope) -> bool:
         """Whether the other end of the socket is in a trusted network; what proxies say of those
