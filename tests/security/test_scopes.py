@@ -103,7 +103,7 @@ async def test_no_host_and_no_writing_of_a_path_lets_a_key_do_more(
         for app, is_open in zip(both, (OPEN_ON_MAIN, OPEN_ON_ADMIN), strict=True):
             ask = Caller(app)
             for path in declared(app):
-                if grant_of(path, is_open) in (None, key) or open_metrics and path in METRICS:
+                if grant_of(path, is_open) in (None, key) or (open_metrics and path in METRICS):
                     continue
                 for host in HOSTS:
                     status, _ = await ask("POST", path, host, authorization=f"Bearer {key}")
