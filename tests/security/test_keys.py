@@ -2,6 +2,7 @@
 
 import hashlib
 import stat
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from service.settings import SettingsError, load
 
 KEY = "sesame-7261"
 DIGEST = hashlib.sha256(KEY.encode()).hexdigest()
+NOTHING = hashlib.sha256(b"").hexdigest()
 OTHER = hashlib.sha256(b"other").hexdigest()
 
 
@@ -37,6 +39,12 @@ def test_a_key_is_found_by_itself_or_with_its_name_and_by_nothing_else(line: str
     near = ["", "s", KEY[:-1], f"{KEY} ", f"other:{KEY}", f"sha256:{DIGEST}", DIGEST, "trainer:",
             f"trainer:sha256:{DIGEST}", f"trainer:trainer:{KEY}", KEY.upper(), None]  # fmt: skip
     assert [client(keys, key) for key in near] == [None] * len(near)
+
+
+def test_an_empty_key_is_nobodys() -> None:
+    (one,) = entries("a:k")
+    keys = Keys([replace(one, digest=bytes.fromhex(NOTHING))])
+    assert [client(keys, key) for key in ("", None, "a:")] == [None] * 3
 
 
 def test_a_digest_in_a_file_gives_nobody_the_key(tmp_path: Path) -> None:
@@ -85,6 +93,7 @@ def test_lines_without_a_key_are_left_out_and_those_without_a_name_are_numbered(
         ("a:k expires=2027-06-30T12:00:00", "expires= is 2027-06-30 or"),
         (f"a:sha256:{DIGEST[:-1]}", "64 digits of 0-9a-f"),
         (f"sha256:{DIGEST.upper()}", "64 digits of 0-9a-f"),
+        (f"a:sha256:{NOTHING} scope=score", "the digest of no key at all; plaudit keys new"),
     ],
 )
 def test_a_line_of_another_form_is_refused_with_its_place(line: str, said: str) -> None:
