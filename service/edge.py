@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from urllib.parse import quote
 
 import msgspec
@@ -14,8 +15,8 @@ from starlette.routing import Route as Served
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import answer_headers
-from service.audit import Act, Audit
-from service.entrance import Entrance
+from service.audit import Act, Audit, By
+from service.entrance import Entrance, NotLetIn
 from service.hardening import is_retry, request_id
 from service.logs import event, log
 from service.metrics import Metrics
@@ -70,21 +71,23 @@ class Edge:
 
     @contextmanager
     def _audited(self, scope: Scope, route: Route, what: str, sending: "Sending") -> Iterator[None]:
-        """A request to administrate has a line of the audit log, however it ends."""
-        if route.use != "admin" or self._audit is None:
+        """A request to administrate has a line of the audit log, however it ends; any other of
+        that port where it is not let in."""
+        if self._audit is None:
             yield
             return
         state = scope.setdefault("state", {})
-        address = (scope.get("client") or ("unknown",))[0]
-        act = state["act"] = Act(self._audit, what, address, sending.instance)
+        by = By(None, (scope.get("client") or ("unknown",))[0], sending.instance)
+        act = state["act"] = Act(self._audit, what, by)
         try:
             yield
         finally:
+            who = state.get("client")
             if sending.kind in NOT_LET_IN:
-                act.is_refused(sending.kind)
-            else:
+                self._audit.refused(what, sending.kind, **replace(by, who=who).said())
+            elif route.use == "admin":
                 ended = "done" if sending.status < 400 else "unanswered"
-                act.ends(sending.kind or ended, state.get("client"), status=sending.status)
+                act.ends(sending.kind or ended, who, sending.status)
 
     async def _answer(
         self, request: Request, sending: "Sending", route: Route, key: str | None
@@ -98,6 +101,9 @@ class Edge:
             # where the application would find a route.
             app = self._app if route is not UNKNOWN else self._nowhere(request)
             await app(scope, receive, sending)
+        except NotLetIn as failure:
+            scope.setdefault("state", {})["client"] = failure.client
+            await self._refusal(failure, route, sending)(scope, receive, sending)
         except Failure as failure:
             await self._refusal(failure, route, sending)(scope, receive, sending)
         except ClientDisconnect:
@@ -171,7 +177,7 @@ class Sending:
 
 
 def method_of(scope: Scope) -> str:
-    return scope["method"] if scope["method"] in ("GET", "POST", "HEAD") else "other"
+    return scope["method"] if scope["method"] in ("GET", "POST", "HEAD", "DELETE") else "other"
 
 
 async def http_failure(request: Request, error: Exception) -> Response:

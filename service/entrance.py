@@ -61,6 +61,14 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+class NotLetIn(Failure):
+    """``client``: whose key it is, where it is somebody's and opens too little, or no more."""
+
+    def __init__(self, kind: str, detail: str, client: str | None = None):
+        super().__init__(kind, detail)
+        self.client = client
+
+
 class Entrance:
     """Lets callers in, or not."""
 
@@ -80,7 +88,7 @@ class Entrance:
         return matched["key"] if rest != NOWHERE else None
 
     def check(self, scope: Scope, authorization: str | None, key: str | None) -> str:
-        """The client's name, from a closed set. Failure "unauthenticated" without a good key,
+        """The client's name, from a closed set. NotLetIn, "unauthenticated" without a good key,
         "forbidden" with one that does not open the route; ``key`` is the path's."""
         use = self._routes.of(scope["path"]).use
         entry = self._keys.find(key or key_of(authorization, basic=use != "admin"))
@@ -92,10 +100,11 @@ class Entrance:
         if use == "scoring" and self.trusts(scope):
             return TRUSTED
         if entry is None:
-            raise Failure("unauthenticated", "no accepted key in the Authorization header")
+            raise NotLetIn("unauthenticated", "no accepted key in the Authorization header")
+        client = entry.client
         if over:
-            raise Failure("unauthenticated", f"the time of this key of {entry.client} is over")
-        raise Failure("forbidden", f"this key of {entry.client} has no scope {NEEDS[use]}")
+            raise NotLetIn("unauthenticated", f"the time of this key of {client} is over", client)
+        raise NotLetIn("forbidden", f"this key of {client} has no scope {NEEDS[use]}", client)
 
     def _is_free(self, use: Use) -> bool:
         return use == "open" or self._free("unknown" if use == "unknown" else NEEDS[use])
