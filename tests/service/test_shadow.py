@@ -6,6 +6,7 @@ import json
 import shutil
 import weakref
 
+import msgspec
 import numpy as np
 import pytest
 from both_ports import Both
@@ -21,8 +22,9 @@ from service.audit import By
 from service.items import Cut
 from service.member_scores import Scored
 from service.shadow import Shadow
-from service.swap_report import Agreement, spearman
-from service.swap_request import ShadowPlan, SwapRequest
+from service.swap_limits import unmet
+from service.swap_report import Agreement, Compared, spearman
+from service.swap_request import Limits, ShadowPlan, SwapRequest
 from training.service_process import free_port
 
 KEY = {"Authorization": "Bearer operator"}
@@ -124,6 +126,19 @@ async def test_what_keeps_the_limits_is_switched_by_itself(
     ]  # fmt: skip
     assert after["rewards"] == pytest.approx(before["rewards"], abs=1e-5)
     assert metrics.registry.get_sample_value("plaudit_swaps_total", {"result": "switched"}) == 1
+
+
+@pytest.mark.parametrize(
+    ("ratio", "said"),
+    [(0.0, "is inf, at most 2"), (None, "is not to be told of so few items"), (0.25, "is 4, at")],
+)
+def test_a_spread_that_is_lost_is_no_question_of_too_few_items(ratio, said):
+    compared = Compared()
+    for reward in (0.0, 1.0):
+        compared.add(0, reward, reward, 1, 1)
+    report = msgspec.structs.replace(compared.report(), std_ratio=ratio)
+    [why] = unmet(Limits(std_ratio=2), 2, report)
+    assert said in why
 
 
 async def test_what_does_not_is_refused_with_each_limit_and_freed(ports, metrics, members):
