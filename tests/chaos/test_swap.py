@@ -62,7 +62,7 @@ async def scores_of(directories):
     found = {}
     try:
         for member in (await engine.open({path.name: path for path in directories})).values():
-            asked = [ids_of(member.encoder, item) for item in ITEMS]
+            asked = [ids_of(member.encoder, item, None) for item in ITEMS]
             works = [member.submit(ids, Caller()) for ids in asked]
             found[member.revision] = [await work.done for work in works]
     finally:
