@@ -95,7 +95,7 @@ def create_app(
     admin = settings.admin_port is not None
     app.state.instead = partial(instead, settings.admin_port)
     routes = Routes([*(own for own in OWN if not admin or own != METRICS), *peers.ROUTES])
-    free = partial(free_on_main, keys, settings.open_metrics)
+    free = partial(free_on_main, keys, settings.open_metrics and not admin)
     entrance = Entrance(keys, networks(settings.trusted_networks), routes, free)
     app.add_middleware(Edge, routes=routes, entrance=entrance, metrics=metrics)
     bodies = Bodies(int(settings.max_body_megabytes * 1e6), metrics)

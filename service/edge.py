@@ -3,23 +3,25 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from urllib.parse import quote
 
 import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Match
 from starlette.routing import Route as Served
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import answer_headers
-from service.audit import Act, Audit
-from service.entrance import Entrance
+from service.audit import Act, Audit, By
+from service.entrance import Entrance, NotLetIn
 from service.hardening import is_retry, request_id
 from service.logs import event, log
 from service.metrics import Metrics
 from service.problems import Failure, problem
-from service.routes import METRICS, OPS_MODELS, PROBES, Route, Routes, Use
+from service.routes import METRICS, OPS_MODELS, PROBES, UNKNOWN, Route, Routes, Use
 from service.traces import OFF
 
 # nginx's status for a caller that hung up; it is only logged and counted.
@@ -69,21 +71,23 @@ class Edge:
 
     @contextmanager
     def _audited(self, scope: Scope, route: Route, what: str, sending: "Sending") -> Iterator[None]:
-        """A request to administrate has a line of the audit log, however it ends."""
-        if route.use != "admin" or self._audit is None:
+        """A request to administrate has a line of the audit log, however it ends; any other of
+        that port where it is not let in."""
+        if self._audit is None:
             yield
             return
         state = scope.setdefault("state", {})
-        address = (scope.get("client") or ("unknown",))[0]
-        act = state["act"] = Act(self._audit, what, address, sending.instance)
+        by = By(None, (scope.get("client") or ("unknown",))[0], sending.instance)
+        act = state["act"] = Act(self._audit, what, by)
         try:
             yield
         finally:
+            who = state.get("client")
             if sending.kind in NOT_LET_IN:
-                act.is_refused(sending.kind)
-            else:
+                self._audit.refused(what, sending.kind, **replace(by, who=who).said())
+            elif route.use == "admin":
                 ended = "done" if sending.status < 400 else "unanswered"
-                act.ends(sending.kind or ended, state.get("client"), status=sending.status)
+                act.ends(sending.kind or ended, who, sending.status)
 
     async def _answer(
         self, request: Request, sending: "Sending", route: Route, key: str | None
@@ -93,7 +97,13 @@ class Edge:
         try:
             client = self._entrance.check(scope, authorization, key)
             scope.setdefault("state", {})["client"] = client
-            await self._app(scope, receive, sending)
+            # What is not declared has been let in as what is not there, and must stay that, even
+            # where the application would find a route.
+            app = self._app if route is not UNKNOWN else self._nowhere(request)
+            await app(scope, receive, sending)
+        except NotLetIn as failure:
+            scope.setdefault("state", {})["client"] = failure.client
+            await self._refusal(failure, route, sending)(scope, receive, sending)
         except Failure as failure:
             await self._refusal(failure, route, sending)(scope, receive, sending)
         except ClientDisconnect:
@@ -102,6 +112,16 @@ class Edge:
             log.exception("internal", extra={"fields": {"instance": sending.instance}})
             unforeseen = Failure("internal", "an unforeseen failure")
             await self._refusal(unforeseen, route, sending)(scope, receive, sending)
+
+    def _nowhere(self, request: Request) -> Response:
+        """The way to the declared route that only a slash at the end is too much for; or Failure
+        "not-found", with what ``app.state.instead`` knows of the path."""
+        path: str = request.scope["path"]
+        shorter = path.rstrip("/")
+        if shorter != path and self._routes.of(shorter) is not UNKNOWN:
+            query = request.scope["query_string"].decode("latin-1")
+            return RedirectResponse(quote(shorter) + (f"?{query}" if query else ""))
+        raise not_found(request, "Not Found")
 
     def _refusal(self, failure: Failure, route: Route, sending: "Sending") -> Response:
         """What says that ``failure`` happened: problem+json, or as the route's peer would."""
@@ -157,21 +177,22 @@ class Sending:
 
 
 def method_of(scope: Scope) -> str:
-    return scope["method"] if scope["method"] in ("GET", "POST", "HEAD") else "other"
+    return scope["method"] if scope["method"] in ("GET", "POST", "HEAD", "DELETE") else "other"
 
 
 async def http_failure(request: Request, error: Exception) -> Response:
-    """Starlette's own 404 and 405, as problems; a 404 says what ``app.state.instead`` knows of the
-    path."""
+    """Starlette's own 404, of a route that is declared and not there yet, and 405, as problems."""
     assert isinstance(error, HTTPException)
-    kinds = {404: "not-found", 405: "method-not-allowed"}
-    if error.status_code not in kinds:
-        raise error
-    detail = str(error.detail)
     if error.status_code == 404:
-        detail = request.app.state.instead(request.url.path) or detail
-    allow = methods_of(request) if error.status_code == 405 else None
-    raise Failure(kinds[error.status_code], detail, allow=allow)
+        raise not_found(request, str(error.detail))
+    if error.status_code == 405:
+        raise Failure("method-not-allowed", str(error.detail), allow=methods_of(request))
+    raise error
+
+
+def not_found(request: Request, detail: str) -> Failure:
+    """With what ``app.state.instead`` knows of the path."""
+    return Failure("not-found", request.app.state.instead(request.scope["path"]) or detail)
 
 
 def methods_of(request: Request) -> str:

@@ -4,10 +4,11 @@ import base64
 import ipaddress
 import re
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 from starlette.types import Scope
 
-from service.key_entry import GRANTS, Grant
+from service.key_entry import Grant
 from service.keys import ANONYMOUS, Keys
 from service.problems import Failure
 from service.routes import Routes, Use
@@ -20,8 +21,10 @@ TRUSTED = "trusted-network"
 NEEDS: dict[Use, Grant] = {
     "scoring": "score", "keyed": "score", "metrics": "metrics", "admin": "admin",
 }  # fmt: skip
-# Whether a grant is everybody's, key or not.
-Free = Callable[[Grant], bool]
+# What a route is opened by; "unknown" of those that are none.
+Opens = Grant | Literal["unknown"]
+# Whether what that opens is everybody's, key or not.
+Free = Callable[[Opens], bool]
 # Where the rest of a path with a key is no route of a peer.
 NOWHERE = "/k"
 
@@ -35,17 +38,18 @@ def networks(text: str) -> list[Network]:
     return found
 
 
-def free_on_main(keys: Keys, open_metrics: bool, grant: Grant) -> bool:
+def free_on_main(keys: Keys, open_metrics: bool, grant: Opens) -> bool:
     """Without a key that scores everybody may do all but administrate; the settings see to it that
-    this is so on loopback only."""
+    this is so on loopback only. ``open_metrics``: this port has them, and they need no key."""
     if grant == "metrics" and open_metrics:
         return True
     return grant != "admin" and "score" not in keys.grants
 
 
-def free_on_admin(open_metrics: bool, grant: Grant) -> bool:
-    """Metrics, where the address is a loopback one or the network guards it."""
-    return grant == "metrics" and open_metrics
+def free_on_admin(open_metrics: bool, grant: Opens) -> bool:
+    """Metrics, where the address is a loopback one or the network guards it, and to be told that
+    a path is no route."""
+    return grant in ("metrics", "unknown") and open_metrics
 
 
 def is_loopback(host: str) -> bool:
@@ -55,6 +59,14 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+class NotLetIn(Failure):
+    """``client``: whose key it is, where it is somebody's and opens too little, or no more."""
+
+    def __init__(self, kind: str, detail: str, client: str | None = None):
+        super().__init__(kind, detail)
+        self.client = client
 
 
 class Entrance:
@@ -76,7 +88,7 @@ class Entrance:
         return matched["key"] if rest != NOWHERE else None
 
     def check(self, scope: Scope, authorization: str | None, key: str | None) -> str:
-        """The client's name, from a closed set. Failure "unauthenticated" without a good key,
+        """The client's name, from a closed set. NotLetIn, "unauthenticated" without a good key,
         "forbidden" with one that does not open the route; ``key`` is the path's."""
         use = self._routes.of(scope["path"]).use
         entry = self._keys.find(key or key_of(authorization, basic=use != "admin"))
@@ -88,15 +100,14 @@ class Entrance:
         if use == "scoring" and self.trusts(scope):
             return TRUSTED
         if entry is None:
-            raise Failure("unauthenticated", "no accepted key in the Authorization header")
+            raise NotLetIn("unauthenticated", "no accepted key in the Authorization header")
+        client = entry.client
         if over:
-            raise Failure("unauthenticated", f"the time of this key of {entry.client} is over")
-        raise Failure("forbidden", f"this key of {entry.client} has no scope {NEEDS[use]}")
+            raise NotLetIn("unauthenticated", f"the time of this key of {client} is over", client)
+        raise NotLetIn("forbidden", f"this key of {client} has no scope {NEEDS[use]}", client)
 
     def _is_free(self, use: Use) -> bool:
-        if use == "unknown":
-            return any(map(self._free, GRANTS))
-        return use == "open" or self._free(NEEDS[use])
+        return use == "open" or self._free("unknown" if use == "unknown" else NEEDS[use])
 
     def trusts(self, scope: Scope) -> bool:
         """Whether the other end of the socket is in a trusted network; what proxies say of those

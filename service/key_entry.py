@@ -50,6 +50,10 @@ def digest_of(key: str) -> bytes:
     return hashlib.sha256(key.encode()).digest()
 
 
+# As of a variable of the shell that is not set: it would let in whoever sends an empty key.
+OF_NOTHING = digest_of("")
+
+
 def read(
     lines: Iterable[str], where: str, grants: Iterable[Grant], unnamed: str, before: int = 0
 ) -> list[Entry]:
@@ -74,9 +78,12 @@ def entry_of(words: Sequence[str], place: str, grants: frozenset[Grant], unnamed
     hashed = HASHED.fullmatch(key)
     if hashed is None and key.startswith("sha256:"):
         raise KeysError(f"{place}: sha256: is followed by 64 digits of 0-9a-f; copy all of them")
+    digest = bytes.fromhex(hashed["digest"]) if hashed else digest_of(key)
+    if digest == OF_NOTHING:
+        raise KeysError(f"{place}: this is the digest of no key at all; plaudit keys new makes one")
     return Entry(
         name,
-        bytes.fromhex(hashed["digest"]) if hashed else digest_of(key),
+        digest,
         grants_of(fields.get("scope", []), place) or grants,
         quota_of(fields, place),
         expiry_of(fields["expires"][0], place) if "expires" in fields else None,

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -32,7 +33,7 @@ def at_sighup(settings: Settings, keys: Keys, audit: Audit) -> Iterator[None]:
 
 def reload(settings: Settings, keys: Keys, audit: Audit) -> None:
     """All of the new keys, or all of the old ones where the new cannot be."""
-    before = {one.client for one in keys.entries}
+    before = by_client(keys)
     try:
         new = settings.keys()
         key_needs.check(settings, new)
@@ -42,10 +43,22 @@ def reload(settings: Settings, keys: Keys, audit: Audit) -> None:
         audit.record(WHAT, "refused", who="SIGHUP")
         return
     keys.replace(new)
+    after = by_client(new)
+    said = {
+        "added": sorted(after.keys() - before.keys()),
+        "removed": sorted(before.keys() - after.keys()),
+        "changed": sorted(name for name in after.keys() & before if after[name] != before[name]),
+    }
+    audit.record(WHAT, "done", who="SIGHUP", keys=len(new.entries), **said)
     warn(settings, keys)
-    after = {one.client for one in new.entries}
-    changed = {"added": sorted(after - before), "removed": sorted(before - after)}
-    audit.record(WHAT, "done", who="SIGHUP", keys=len(new.entries), **changed)
+
+
+def by_client(keys: Keys) -> dict[str, set[object]]:
+    """All that counts of a client's keys: not where they stand, nor whether as digests."""
+    found: dict[str, set[object]] = defaultdict(set)
+    for one in keys.entries:
+        found[one.client].add((one.digest, one.grants, one.quota, one.expires))
+    return found
 
 
 def check_grants(old: Keys, new: Keys) -> None:

@@ -9,6 +9,8 @@ from service.key_entry import Entry, Grant, KeysError, read
 OF_API: tuple[Grant, ...] = ("score", "metrics")
 OF_ADMIN: tuple[Grant, ...] = ("admin", "metrics")
 READABLE_FOR_ALL = 0o004
+# From which ``plaudit swap`` has its key: no setting of the server, whose shell may have it too.
+OF_SWAP_COMMAND = "PLAUDIT_ADMIN_KEY"
 
 
 def of_setting(text: str | None, file: Path | None, flag: str) -> list[Entry]:
@@ -25,6 +27,16 @@ def of_file(
     file: Path, grants: Iterable[Grant] = OF_API, unnamed: str = "key", before: int = 0
 ) -> list[Entry]:
     """Entries of a file. KeysError if it is not there, cannot be read or has none."""
+    found = in_file(file, grants, unnamed, before)
+    if not found:
+        raise KeysError(f"{file} has no key: plaudit keys new NAME --file {file}")
+    return found
+
+
+def in_file(
+    file: Path, grants: Iterable[Grant] = OF_API, unnamed: str = "key", before: int = 0
+) -> list[Entry]:
+    """The same of a file that may have none yet."""
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
@@ -33,10 +45,7 @@ def of_file(
         raise KeysError(f"{file}: {error.strerror}; let the server's user read it") from None
     except UnicodeDecodeError:
         raise KeysError(f"{file} is no text in UTF-8; name a file of keys, one a line") from None
-    found = read(lines, f"{file} line", grants, unnamed, before)
-    if not found:
-        raise KeysError(f"{file} has no key: plaudit keys new NAME --file {file}")
-    return found
+    return read(lines, f"{file} line", grants, unnamed, before)
 
 
 def warnings_of(files: Iterable[Path], entries: Iterable[Entry]) -> Iterator[str]:

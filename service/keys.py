@@ -45,7 +45,7 @@ class Keys:
             if hmac.compare_digest(whole_digest, one.digest)
             | (hmac.compare_digest(own_digest, one.digest) & (one.client == name))
         ]
-        return matching[0] if key is not None and matching else None
+        return matching[0] if key and matching else None
 
 
 def checked(entries: Sequence[Entry]) -> tuple[Entry, ...]:

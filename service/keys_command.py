@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from service.key_entry import GRANTS, NAME, Entry, KeysError, digest_of, read
-from service.key_sources import of_file, warnings_of
+from service.key_sources import OF_ADMIN, OF_API, in_file, of_file, warnings_of
 from service.keys import Keys
 
 # By which those who look for secrets in repositories know one.
@@ -65,6 +65,10 @@ def add_check(found: argparse.ArgumentParser) -> None:
     found.description = "Read a file of keys as the server does, and show what it grants to whom."
     found.set_defaults(run=check)
     found.add_argument("file", type=Path, metavar="FILE")
+    found.add_argument(
+        "--admin", action="store_true",
+        help="it is a file of --admin-keys-file, whose keys open other things if they name none",
+    )  # fmt: skip
 
 
 def new(options: argparse.Namespace) -> int:
@@ -78,7 +82,7 @@ def new(options: argparse.Namespace) -> int:
     if options.file is None:
         print(f"key, shown this once:  {key}\nline of a keys file:   {line}")
     else:
-        there = of_file(options.file) if options.file.exists() else []
+        there = in_file(options.file) if options.file.exists() else []
         Keys([*there, entry])  # refuses what contradicts the others
         append(options.file, line)
         print(key)
@@ -103,13 +107,14 @@ def append(file: Path, line: str) -> None:
 
 
 def check(options: argparse.Namespace) -> int:
-    entries = of_file(options.file)
+    file = options.file
+    entries = of_file(file, OF_ADMIN, "admin-key") if options.admin else of_file(file, OF_API)
     Keys(entries)
     shown = Table(*("client", "scopes", "tokens/s", "burst", "expires", "written as"), box=None)
     for one in entries:
         shown.add_row(*cells(one))
     Console(highlight=False, soft_wrap=True, width=120).print(shown)
-    for text in warnings_of([options.file], entries):
+    for text in warnings_of([file], entries):
         print(f"warning: {text}", file=sys.stderr)
     plain = [one.place for one in entries if not one.hashed]
     if plain:

@@ -56,7 +56,10 @@ ACTS = tuple(Route(f"/admin/{name}", "admin") for name in ("swap", "swaps", "mod
 
 class Routes:
     """Finds the declared route of a path. Labels and log lines have its ``path``, from a closed
-    set, and never what a caller wrote."""
+    set, and never what a caller wrote.
+
+    Starlette has a matcher of its own, whose ``$`` also takes a line's end for the end of a path:
+    what is UNKNOWN here must not come to it."""
 
     def __init__(self, routes: Sequence[Route]):
         self._exact = {route.path: route for route in routes if "{" not in route.path}
@@ -67,5 +70,5 @@ class Routes:
         exact = self._exact.get(path)
         if exact is not None:
             return exact
-        matching = (route for pattern, route in self._patterns if pattern.match(path))
+        matching = (route for pattern, route in self._patterns if pattern.fullmatch(path))
         return next(matching, UNKNOWN)

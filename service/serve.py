@@ -104,7 +104,8 @@ async def serve_keyed(
 
 
 def access_of(settings: Settings, metrics: Metrics) -> Access:
-    audit = Audit(settings.audit_file, metrics.saturation.audit_failures)
+    counted = metrics.saturation
+    audit = Audit(settings.audit_file, counted.audit_failures, counted.audit_left_out)
     return Access(settings.keys(), settings.metrics_are_open(), audit)
 
 

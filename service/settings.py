@@ -11,11 +11,10 @@ from pydantic_settings import BaseSettings, CliApp, CliPositionalArg, SettingsCo
 from pydantic_settings import SettingsError as UnreadableSource
 
 from service import key_needs, key_sources
-from service.compat import on_error
-from service.entrance import is_loopback, networks
+from service import setting_needs as needs
+from service.entrance import is_loopback
 from service.key_entry import KeysError
 from service.keys import Keys
-from service.redis_connection import RedisUrlError, host_of
 
 PREFIX = "PLAUDIT_"
 # Those of a rollout worker's environment, which no setting of the server begins with.
@@ -228,9 +227,8 @@ def unknown_variables(environ: Mapping[str, str]) -> dict[str, str]:
     """Variables that are meant for the server and are none of its settings, and what was meant."""
     known = {PREFIX + name.upper() for name in Settings.model_fields}
     found = {}
-    for name in sorted(environ):
-        of_server = name.startswith(PREFIX) and not name.startswith(CLIENT_PREFIX)
-        if of_server and name not in known:
+    for name in sorted(environ.keys() - known - {key_sources.OF_SWAP_COMMAND}):
+        if name.startswith(PREFIX) and not name.startswith(CLIENT_PREFIX):
             near = difflib.get_close_matches(name, known, n=1)
             found[name] = f"did you mean {near[0]}?" if near else "see plaudit serve --help"
     return found
@@ -238,66 +236,9 @@ def unknown_variables(environ: Mapping[str, str]) -> dict[str, str]:
 
 def check(settings: Settings) -> None:
     """Refuse what would surprise: nothing to serve, or an open port without a key."""
-    if not settings.models and settings.config is None:
-        raise SettingsError("nothing to serve: plaudit serve RUN_DIRECTORY, or --config FILE")
-    check_redis(settings)
-    check_texts(settings)
-    check_model_root(settings)
+    for said in needs.unmet(settings):
+        raise SettingsError(said)
     try:
         key_needs.check(settings, settings.keys())
     except KeysError as error:
         raise SettingsError(str(error)) from None
-    if settings.ensemble and settings.config is not None:
-        raise SettingsError(
-            "--ensemble is of the checkpoints named, and --config declares its own ensembles: "
-            "leave one of them out"
-        )
-    if settings.admin_port == settings.port and settings.port:
-        raise SettingsError(f"--admin-port {settings.port} is --port too: choose another for one")
-    if settings.engine == "torch" and settings.tensor_parallel > 1:
-        raise SettingsError("--tensor-parallel is vLLM's: add --engine vllm, or leave it out")
-    if settings.engine == "vllm" and settings.deterministic:
-        raise SettingsError("--deterministic is torch's: leave out --engine vllm, or it")
-
-
-def check_texts(settings: Settings) -> None:
-    """Settings that are read further where they are used."""
-    try:
-        networks(settings.trusted_networks)
-    except ValueError as error:
-        raise SettingsError(
-            f"--trusted-networks: {error}: name networks as 10.0.0.0/8,fd00::/8"
-        ) from None
-    url = settings.otlp_endpoint
-    if url is not None and not url.startswith(("http://", "https://")):
-        raise SettingsError("--otlp-endpoint is not of the form http://HOST:4318")
-    try:
-        on_error.read(settings.compat_on_error)
-    except ValueError as error:
-        raise SettingsError(f"--compat-on-error: {error}") from None
-
-
-def check_model_root(settings: Settings) -> None:
-    """Swaps need a directory and a port."""
-    root = settings.model_root
-    if root is None:
-        return
-    if not root.is_dir():
-        raise SettingsError(f"--model-root {root}: no such directory; correct the path")
-    if settings.admin_port is None:
-        raise SettingsError("--model-root is of the admin port: add --admin-port 9000")
-
-
-def check_redis(settings: Settings) -> None:
-    """A URL that can be read, and where others may write to it a key that they do not know."""
-    if settings.redis_url is None:
-        return
-    try:
-        host = host_of(settings.redis_url.get_secret_value())
-    except RedisUrlError as error:
-        raise SettingsError(f"--redis-url {error}") from None
-    if host and not is_loopback(host) and not settings.cache_secret.get_secret_value():
-        raise SettingsError(
-            f"--redis-url is on {host}, where others could plant scores, and no key signs ours: "
-            f"export {PREFIX}CACHE_SECRET=$(openssl rand -hex 32), the same for all replicas"
-        )

@@ -9,12 +9,13 @@ import asyncio
 import itertools
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from plaudit import scan
 from plaudit.checkpoint import CheckpointError
 from service import model_root, swap_limits
-from service.audit import Audit
+from service.audit import Audit, By
 from service.canary import Canary
 from service.logs import log
 from service.member import Member
@@ -31,6 +32,16 @@ from service.swap_state import Moved, State, Swap, SwapView, record
 # Swaps that GET /admin/swaps remembers.
 REMEMBERED = 20
 Pairs = Sequence[tuple[Member, Member]]
+CANCELLED = "it was cancelled while it was compared"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One that is under way, and what is freed where nothing comes of it."""
+
+    task: asyncio.Task[None]
+    swap: Swap
+    pairs: Pairs
 
 
 class Swaps:
@@ -41,23 +52,23 @@ class Swaps:
         self._metrics, self._audit, self._root = metrics, audit, root
         self._numbers = itertools.count(1)
         self._asked: deque[Swap] = deque(maxlen=REMEMBERED)  # the newest first
-        self._comparing: asyncio.Task[None] | None = None
+        self._comparing: Comparison | None = None
         self.origins = Origins(self._registry.directories, root)
 
     def views(self) -> list[SwapView]:
         return [swap.view() for swap in self._asked]
 
-    async def ask(self, asked: SwapRequest, client: str) -> SwapView:
-        """Switch, or begin to compare; or change nothing and raise the Failure that says why.
-        ``client`` is the name of the caller's key, for the log."""
-        swap = self._accept(asked, client)
+    async def ask(self, asked: SwapRequest, by: By) -> SwapView:
+        """Switch, or begin to compare; or change nothing and raise the Failure that says why."""
+        swap = self._accept(asked, by)
         try:
             pairs = await self._loaded(swap)
             if asked.shadow is None:
                 self._switch(swap, pairs)
             else:
                 swap.state = "comparing"
-                self._comparing = asyncio.create_task(self._compare(swap, pairs))
+                task = asyncio.create_task(self._compare(swap, pairs))
+                self._comparing = Comparison(task, swap, pairs)
         except Failure as failure:
             unwanted = failure.kind == "swap-cancelled"
             self._end(swap, "cancelled" if unwanted else "refused", failure.detail, failure.kind)
@@ -67,30 +78,35 @@ class Swaps:
                 self._end(swap, "failed", "see the server's log", "internal")
         return swap.view()
 
-    async def cancel(self) -> SwapView:
+    async def cancel(self, by: By) -> SwapView:
         """End the swap that is under way; what is being loaded is loaded to its end first."""
         swap = self._under_way()
         if swap is None:
             raise Failure("no-swap", "no swap is under way")
-        swap.unwanted = True
+        swap.cancelled_by = by.who
         await self.close()
         return swap.view()
 
     async def close(self) -> None:
         """Compare no longer. To be called before the engine closes."""
-        if self._comparing is not None:
-            self._comparing.cancel()
-            await asyncio.wait([self._comparing])
+        found = self._comparing
+        if found is None:
+            return
+        found.task.cancel()
+        await asyncio.wait([found.task])
+        if found.swap.under_way:  # a task that is cancelled before its first step takes none
+            self._end(found.swap, "cancelled", CANCELLED, "cancelled")
+            self._compared(found.swap, found.pairs)
 
     def _under_way(self) -> Swap | None:
         return self._asked[0] if self._asked and self._asked[0].under_way else None
 
-    def _accept(self, asked: SwapRequest, client: str) -> Swap:
+    def _accept(self, asked: SwapRequest, by: By) -> Swap:
         if self._under_way() is not None:
             self._metrics.saturation.swaps.labels("swap-in-progress").inc()
             raise Failure("swap-in-progress", "one swap at a time, and another has not ended")
         moved = [self._named(one) for one in asked.exchanges]
-        swap = Swap(next(self._numbers), client, asked, moved)
+        swap = Swap(next(self._numbers), by, asked, moved)
         self._asked.appendleft(swap)
         record(self._audit, swap, "swap-asked", "accepted")
         return swap
@@ -107,7 +123,9 @@ class Swaps:
     def _end(self, swap: Swap, state: State, reason: str | None, result: str) -> None:
         swap.end(state, reason)
         self._metrics.saturation.swaps.labels(result).inc()
-        record(self._audit, swap, "swap", state, result=result, seconds=swap.view().seconds)
+        more = {"cancelled_by": swap.cancelled_by} if state == "cancelled" else {}
+        seconds = swap.view().seconds
+        record(self._audit, swap, "swap", state, result=result, seconds=seconds, **more)
 
     async def _loaded(self, swap: Swap) -> Pairs:
         """Old and new members that could be exchanged now; of others nothing stays."""
@@ -121,7 +139,7 @@ class Swaps:
                 pairs.append((old, await self._load(old.name, directory)))
             swap.loaded(pairs)
             self._served_with(pairs)
-            if swap.unwanted:
+            if swap.cancelled_by is not None:
                 raise Failure("swap-cancelled", "it was cancelled while it was loaded")
         except BaseException:
             self._free([new for _, new in pairs])
@@ -172,14 +190,18 @@ class Swaps:
             swap.reports = await asyncio.to_thread(shadow.reports)
             self._decide(swap, pairs)
         except asyncio.CancelledError:
-            self._end(swap, "cancelled", "it was cancelled while it was compared", "cancelled")
+            self._end(swap, "cancelled", CANCELLED, "cancelled")
         except Exception:  # noqa: BLE001  nobody hears how a task ends
             log.exception("a comparison failed")
             self._end(swap, "failed", "see the server's log", "internal")
         finally:
-            self._scorer.shadow = self._comparing = None
-            if swap.state != "switched":
-                self._free([new for _, new in pairs])
+            self._compared(swap, pairs)
+
+    def _compared(self, swap: Swap, pairs: Pairs) -> None:
+        """However it ended."""
+        self._scorer.shadow = self._comparing = None
+        if swap.state != "switched":
+            self._free([new for _, new in pairs])
 
     def _decide(self, swap: Swap, pairs: Pairs) -> None:
         limits = swap.asked.require

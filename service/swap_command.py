@@ -12,12 +12,12 @@ import msgspec
 from plaudit.wire import Problem
 from service import swap_text
 from service.admin_client import AdminClient, NoPlaudit
+from service.key_sources import OF_SWAP_COMMAND as VARIABLE
 from service.origins import ListedModels
 from service.swap_request import Exchange, Limits, ShadowPlan, SwapRequest
 from service.swap_state import SwapView
 
 T = TypeVar("T")
-VARIABLE = "PLAUDIT_ADMIN_KEY"
 # Between two looks at a comparison.
 LOOK_SECONDS = 1.0
 

@@ -1,5 +1,6 @@
 """Whether a comparison shows what was required of a swap."""
 
+import math
 from collections.abc import Iterator
 
 from service.swap_report import Report
@@ -34,7 +35,7 @@ def _at_least(limits: Limits, report: Report) -> Iterator[str]:
 def _at_most(limits: Limits, report: Report) -> Iterator[str]:
     shift = None if report.mean_shift is None else abs(report.mean_shift)
     ratio = report.std_ratio
-    factor = None if not ratio else max(ratio, 1 / ratio)
+    factor = math.inf if ratio == 0 else ratio and max(ratio, 1 / ratio)
     for name, most, found in (
         ("changed_preferences", limits.changed_preferences, report.changed_preferences),
         ("mean_shift", limits.mean_shift, shift),

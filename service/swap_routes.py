@@ -23,15 +23,15 @@ def add_swap(app: FastAPI, swaps: Swaps, metrics: Metrics) -> None:
         """Serve other checkpoints under the names of loaded models: 200 once they are served, 202
         while they are compared."""
         asked = await bodies.read(request, decoder)
-        request.state.act.begins(request.state.client)
-        view = await swaps.ask(asked, request.state.client)
+        by = request.state.act.begins(request.state.client)
+        view = await swaps.ask(asked, by)
         return json(view, 202 if asked.shadow else 200)
 
     @app.delete("/admin/swap", include_in_schema=False)
     async def cancel(request: Request) -> Response:
         """End the swap that is under way."""
-        request.state.act.begins(request.state.client)
-        return json(await swaps.cancel())
+        by = request.state.act.begins(request.state.client)
+        return json(await swaps.cancel(by))
 
     @app.get("/admin/swaps", include_in_schema=False)
     async def states() -> Response:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from service.audit import Audit
+from service.audit import Audit, By
 from service.member import Member
 from service.swap_report import Report
 from service.swap_request import Limits, ShadowPlan, SwapRequest
@@ -55,14 +55,14 @@ class Swap:
     member is referred to: what was replaced can be freed."""
 
     id: int
-    client: str
+    by: By
     asked: SwapRequest
     swaps: Sequence[Moved]
     state: State = "loading"
     reason: str | None = None
     tried: dict[str, int] = field(default_factory=dict)
     reports: Mapping[str, Report] = field(default_factory=dict)
-    unwanted: bool = False  # whether it was cancelled before it could stop
+    cancelled_by: str | None = None  # the name of a key, maybe long before it could stop
     _began: float = field(default_factory=time.perf_counter)
     _at: datetime = field(default_factory=lambda: datetime.now(UTC))
     _seconds: float | None = None
@@ -84,7 +84,7 @@ class Swap:
     def view(self) -> SwapView:
         seconds = time.perf_counter() - self._began if self._seconds is None else self._seconds
         return SwapView(
-            self.id, self.state, self.client, self._at.isoformat(timespec="seconds"),
+            self.id, self.state, self.by.who or "", self._at.isoformat(timespec="seconds"),
             round(seconds, 3), [*self.swaps], self.reason, self.asked.shadow, self.asked.require,
             dict(self.tried), dict(self.reports),
         )  # fmt: skip
@@ -97,4 +97,4 @@ def record(audit: Audit, swap: Swap, what: str, outcome: str, **more: object) ->
         {"model": one.model, "checkpoint": one.checkpoint, "from": one.before, "to": one.after}
         for one in swap.swaps
     ]
-    audit.record(what, outcome, id=swap.id, who=swap.client, swaps=swaps, **more)
+    audit.record(what, outcome, id=swap.id, **swap.by.said(), swaps=swaps, **more)

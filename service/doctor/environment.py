@@ -9,6 +9,7 @@ from pydantic import SecretStr
 from plaudit.integrations.source import PREFIX as CLIENT_PREFIX
 from plaudit.integrations.source import Options
 from service.doctor.finding import Finding, failed, ok, warning
+from service.key_sources import OF_SWAP_COMMAND
 from service.redaction import secrets_of
 from service.settings import PREFIX, Settings, SettingsError, check, read, unknown_variables
 
@@ -53,7 +54,7 @@ def secrets(environ: Mapping[str, str], urls: Sequence[str]) -> list[str]:
     names = {
         PREFIX + name.upper() for name, field in fields if SecretStr in types(field.annotation)
     }
-    names |= {f"{CLIENT_PREFIX}API_KEY", *unknown_variables(environ)}
+    names |= {f"{CLIENT_PREFIX}API_KEY", OF_SWAP_COMMAND, *unknown_variables(environ)}
     # Of a URL the parts that are secret are hidden, below, and its host is worth seeing.
     values = [value for name in names if (value := environ.get(name)) and "://" not in value]
     found = [part.strip() for value in values for part in (value, *value.split(","))]

@@ -72,6 +72,10 @@ class Saturation:
             "plaudit_audit_failures_total", "Lines of the audit log that --audit-file did not take",
             registry=r,
         )  # fmt: skip
+        self.audit_left_out = Counter(
+            "plaudit_audit_left_out_total", "Refusals of the admin port that have no line of the "
+            "audit log: there were too many of their kind in a minute", ["kind"], registry=r,
+        )  # fmt: skip
 
 
 def tasks() -> list[tuple[list[str], float]]:

@@ -62,7 +62,7 @@ async def scores_of(directories):
     found = {}
     try:
         for member in (await engine.open({path.name: path for path in directories})).values():
-            asked = [ids_of(member.encoder, item) for item in ITEMS]
+            asked = [ids_of(member.encoder, item, None) for item in ITEMS]
             works = [member.submit(ids, Caller()) for ids in asked]
             found[member.revision] = [await work.done for work in works]
     finally:
@@ -193,6 +193,7 @@ def test_every_score_is_of_the_revision_that_its_answer_names(root, tmp_path, pr
     first = tuple(revision[name] for name in NAMES)
     flags = ("--deterministic", "--cache-megabytes", "0")
     sets, now, counts = {first}, dict(zip(NAMES, first, strict=True)), Counter()
+    after_comparison = 0
     with served([file], root, *flags) as (server, operator):
         traffic = Traffic(server.url, truth, first, rng)
         with traffic.going():
@@ -205,7 +206,7 @@ def test_every_score_is_of_the_revision_that_its_answer_names(root, tmp_path, pr
                     counts["refused"] += 1
                 asked = exchanges(rng)
                 compared = number % 3 == 2
-                plan = ShadowPlan(share=1.0, items=8, seconds=5.0) if compared else None
+                plan = ShadowPlan(share=1.0, items=8, seconds=120.0) if compared else None
                 limits = Limits(items=2) if compared else None
                 later = dict(now, **{one.model: revision[one.checkpoint] for one in asked})
                 sets.add(tuple(later.values()))
@@ -214,11 +215,13 @@ def test_every_score_is_of_the_revision_that_its_answer_names(root, tmp_path, pr
                 done = operator.ended(done.id, 0.02) if compared else done
                 assert isinstance(done, SwapView)
                 counts[done.state] += 1
+                after_comparison += compared and done.state == "switched"
                 now = later if done.state == "switched" else now
             traffic.wait_for(8)
     counted = traffic.counted
     assert counted["pinned_409"]
     assert counts["switched"] >= 6
+    assert after_comparison
     promise(
         requests=counted["answered"], faults=counts.total(), lost=counted["lost"],
         wrong=counted["wrong"] + len(traffic.met - sets), swaps=counts["switched"],

@@ -7,13 +7,17 @@ import pytest
 
 from service.compat import peers
 from service.entrance import Entrance, networks
-from service.hardening import ANONYMOUS, Keys
+from service.key_entry import read
+from service.keys import ANONYMOUS, Keys
 from service.problems import Failure
 from service.routes import OWN, Routes
 
 ROUTES = Routes([*OWN, *peers.ROUTES])
 ENTRANCE = Entrance(
-    Keys(["trainer:s3cret", "plain"]), networks("10.0.0.0/8, fd00::/8,,192.0.2.7/32"), ROUTES
+    Keys(read(["trainer:s3cret", "plain"], "keys line", ["score"], "key")),
+    networks("10.0.0.0/8, fd00::/8,,192.0.2.7/32"),
+    ROUTES,
+    lambda _: False,
 )
 
 

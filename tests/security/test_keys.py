@@ -2,6 +2,7 @@
 
 import hashlib
 import stat
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from service.settings import SettingsError, load
 
 KEY = "sesame-7261"
 DIGEST = hashlib.sha256(KEY.encode()).hexdigest()
+NOTHING = hashlib.sha256(b"").hexdigest()
 OTHER = hashlib.sha256(b"other").hexdigest()
 
 
@@ -39,10 +41,19 @@ def test_a_key_is_found_by_itself_or_with_its_name_and_by_nothing_else(line: str
     assert [client(keys, key) for key in near] == [None] * len(near)
 
 
-def test_a_digest_in_a_file_gives_nobody_the_key(tmp_path: Path) -> None:
+def test_an_empty_key_is_nobodys() -> None:
+    (one,) = entries("a:k")
+    keys = Keys([replace(one, digest=bytes.fromhex(NOTHING))])
+    assert [client(keys, key) for key in ("", None, "a:")] == [None] * 3
+
+
+def test_a_digest_in_a_file_gives_nobody_the_key() -> None:
     """Nothing that is held or printed is what a caller sends."""
     keys = Keys(entries(f"trainer:{KEY}", f"other:sha256:{OTHER}"))
     assert KEY not in repr(vars(keys)) + repr(keys.entries)
+    for key in (OTHER, f"sha256:{OTHER}", f"other:sha256:{OTHER}", f"other:{OTHER}"):
+        assert client(keys, key) is None
+    assert client(keys, "other") == "other"
 
 
 def test_a_line_says_name_scopes_quota_and_end() -> None:
@@ -85,6 +96,7 @@ def test_lines_without_a_key_are_left_out_and_those_without_a_name_are_numbered(
         ("a:k expires=2027-06-30T12:00:00", "expires= is 2027-06-30 or"),
         (f"a:sha256:{DIGEST[:-1]}", "64 digits of 0-9a-f"),
         (f"sha256:{DIGEST.upper()}", "64 digits of 0-9a-f"),
+        (f"a:sha256:{NOTHING} scope=score", "the digest of no key at all; plaudit keys new"),
     ],
 )
 def test_a_line_of_another_form_is_refused_with_its_place(line: str, said: str) -> None:
@@ -195,6 +207,24 @@ def test_the_command_makes_a_key_of_which_the_file_has_the_digest_only(
     assert [client(read_again, key) for key in keys] == ["trainer", "ops"]
     assert [one.grants for one in read_again.entries] == [{"score"}, {"metrics", "admin"}]
     assert read_again.quotas == {"trainer": Quota(5.0, 50)}
+
+
+def test_the_command_begins_a_file_that_is_there_and_has_no_key_yet(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for text in ("", "# ours\n"):
+        (tmp_path / "keys").write_text(text)
+        assert made(capsys, "new", "trainer", "--file", tmp_path / "keys")[0] == 0
+        assert [one.client for one in of_file(tmp_path / "keys")] == ["trainer"]
+
+
+def test_the_command_shows_what_keys_of_the_admin_file_open_without_a_scope(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "keys").write_text(f"ops:sha256:{DIGEST}\nsha256:{OTHER} scope=score\n")
+    _, out, _ = made(capsys, "check", "--admin", tmp_path / "keys")
+    rows = [row.split()[:3] for row in out.splitlines()[1:]]
+    assert rows == [["ops", "metrics", "admin"], ["admin-key-2", "score", "-"]]
 
 
 def test_the_command_prints_key_and_line_where_no_file_is_named(

@@ -13,6 +13,8 @@ OPEN = {
     "/livez", "/readyz", "/openapi.json", "/docs",
     "/", "/v2", "/v2/health/live", "/v2/health/ready", "/health",
 }  # fmt: skip
+# With --open-metrics, where there is no admin port.
+OPEN_METRICS = {"/metrics"}
 # Scripts, styles and signs of the pages, the same for everybody.
 FILES = "/ui/"
 
@@ -36,12 +38,15 @@ async def test_only_the_open_routes_answer_without_a_key(
                     assert status == 401, (method, path)
 
 
+@pytest.mark.parametrize("open_metrics", [False, True])
 async def test_no_host_and_no_writing_of_a_path_opens_a_route(
-    build: Callable[..., Any], tiny_checkpoint: Path
+    build: Callable[..., Any], tiny_checkpoint: Path, open_metrics: bool
 ) -> None:
-    async with build(models=[tiny_checkpoint], api_keys="right") as app:
+    settings = {"models": [tiny_checkpoint], "open_metrics": open_metrics}
+    async with build(**settings, api_keys="right") as app:
         ask, routes = Caller(app), declared(app)
-        for path in filterfalse(is_open, routes):
+        opened = OPEN_METRICS if open_metrics else set()
+        for path in filterfalse(is_open, routes.keys() - opened):
             for host in HOSTS:
                 assert (await ask("POST", path, host))[0] == 401, (path, host)
             for disguise in DISGUISES:

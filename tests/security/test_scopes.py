@@ -5,13 +5,16 @@ from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 import pytest
 from asgi_caller import DISGUISES, HOSTS, METHODS, Caller, declared
 from fastapi import FastAPI
+from starlette.routing import Match
+from starlette.routing import Route as Served
 
 from service.compat import peers
-from service.routes import ACTS, ADMIN, OWN, Routes
+from service.routes import ACTS, ADMIN, OWN, UNKNOWN, Routes
 
 KEYS = """
 trainer:scores       scope=score
@@ -91,15 +94,16 @@ async def test_every_route_and_method_of_the_admin_port_asks_for_its_scope(
         assert await of_every_route(admin, OPEN_ON_ADMIN) > 300
 
 
+@pytest.mark.parametrize("open_metrics", [False, True])
 @pytest.mark.parametrize("key", ["looks", "administers"])
 async def test_no_host_and_no_writing_of_a_path_lets_a_key_do_more(
-    build_both: Callable[..., Any], off_loopback: dict[str, Any], key: str
+    build_both: Callable[..., Any], off_loopback: dict[str, Any], key: str, open_metrics: bool
 ) -> None:
-    async with build_both(**off_loopback) as both:
+    async with build_both(**off_loopback, open_metrics=open_metrics) as both:
         for app, is_open in zip(both, (OPEN_ON_MAIN, OPEN_ON_ADMIN), strict=True):
             ask = Caller(app)
             for path in declared(app):
-                if grant_of(path, is_open) in (None, key):
+                if grant_of(path, is_open) in (None, key) or (open_metrics and path in METRICS):
                     continue
                 for host in HOSTS:
                     status, _ = await ask("POST", path, host, authorization=f"Bearer {key}")
@@ -112,6 +116,79 @@ async def test_no_host_and_no_writing_of_a_path_lets_a_key_do_more(
                     assert status in (401, 403, 404, 405, 307) or b"alive" in body, (path, disguise)
                     assert b"revision" not in body
                     assert b"plaudit_" not in body
+
+
+@pytest.mark.parametrize("settings_of_it", [{}, {"admin_host": "127.0.0.1"}])
+async def test_open_metrics_open_nothing_else_however_it_is_written(
+    build_both: Callable[..., Any], off_loopback: dict[str, Any], settings_of_it: dict[str, Any]
+) -> None:
+    """As in the manifests of Kubernetes and of Compose, and as on a machine of one's own."""
+    settings = off_loopback | {"open_metrics": True} | settings_of_it
+    async with build_both(**settings) as both:
+        for app, is_open in zip(both, (OPEN_ON_MAIN, OPEN_ON_ADMIN), strict=True):
+            ask = Caller(app)
+            for path in declared(app):
+                if grant_of(path, is_open) is None or path in METRICS:
+                    continue
+                for disguise, method in product(("{0}", *DISGUISES), METHODS):
+                    status, body = await ask(method, disguise.format(path))
+                    closed = (401,) if disguise == "{0}" else (401, 404, 405, 307)
+                    assert status in closed or b"alive" in body, (method, path, disguise)
+                    assert b"revision" not in body
+
+
+async def test_with_an_admin_port_open_metrics_open_no_path_of_the_main_port(
+    build_both: Callable[..., Any], off_loopback: dict[str, Any]
+) -> None:
+    async with build_both(**off_loopback, open_metrics=True) as (app, _):
+        for path in ("/metrics", "/ops", "/nothing", "/score/", "/score%0A", "/admin/swap"):
+            assert (await Caller(app)("GET", path))[0] == 401, path
+
+
+def routed(app: FastAPI, scope: dict[str, Any]) -> str | None:
+    """The path of the route that Starlette would take."""
+    for route in app.routes:
+        if route.matches(scope)[0] is not Match.NONE:
+            assert isinstance(route, Served)
+            return route.path
+    return None
+
+
+async def test_what_is_routed_is_the_route_that_was_checked_or_nothing(
+    build_both: Callable[..., Any], off_loopback: dict[str, Any]
+) -> None:
+    """There are two matchers: ours, by which callers are let in, and Starlette's."""
+    async with build_both(**off_loopback) as (app, admin):
+        differ = set()
+        for one, routes in ((app, [*OWN, *peers.ROUTES]), (admin, [*ADMIN, *ACTS])):
+            ours, ask = Routes(routes), Caller(one)
+            written = {form.format(path) for path in declared(one) for form in DISGUISES}
+            written |= {path.upper() for path in declared(one)}
+            for path in map(unquote, written):
+                found = routed(one, {"type": "http", "method": "GET", "path": path})
+                checked = ours.of(path)
+                if checked is not UNKNOWN:
+                    assert found in (None, checked.path) or checked.path == "/ui/{file}", path
+                elif found is not None:
+                    differ.add(path)
+                    for key in ("scores", "looks", "administers"):
+                        status, _ = await ask("GET", quote(path), authorization=f"Bearer {key}")
+                        assert status == 404, path
+        assert {"/score\n", "/admin/swaps\n"} <= differ  # or this test has become idle
+
+
+async def test_a_slash_too_many_leads_to_the_declared_route_and_nowhere_else(
+    build_both: Callable[..., Any], off_loopback: dict[str, Any]
+) -> None:
+    async with build_both(**off_loopback) as (app, _):
+        for path, to in (("/score/", "/score"), ("/score//?a=b", "/score?a=b"),
+                         ("/v2/models/m%20m/infer/", "/v2/models/m%20m/infer")):  # fmt: skip
+            status, headers, _ = await Caller(app).whole(
+                "POST", path, "evil.example", authorization="Bearer scores"
+            )
+            assert (status, headers["location"]) == (307, to)
+        for path in ("/nothing/", "//evil.example/", "/score%0A/", "/score/%0A", "//"):
+            assert (await Caller(app)("POST", path, authorization="Bearer scores"))[0] == 404
 
 
 async def test_every_route_is_declared_with_who_may_use_it(

@@ -72,13 +72,13 @@ async def test_while_the_service_drains_the_admin_port_says_so_and_then_both_sto
     async with both:
         gate = asyncio.Event()
 
-        @both.app.get("/slow")
+        @both.app.get("/ui/slow")  # of a declared path
         async def slow():
             await gate.wait()
             return {}
 
         headers = {"Authorization": "Bearer right"}
-        answering = asyncio.create_task(both.client.get("/slow", headers=headers, timeout=60))
+        answering = asyncio.create_task(both.client.get("/ui/slow", headers=headers, timeout=60))
         async with asyncio.timeout(60):
             while not both.main.server_state.tasks:
                 await asyncio.sleep(0.01)

@@ -12,7 +12,7 @@ from service.routes import OWN
 
 KEYS = "ppo:right,eval:other,third"
 CLIENTS = 3 + 2  # the keys, anonymous, a trusted network
-METHODS = 4  # GET, POST, HEAD, other
+METHODS = 5  # GET, POST, HEAD, DELETE, other
 # With 499; of each status the routes may give.
 CODES = len({kind.status for kind in KINDS.values()} | {200, 400, 499, 500, 503})
 COMPAT_ERRORS = 3 * 7 * 10  # policies, peers, types of an item's error

@@ -7,7 +7,7 @@ import pytest
 from promtool import promtool
 
 NAMES = {
-    "plaudit_audit_failures_total",
+    "plaudit_audit_failures_total", "plaudit_audit_left_out_total",
     "plaudit_admission_rejections_total", "plaudit_batch_fill_ratio",
     "plaudit_batch_invariance_max_abs_diff", "plaudit_batch_items", "plaudit_batch_tokens",
     "plaudit_build_info", "plaudit_cache_breaker_state", "plaudit_cache_lookups_total",

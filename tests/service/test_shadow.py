@@ -6,6 +6,7 @@ import json
 import shutil
 import weakref
 
+import msgspec
 import numpy as np
 import pytest
 from both_ports import Both
@@ -17,11 +18,13 @@ from plaudit import checkpoint
 from plaudit.wire import Item
 from service import shadow as shadow_module
 from service import swap_command
+from service.audit import By
 from service.items import Cut
 from service.member_scores import Scored
 from service.shadow import Shadow
-from service.swap_report import Agreement, spearman
-from service.swap_request import ShadowPlan
+from service.swap_limits import unmet
+from service.swap_report import Agreement, Compared, spearman
+from service.swap_request import Limits, ShadowPlan, SwapRequest
 from training.service_process import free_port
 
 KEY = {"Authorization": "Bearer operator"}
@@ -125,6 +128,19 @@ async def test_what_keeps_the_limits_is_switched_by_itself(
     assert metrics.registry.get_sample_value("plaudit_swaps_total", {"result": "switched"}) == 1
 
 
+@pytest.mark.parametrize(
+    ("ratio", "said"),
+    [(0.0, "is inf, at most 2"), (None, "is not to be told of so few items"), (0.25, "is 4, at")],
+)
+def test_a_spread_that_is_lost_is_no_question_of_too_few_items(ratio, said):
+    compared = Compared()
+    for reward in (0.0, 1.0):
+        compared.add(0, reward, reward, 1, 1)
+    report = msgspec.structs.replace(compared.report(), std_ratio=ratio)
+    [why] = unmet(Limits(std_ratio=2), 2, report)
+    assert said in why
+
+
 async def test_what_does_not_is_refused_with_each_limit_and_freed(ports, metrics, members):
     limits = {"rank_correlation": 1, "changed_preferences": 0, "mean_shift": 0, "std_ratio": 1}
     async with ports(members[0]) as both:
@@ -174,7 +190,8 @@ async def test_items_that_the_new_one_cannot_score_speak_against_it(
         assert (await ended(both))["state"] == "switched"
 
 
-async def test_a_comparison_can_be_cancelled_and_lets_no_other_begin(ports, members):
+async def test_a_comparison_can_be_cancelled_and_lets_no_other_begin(ports, members, caplog):
+    caplog.set_level("INFO", "plaudit")
     async with ports(members[0]) as both:
         nothing = await both.ops.delete("/admin/swap", headers=KEY)
         assert (nothing.status_code, kind(nothing)) == (404, "no-swap")
@@ -188,7 +205,23 @@ async def test_a_comparison_can_be_cancelled_and_lets_no_other_begin(ports, memb
         assert cancelled.json()["state"] == (await latest(both))["state"] == "cancelled"
         assert (await score(both))["revision"] == checkpoint.read(members[0])[1]
         await freed(both, new)
+        [end] = [record.fields for record in caplog.records if record.getMessage() == "swap"]
+        assert (end["outcome"], end["cancelled_by"]) == ("cancelled", "ops")
         assert (await post(both, model="m0", checkpoint="newer")).status_code == 200
+
+
+async def test_what_is_cancelled_before_the_first_step_ends_and_lets_another_begin(ports, members):
+    """Of a task that is cancelled so early nothing runs, not even what would clean up."""
+    async with ports(members[0]) as both:
+        [swaps] = [close.__self__ for close in both.app.state.before_engine]
+        asked = SwapRequest("m0", "new", shadow=ShadowPlan())
+        begun = await swaps.ask(asked, By("ops", "127.0.0.1", "run-7"))
+        new = weakref.ref(swaps._comparing.pairs[0][1])
+        cancelled = await swaps.cancel(By("other", "127.0.0.1", "run-8"))
+        assert (begun.state, cancelled.state) == ("comparing", "cancelled")
+        assert both.app.state.scorer.shadow is None
+        assert (await post(both, model="m0", checkpoint="newer")).status_code == 200
+        await freed(both, new)
 
 
 async def test_a_server_that_stops_ends_the_comparison(ports, members, caplog):
@@ -196,7 +229,7 @@ async def test_a_server_that_stops_ends_the_comparison(ports, members, caplog):
     async with ports(members[0]) as both:
         await compare(both)
     [end] = [record.fields for record in caplog.records if record.getMessage() == "swap"]
-    assert end["result"] == "cancelled"
+    assert (end["result"], end["cancelled_by"]) == ("cancelled", None)
 
 
 async def test_the_share_is_of_requests_and_what_waits_is_bounded(ports, members, monkeypatch):

@@ -222,7 +222,9 @@ async def test_the_answer_the_list_and_the_metrics_name_the_new_revision(
     assert value("plaudit_swaps_total", {"result": "switched"}) == 1
     assert value("plaudit_score_bucket", {"model": "m0", "le": "+Inf"}) == 0
     assert metrics.rewards.streams["m0"] is not before
+    instance = answer.headers["x-request-id"]
     about = {"logger": "plaudit.audit", "id": said["id"], "who": "ops"}
+    about |= {"from": "127.0.0.1", "instance": instance}
     [first] = [record.fields for record in caplog.records if record.getMessage() == "swap-asked"]
     assert first == {**about, "outcome": "accepted", "swaps": [steps | {"from": None, "to": None}]}
     [last] = [record.fields for record in caplog.records if record.getMessage() == "swap"]

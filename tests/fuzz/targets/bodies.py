@@ -24,6 +24,9 @@ SEEDS = (
     '{"items": [{"token_ids": [1, 18446744073709551616]}], "weights": {"a": 1e6}}',
     '{"items": [], "revision": "sha256:00", "aggregate": "wco", "coefficient": 0.5}',
     '{"model": "m", "checkpoint": "c"}',
+    '{"swaps": [{"model": "m", "checkpoint": "c"}, {"model": "n", "checkpoint": "../d"}]}',
+    '{"model": "m", "checkpoint": "c", "shadow": {"share": 0.5, "items": 200, "seconds": 9},'
+    ' "require": {"items": 150, "failed": 0.1, "kendall": -1, "mean_shift": 0, "std_ratio": 2}}',
     '{"items": [], "x`ZEBRA crossing`y": 1}',
     '{"items": [], "truncation": "it\'s a ZEBRA \\" here"}',
     '{"items": [{"x - at `$.ZEBRA`": 1}], "x - at `$": 1}',

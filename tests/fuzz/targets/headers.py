@@ -10,7 +10,9 @@ from collections.abc import Callable
 from service.compat import peers
 from service.entrance import Entrance, key_of, networks
 from service.fair_queue import SHARES
-from service.hardening import ANONYMOUS, Keys, deadline_seconds, is_retry, priority, request_id
+from service.hardening import deadline_seconds, is_retry, priority, request_id
+from service.key_entry import read
+from service.keys import ANONYMOUS, Keys
 from service.problems import Failure
 from service.routes import OWN, Routes
 from tests.fuzz.targets.choosing import choosing, chosen
@@ -19,7 +21,12 @@ from tests.fuzz.targets.saying import refused
 LIMIT = 90.0
 SECRET = "s3cret"
 ROUTES = Routes([*OWN, *peers.ROUTES])
-ENTRANCE = Entrance(Keys([f"trainer:{SECRET}"]), networks("10.0.0.0/8,fd00::/8"), ROUTES)
+ENTRANCE = Entrance(
+    Keys(read([f"trainer:{SECRET}"], "keys line", ["score"], "key")),
+    networks("10.0.0.0/8,fd00::/8"),
+    ROUTES,
+    lambda _: False,
+)
 
 
 def deadline(value: str) -> None:
@@ -45,7 +52,7 @@ def authorization(value: str) -> None:
     scope = {"type": "http", "path": "/score", "client": None}
     client = ENTRANCE.check(scope, value, None)
     assert client == "trainer"
-    assert key_of(value) in (SECRET, f"trainer:{SECRET}")
+    assert key_of(value, basic=True) in (SECRET, f"trainer:{SECRET}")
 
 
 def address(value: str) -> None:
@@ -82,7 +89,7 @@ SEEDS: dict[Callable[[str], None], tuple[str, ...]] = {
     address: ("10.1.2.3", "fd00::1", "::ffff:10.0.0.1", "fe80::1%eth0", "10.0.0.1\n", "127.1"),
     path: (
         f"/k/{SECRET}/get_reward", "/k/x/score", "/k//", "/livez", "//score", "/score/",
-        f"/k/{SECRET}/v2/models/../score/infer", "/v2/models/a\nb/infer",
+        f"/k/{SECRET}/v2/models/../score/infer", "/v2/models/a\nb/infer", "/score\n",
     ),
 }  # fmt: skip
 

@@ -80,6 +80,7 @@ def test_one_end_of_turn_is_cut_and_nothing_else(stop: str) -> None:
 
 def test_the_server_starts_beside_variables_of_the_client_and_keeps_refusing_typos() -> None:
     check_environment({"PLAUDIT_CLIENT_API_KEY": "k", "PLAUDIT_CLIENT_URL": "http://a"})
+    check_environment({"PLAUDIT_ADMIN_KEY": "the key of plaudit swap"})
     with pytest.raises(SettingsError, match="did you mean PLAUDIT_API_KEYS"):
         check_environment({"PLAUDIT_API_KEY": "k"})
     assert not [
