@@ -133,11 +133,11 @@ class Admission:
         """Whether it had to wait. Failure "overloaded"."""
         if not held.tokens:  # it waits for what is computed already
             return False
-        self._hold(held)
-        self._let_in()
-        if held.entered.done() and not held.entered.exception():
-            return False
         try:
+            self._hold(held)
+            self._let_in()
+            if has_entered(held):
+                return False
             async with asyncio.timeout_at(held.deadline - self._pace.seconds(held.tokens)):
                 await held.entered
         except BaseException as error:
@@ -170,8 +170,10 @@ class Admission:
 
     def _refuse(self, held: Held, reason: str) -> None:
         self._release(held)
+        if held.entered.done():  # its caller has hung up and does not know yet
+            return
         held.entered.set_exception(self._overloaded(reason))
-        held.entered.exception()  # marked as seen: its caller may have hung up
+        held.entered.exception()  # marked as seen: its caller may yet hang up
 
     def _overloaded(self, reason: str) -> Failure:
         self._metrics.requests.admission_rejections.labels(reason).inc()
