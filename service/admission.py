@@ -11,6 +11,7 @@ import math
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from typing import Any
 
 from service.fair_queue import SHARES, Caller, Priority
 from service.line import Held, Line
@@ -49,20 +50,23 @@ async def within(deadline: float, where: str, metrics: Metrics) -> AsyncIterator
 
 
 class Place:
-    """What a request occupies in the house. ``was_held``: whether it had to wait for it."""
+    """What a request occupies in the house. ``was_held``: whether it had to wait for it;
+    ``unused``: tokens for which nothing was submitted."""
 
     def __init__(self, house: "Admission", held: Held, was_held: bool):
         self._house, self._held, self.was_held = house, held, was_held
-        self._tokens = held.tokens
+        self.unused = held.tokens
 
-    def free(self, tokens: int) -> None:
-        """So many of its tokens are computed: others may take their room."""
-        tokens = min(tokens, self._tokens)
-        self._tokens -= tokens
-        self._house.leave(self._held, tokens)
+    def use(self, tokens: int, done: asyncio.Future[Any]) -> None:
+        """So many of its tokens are in the house until ``done`` is, whoever waits for it then."""
+        tokens = min(tokens, self.unused)
+        self.unused -= tokens
+        done.add_done_callback(lambda _: self._house.leave(self._held, tokens, scored(done)))
 
     def leave(self) -> None:
-        self.free(self._tokens)
+        if self.unused:
+            self._house.leave(self._held, self.unused, computed=False)
+            self.unused = 0
 
 
 class Admission:
@@ -142,7 +146,7 @@ class Admission:
                 await held.entered
         except BaseException as error:
             if has_entered(held):
-                self.leave(held, held.tokens)
+                self.leave(held, held.tokens, computed=False)
             if isinstance(error, TimeoutError):
                 raise self._overloaded("queue-full") from None
             raise
@@ -235,15 +239,15 @@ class Admission:
         turns = self._batch + own * len(beside.keys() | {caller.client})
         return before + min(sum(beside.values()), turns)
 
-    def leave(self, held: Held, tokens: int) -> None:
+    def leave(self, held: Held, tokens: int, computed: bool) -> None:
         """So many tokens of a request that has entered are in the house no more."""
-        self._move(held, -tokens)
+        self._move(held, -tokens, computed=tokens if computed else 0)
         self._let_in()
 
-    def _move(self, held: Held, tokens: int) -> None:
+    def _move(self, held: Held, tokens: int, computed: int = 0) -> None:
         self._used[self._small(held)] += tokens
         self._by[held.caller.priority, held.caller.client] += tokens
-        self._pace.changed(sum(self._used.values()), max(0, -tokens))
+        self._pace.changed(sum(self._used.values()), computed)
         self._show()
 
     def _show(self) -> None:
@@ -253,6 +257,10 @@ class Admission:
 
 def now() -> float:
     return asyncio.get_running_loop().time()
+
+
+def scored(done: asyncio.Future[Any]) -> bool:
+    return not done.cancelled() and done.exception() is None
 
 
 def has_entered(held: Held) -> bool:

@@ -4,7 +4,6 @@ import asyncio
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from functools import partial
 
 from msgspec import Struct
 
@@ -134,7 +133,7 @@ class MemberScores:
         new = self._idle(missing)
         works = {key: self._join(member, one, caller) for key, (member, one) in missing.items()}
         for key in new:
-            works[key].done.add_done_callback(partial(free, place, works[key].tokens))
+            place.use(works[key].tokens, works[key].done)
         storing = asyncio.create_task(self._store(works))
         self._storing.add(storing)
         storing.add_done_callback(self._storing.discard)
@@ -225,8 +224,3 @@ def refuse_without_memory(outcomes: Sequence[Sequence[Outcome]]) -> None:
 def joinable(work: Work) -> bool:
     """Whether it has a score, or may yet have one."""
     return not work.done.done() or not (work.done.cancelled() or work.done.exception())
-
-
-def free(place: Place, tokens: int, _: object) -> None:
-    """A sequence is done: it needs its room no longer."""
-    place.free(tokens)

@@ -127,3 +127,18 @@ async def test_all_members_of_an_item_are_submitted_before_the_next_item(scores,
     for work, score in zip(queue.works, (1.0, 2.0, 3.0, 4.0), strict=True):
         work.done.set_result(score)
     assert [[one.score for one in row] for row in await task] == [[1.0, 3.0], [2.0, 4.0]]
+
+
+async def test_what_somebody_else_still_waits_for_stays_in_the_house(scores, member, queue):
+    house = Admission(10**6, Metrics())
+
+    def enter(tokens):
+        return house.admit(tokens, asyncio.get_running_loop().time() + 60)
+
+    tasks = await started(*(scores.of([member], [[A]], [[None]], CALLER, enter) for _ in range(2)))
+    tasks[0].cancel()
+    await asyncio.gather(tasks[0], return_exceptions=True)
+    assert sum(house._used.values()) == 2
+    queue.works[0].done.set_result(0.5)
+    assert await tasks[1] == [[Scored(0.5, cached=False)]]
+    assert sum(house._used.values()) == 0
