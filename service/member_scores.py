@@ -78,7 +78,7 @@ class MemberScores:
         Identical items are computed once. Items are submitted one after another, each for all its
         members, so that members that share blocks meet in one forward.
         """
-        known = {
+        known: dict[bytes, Outcome] = {
             one.seen.key: score
             for row, scores in zip(rows, kept, strict=True)
             for one, score in zip(row, scores, strict=True)
@@ -90,8 +90,7 @@ class MemberScores:
             for member, one in zip(members, item, strict=True)
             if isinstance(one, Encoded) and one.seen.key not in known
         }
-        found: dict[bytes, Outcome] = {**known, **await self._look_up(wanted)}
-        found |= self._quarantine.refused(key for key in wanted if key not in found)
+        found = known | await self._known(wanted)
         missing = {key: one for key, one in wanted.items() if key not in found}
         if missing:
             found |= await self._admitted(missing, caller, admit)
@@ -100,22 +99,24 @@ class MemberScores:
             for row in rows
         ]
 
-    async def _look_up(self, wanted: Missing) -> dict[bytes, Scored]:
+    async def _known(self, wanted: Missing) -> dict[bytes, Outcome]:
+        """The scores in the cache, and the errors of what is in quarantine."""
         with self._metrics.stage("cache_get"):
             known = await self._cache.get(list(wanted))
         self._metrics.saved(sum(wanted[key][1].seen.tokens for key in known))
-        return {key: Scored(score, cached=True) for key, score in known.items()}
+        refused = self._quarantine.refused(key for key in wanted if key not in known)
+        return {key: Scored(score, cached=True) for key, score in known.items()} | refused
 
     async def _admitted(
         self, missing: Missing, caller: Caller, admit: Admit
     ) -> dict[bytes, Outcome]:
         tokens = sum(one.seen.tokens for _, one in self._idle(missing).values())
         async with admit(tokens) as place:
-            found: dict[bytes, Outcome] = {}
-            if place.was_held:  # another caller may have had the same computed meanwhile
-                known = await self._look_up(missing)
-                found |= known
-                missing = {key: one for key, one in missing.items() if key not in known}
+            if not place.was_held:
+                return await self._compute(missing, caller, place)
+            # Another caller may have had the same computed meanwhile, or found that it cannot be.
+            found = await self._known(missing)
+            missing = {key: one for key, one in missing.items() if key not in found}
             return found | await self._compute(missing, caller, place)
 
     def _idle(self, missing: Missing) -> Missing:
@@ -222,5 +223,10 @@ def refuse_without_memory(outcomes: Sequence[Sequence[Outcome]]) -> None:
 
 
 def joinable(work: Work) -> bool:
-    """Whether it has a score, or may yet have one."""
-    return not work.done.done() or not (work.done.cancelled() or work.done.exception())
+    """Whether it has a score, may yet have one, or failed by itself: another try would too."""
+    if not work.done.done():
+        return True
+    if work.done.cancelled():
+        return False
+    fault = work.done.exception()
+    return fault is None or (isinstance(fault, EngineFault) and fault.held_seconds > 0)
