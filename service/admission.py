@@ -120,12 +120,13 @@ class Admission:
     @contextmanager
     def coming(self, tokens: int, deadline: float, caller: Caller) -> Iterator[None]:
         """While the body prepares a request of about so many tokens, as by tokenising it. Failure
-        "overloaded", before any such work, where it would come too late even if it was held."""
+        "overloaded", before any such work, where what is before it already takes too long. Its own
+        tokens count for those behind it only: it may yet be found in the cache."""
         key = caller.priority, caller.client
         if any(self._used.values()) or self._coming[key]:
             line = self._lines[tokens <= self._batch // 2]
             before = line.before(caller) + self._coming[key]
-            if now() + self._seconds_for(before + tokens, caller) > deadline:
+            if now() + self._seconds_for(before, caller) > deadline:
                 raise self._overloaded("queue-full")
         self._coming[key] += tokens
         try:

@@ -4,8 +4,10 @@ import asyncio
 
 import pytest
 
+from plaudit.wire import Item
 from service.admission import Admission
 from service.fair_queue import Caller
+from service.items import Cut, about_tokens
 from service.problems import Failure
 
 
@@ -89,3 +91,11 @@ async def test_one_that_has_just_hung_up_may_be_whom_the_line_has_no_room_for(me
     async with house.admit(10_000, soon(60)):  # nobody was forgotten in the house
         pass
     assert metrics.registry.get_sample_value("plaudit_queue_tokens") == 0
+
+
+@pytest.mark.parametrize(
+    ("characters", "truncation", "tokens"),
+    [(400, "left", 100), (4_000_000, "left", 2048), (400, "error", 100), (4_000_000, "error", 0)],
+)
+def test_a_text_is_taken_to_be_what_truncation_leaves_of_it(characters, truncation, tokens):
+    assert about_tokens(Item(text="a" * characters), Cut(truncation), 2048) == tokens

@@ -149,9 +149,10 @@ async def test_what_failed_by_itself_a_moment_ago_is_not_computed_again(scores, 
     [first] = await started(one_row(scores, member, [A]))
     again = asyncio.create_task(one_row(scores, member, [A]))  # runs before who waits is told
     settle(queue.works, error=POISON)
+    await started()
+    assert len(queue.works) == 1
     for [outcome] in await asyncio.gather(first, again):
         assert outcome.type == "engine-fault"
-    assert len(queue.works) == 1
 
 
 @pytest.mark.parametrize(
