@@ -109,9 +109,10 @@ class Admission:
         try:
             async with within(deadline, "compute", self._metrics):
                 yield place
-            self._caution = max(CAUTION, self._caution * LESS)
+            if held.judged:
+                self._caution = max(CAUTION, self._caution * LESS)
         except Failure as failure:
-            if failure.kind == "deadline":
+            if held.judged and failure.kind == "deadline":
                 self._caution = min(MOST_CAUTION, self._caution * MORE)
             raise
         finally:
@@ -199,6 +200,7 @@ class Admission:
                 elif self._too_late(held):
                     self._refuse(held, "queue-full")
                 elif self._fits(held):
+                    held.judged = self._can_judge()
                     line.enter(held)
                     self._release(held)
                     self._move(held, held.tokens)
@@ -221,9 +223,13 @@ class Admission:
     def _too_late(self, held: Held) -> bool:
         """Whether it would not be done in time if it entered now. In an empty house none is: what
         alone takes long enough to be late, the caller may well try."""
-        if not any(self._used.values()):
-            return False
-        return now() + self._seconds_for(held.tokens, held.caller) > held.deadline
+        return (
+            self._can_judge()
+            and now() + self._seconds_for(held.tokens, held.caller) > held.deadline
+        )
+
+    def _can_judge(self) -> bool:
+        return any(self._used.values()) and self._pace.tokens_per_second is not None
 
     def _seconds_for(self, tokens: int, caller: Caller) -> float:
         """Until so many are computed, after what is in the house, to be on the safe side."""

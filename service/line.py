@@ -13,13 +13,15 @@ from service.fair_queue import SHARES, Caller, Priority
 @dataclass(eq=False)
 class Held:
     """A request that waits for room. ``entered`` is settled when it has room or never will;
-    ``deadline`` and ``since`` are in the loop's time."""
+    ``deadline`` and ``since`` are in the loop's time. ``judged``: whether it entered because it
+    would be in time."""
 
     tokens: int
     caller: Caller
     deadline: float
     since: float
     entered: asyncio.Future[None]
+    judged: bool = False
 
 
 @dataclass

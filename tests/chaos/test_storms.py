@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 import pytest
-from slow_server import BATCH_TOKENS, SlowServer, sequence, slow_server
+from slow_server import SlowServer, sequence, slow_server
 
 from plaudit.reward_model import RewardModel
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from plaudit.wire import Item
-from service.admission import Admission
+from service.admission import CAUTION, Admission
 from service.fair_queue import Caller
 from service.items import Cut, about_tokens
 from service.problems import Failure
@@ -99,3 +99,12 @@ async def test_one_that_has_just_hung_up_may_be_whom_the_line_has_no_room_for(me
 )
 def test_a_text_is_taken_to_be_what_truncation_leaves_of_it(characters, truncation, tokens):
     assert about_tokens(Item(text="a" * characters), Cut(truncation), 2048) == tokens
+
+
+async def test_one_who_allows_too_little_makes_nobody_else_wait(admission):
+    """It was let in because the house was empty, not because it would be in time."""
+    for _ in range(5):
+        with pytest.raises(Failure, match="deadline"):
+            async with admission.admit(1, soon(0)):
+                await asyncio.Event().wait()
+    assert admission._caution == CAUTION
