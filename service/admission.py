@@ -11,6 +11,7 @@ import math
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from typing import Any
 
 from service.fair_queue import SHARES, Caller, Priority
 from service.line import Held, Line
@@ -49,20 +50,23 @@ async def within(deadline: float, where: str, metrics: Metrics) -> AsyncIterator
 
 
 class Place:
-    """What a request occupies in the house. ``was_held``: whether it had to wait for it."""
+    """What a request occupies in the house. ``was_held``: whether it had to wait for it;
+    ``unused``: tokens for which nothing was submitted."""
 
     def __init__(self, house: "Admission", held: Held, was_held: bool):
         self._house, self._held, self.was_held = house, held, was_held
-        self._tokens = held.tokens
+        self.unused = held.tokens
 
-    def free(self, tokens: int) -> None:
-        """So many of its tokens are computed: others may take their room."""
-        tokens = min(tokens, self._tokens)
-        self._tokens -= tokens
-        self._house.leave(self._held, tokens)
+    def use(self, tokens: int, done: asyncio.Future[Any]) -> None:
+        """So many of its tokens are in the house until ``done`` is, whoever waits for it then."""
+        tokens = min(tokens, self.unused)
+        self.unused -= tokens
+        done.add_done_callback(lambda _: self._house.leave(self._held, tokens, scored(done)))
 
     def leave(self) -> None:
-        self.free(self._tokens)
+        if self.unused:
+            self._house.leave(self._held, self.unused, computed=False)
+            self.unused = 0
 
 
 class Admission:
@@ -105,9 +109,10 @@ class Admission:
         try:
             async with within(deadline, "compute", self._metrics):
                 yield place
-            self._caution = max(CAUTION, self._caution * LESS)
+            if held.judged:
+                self._caution = max(CAUTION, self._caution * LESS)
         except Failure as failure:
-            if failure.kind == "deadline":
+            if held.judged and failure.kind == "deadline":
                 self._caution = min(MOST_CAUTION, self._caution * MORE)
             raise
         finally:
@@ -116,12 +121,13 @@ class Admission:
     @contextmanager
     def coming(self, tokens: int, deadline: float, caller: Caller) -> Iterator[None]:
         """While the body prepares a request of about so many tokens, as by tokenising it. Failure
-        "overloaded", before any such work, where it would come too late even if it was held."""
+        "overloaded", before any such work, where what is before it already takes too long. Its own
+        tokens count for those behind it only: it may yet be found in the cache."""
         key = caller.priority, caller.client
         if any(self._used.values()) or self._coming[key]:
             line = self._lines[tokens <= self._batch // 2]
             before = line.before(caller) + self._coming[key]
-            if now() + self._seconds_for(before + tokens, caller) > deadline:
+            if now() + self._seconds_for(before, caller) > deadline:
                 raise self._overloaded("queue-full")
         self._coming[key] += tokens
         try:
@@ -133,16 +139,16 @@ class Admission:
         """Whether it had to wait. Failure "overloaded"."""
         if not held.tokens:  # it waits for what is computed already
             return False
-        self._hold(held)
-        self._let_in()
-        if held.entered.done() and not held.entered.exception():
-            return False
         try:
+            self._hold(held)
+            self._let_in()
+            if has_entered(held):
+                return False
             async with asyncio.timeout_at(held.deadline - self._pace.seconds(held.tokens)):
                 await held.entered
         except BaseException as error:
             if has_entered(held):
-                self.leave(held, held.tokens)
+                self.leave(held, held.tokens, computed=False)
             if isinstance(error, TimeoutError):
                 raise self._overloaded("queue-full") from None
             raise
@@ -170,8 +176,10 @@ class Admission:
 
     def _refuse(self, held: Held, reason: str) -> None:
         self._release(held)
+        if held.entered.done():  # its caller has hung up and does not know yet
+            return
         held.entered.set_exception(self._overloaded(reason))
-        held.entered.exception()  # marked as seen: its caller may have hung up
+        held.entered.exception()  # marked as seen: its caller may yet hang up
 
     def _overloaded(self, reason: str) -> Failure:
         self._metrics.requests.admission_rejections.labels(reason).inc()
@@ -192,6 +200,7 @@ class Admission:
                 elif self._too_late(held):
                     self._refuse(held, "queue-full")
                 elif self._fits(held):
+                    held.judged = self._can_judge()
                     line.enter(held)
                     self._release(held)
                     self._move(held, held.tokens)
@@ -214,9 +223,13 @@ class Admission:
     def _too_late(self, held: Held) -> bool:
         """Whether it would not be done in time if it entered now. In an empty house none is: what
         alone takes long enough to be late, the caller may well try."""
-        if not any(self._used.values()):
-            return False
-        return now() + self._seconds_for(held.tokens, held.caller) > held.deadline
+        return (
+            self._can_judge()
+            and now() + self._seconds_for(held.tokens, held.caller) > held.deadline
+        )
+
+    def _can_judge(self) -> bool:
+        return any(self._used.values()) and self._pace.tokens_per_second is not None
 
     def _seconds_for(self, tokens: int, caller: Caller) -> float:
         """Until so many are computed, after what is in the house, to be on the safe side."""
@@ -233,15 +246,15 @@ class Admission:
         turns = self._batch + own * len(beside.keys() | {caller.client})
         return before + min(sum(beside.values()), turns)
 
-    def leave(self, held: Held, tokens: int) -> None:
+    def leave(self, held: Held, tokens: int, computed: bool) -> None:
         """So many tokens of a request that has entered are in the house no more."""
-        self._move(held, -tokens)
+        self._move(held, -tokens, computed=tokens if computed else 0)
         self._let_in()
 
-    def _move(self, held: Held, tokens: int) -> None:
+    def _move(self, held: Held, tokens: int, computed: int = 0) -> None:
         self._used[self._small(held)] += tokens
         self._by[held.caller.priority, held.caller.client] += tokens
-        self._pace.changed(sum(self._used.values()), max(0, -tokens))
+        self._pace.changed(sum(self._used.values()), computed)
         self._show()
 
     def _show(self) -> None:
@@ -251,6 +264,10 @@ class Admission:
 
 def now() -> float:
     return asyncio.get_running_loop().time()
+
+
+def scored(done: asyncio.Future[Any]) -> bool:
+    return not done.cancelled() and done.exception() is None
 
 
 def has_entered(held: Held) -> bool:

@@ -78,7 +78,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        watching = running(watchdog.watch(registry.engine))
+        watching = running(watchdog.watch(partial(health.hopeless, settings.hang_seconds)))
         async with running(canary.run()), running(heartbeat.beat(metrics)), watching:
             yield
         for close in app.state.before_engine:

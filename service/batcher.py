@@ -208,8 +208,12 @@ class Batcher:
         """Do for the next forward what can be done after such a failure."""
         if is_out_of_memory(error):
             let_go(error)
-            await self._busily(self._forward.forget)
-        elif is_device_lost(error):
+            try:
+                await self._busily(self._forward.forget)
+            except Exception as worse:  # noqa: BLE001  a lost device may first look like no memory
+                log.warning("memory was not given back", exc_info=worse)
+                error = worse
+        if is_device_lost(error):
             self._lost = f"the device is lost: {type(error).__name__}"
 
     def _begin(self, batch: Sequence[Work]) -> None:

@@ -20,9 +20,13 @@ class Gate:
     @asynccontextmanager
     async def admit(self, caller: Caller, deadline: float, tokens: int) -> AsyncIterator[Place]:
         """Room for ``tokens`` while the body runs, until ``deadline`` in the loop's time. Failure
-        "quota", "overloaded" or "deadline"; what is refused is not counted to the quota."""
+        "quota", "overloaded" or "deadline". To the quota is counted what the body submits."""
         async with (
-            self._quotas.spend(caller.client, tokens, deadline),
+            self._quotas.spend(caller.client, tokens, deadline) as bill,
             self._admission.admit(tokens, deadline, caller) as place,
         ):
-            yield place
+            place.was_held = place.was_held or bill.waited
+            try:
+                yield place
+            finally:
+                bill.unused = place.unused

@@ -26,6 +26,12 @@ class Health:
     def _up(self, name: str) -> float:
         return self._engine.ready and self.canary.sings(name)
 
+    def hopeless(self, hang_seconds: float) -> str | None:
+        """Why nothing will be scored any more in this process, or None."""
+        if (age := self.tokenizing_seconds()) > hang_seconds:
+            return f"the tokenizer has been at an item for {age:.0f} s"
+        return self._engine.hopeless
+
     def unready(self) -> str | None:
         """Why not, or None. Load is no reason: work that moves is served."""
         if self.stopping():

@@ -113,8 +113,14 @@ def turns(prompt: Prompt) -> list[dict[str, str]]:
 CHARACTERS = 4
 
 
-def about_tokens(item: Item) -> int:
-    """Of an item before it is tokenised."""
+def about_tokens(item: Item, cut: Cut, most: int) -> int:
+    """Tokens to compute of an item before it is tokenised, at most ``most``: none where more are
+    an error."""
+    about = about_whole(item)
+    return about if about <= most else 0 if cut.truncation == "error" else most
+
+
+def about_whole(item: Item) -> int:
     if item.token_ids is not None:
         return len(item.token_ids)
     if item.messages is not None:

@@ -13,13 +13,15 @@ from service.fair_queue import SHARES, Caller, Priority
 @dataclass(eq=False)
 class Held:
     """A request that waits for room. ``entered`` is settled when it has room or never will;
-    ``deadline`` and ``since`` are in the loop's time."""
+    ``deadline`` and ``since`` are in the loop's time. ``judged``: whether it entered because it
+    would be in time."""
 
     tokens: int
     caller: Caller
     deadline: float
     since: float
     entered: asyncio.Future[None]
+    judged: bool = False
 
 
 @dataclass
@@ -32,7 +34,7 @@ class Turns:
 
 
 @dataclass
-class Lane:
+class Rank:
     """The clients of one priority, and the tokens that entered by its share."""
 
     clients: dict[str | None, Turns] = field(default_factory=dict)
@@ -47,34 +49,34 @@ class Line:
     """Who is held. Whoever had none here starts level with the others, as in the fair queue."""
 
     def __init__(self) -> None:
-        self._lanes: dict[Priority, Lane] = {priority: Lane() for priority in SHARES}
+        self._ranks: dict[Priority, Rank] = {priority: Rank() for priority in SHARES}
         self._now = 0.0
         self.tokens = 0
 
     def push(self, held: Held) -> None:
-        lane = self._lanes[held.caller.priority]
-        if not lane.waiting():
-            lane.sent = self._now
-        turns = lane.clients.setdefault(held.caller.client, Turns())
+        rank = self._ranks[held.caller.priority]
+        if not rank.waiting():
+            rank.sent = self._now
+        turns = rank.clients.setdefault(held.caller.client, Turns())
         if not turns.held:
-            turns.sent = lane.now
+            turns.sent = rank.now
         turns.held[held] = None
         turns.tokens += held.tokens
         self.tokens += held.tokens
 
     def head(self) -> Held | None:
         """Whose turn it is to enter."""
-        lanes = [lane for lane in self._lanes.values() if lane.waiting()]
-        if not lanes:
+        ranks = [rank for rank in self._ranks.values() if rank.waiting()]
+        if not ranks:
             return None
-        lane = min(lanes, key=lambda one: one.sent)
-        return next(iter(min(lane.waiting(), key=lambda one: one.sent).held))
+        rank = min(ranks, key=lambda one: one.sent)
+        return next(iter(min(rank.waiting(), key=lambda one: one.sent).held))
 
     def enter(self, held: Held) -> None:
         """It leaves the line for the house, and has had its turn."""
-        lane, turns = self._of(held)
-        self._now, lane.now = lane.sent, turns.sent
-        lane.sent += held.tokens / SHARES[held.caller.priority]
+        rank, turns = self._of(held)
+        self._now, rank.now = rank.sent, turns.sent
+        rank.sent += held.tokens / SHARES[held.caller.priority]
         turns.sent += held.tokens
         self.remove(held)
 
@@ -86,26 +88,26 @@ class Line:
             turns.tokens -= held.tokens
             self.tokens -= held.tokens
 
-    def _of(self, held: Held) -> tuple[Lane, Turns]:
-        lane = self._lanes[held.caller.priority]
-        return lane, lane.clients[held.caller.client]
+    def _of(self, held: Held) -> tuple[Rank, Turns]:
+        rank = self._ranks[held.caller.priority]
+        return rank, rank.clients[held.caller.client]
 
     def before(self, caller: Caller) -> int:
         """Tokens that would enter before a request of the caller that came now: the more urgent,
         and of others as urgent as much as of its own client, which came before it."""
-        lanes = iter(self._lanes.items())
+        ranks = iter(self._ranks.items())
         total = 0
-        for priority, lane in lanes:
+        for priority, rank in ranks:
             if priority == caller.priority:
                 break
-            total += sum(turns.tokens for turns in lane.waiting())
-        beside = lane.waiting()
-        own = lane.clients[caller.client].tokens if caller.client in lane.clients else 0
+            total += sum(turns.tokens for turns in rank.waiting())
+        beside = rank.waiting()
+        own = rank.clients[caller.client].tokens if caller.client in rank.clients else 0
         return total + min(sum(turns.tokens for turns in beside), own * len(beside))
 
     def least(self) -> Held:
         """Who gives way when the line is too long: the newest request of the client that holds the
         most of the least urgent priority. There must be somebody."""
-        *_, lane = (lane for lane in self._lanes.values() if lane.waiting())
-        most = max(lane.waiting(), key=lambda one: one.tokens)
+        *_, rank = (rank for rank in self._ranks.values() if rank.waiting())
+        most = max(rank.waiting(), key=lambda one: one.tokens)
         return next(reversed(most.held))

@@ -4,7 +4,6 @@ import asyncio
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from functools import partial
 
 from msgspec import Struct
 
@@ -79,7 +78,7 @@ class MemberScores:
         Identical items are computed once. Items are submitted one after another, each for all its
         members, so that members that share blocks meet in one forward.
         """
-        known = {
+        known: dict[bytes, Outcome] = {
             one.seen.key: score
             for row, scores in zip(rows, kept, strict=True)
             for one, score in zip(row, scores, strict=True)
@@ -91,8 +90,7 @@ class MemberScores:
             for member, one in zip(members, item, strict=True)
             if isinstance(one, Encoded) and one.seen.key not in known
         }
-        found: dict[bytes, Outcome] = {**known, **await self._look_up(wanted)}
-        found |= self._quarantine.refused(key for key in wanted if key not in found)
+        found = known | await self._known(wanted)
         missing = {key: one for key, one in wanted.items() if key not in found}
         if missing:
             found |= await self._admitted(missing, caller, admit)
@@ -101,22 +99,24 @@ class MemberScores:
             for row in rows
         ]
 
-    async def _look_up(self, wanted: Missing) -> dict[bytes, Scored]:
+    async def _known(self, wanted: Missing) -> dict[bytes, Outcome]:
+        """The scores in the cache, and the errors of what is in quarantine."""
         with self._metrics.stage("cache_get"):
             known = await self._cache.get(list(wanted))
         self._metrics.saved(sum(wanted[key][1].seen.tokens for key in known))
-        return {key: Scored(score, cached=True) for key, score in known.items()}
+        refused = self._quarantine.refused(key for key in wanted if key not in known)
+        return {key: Scored(score, cached=True) for key, score in known.items()} | refused
 
     async def _admitted(
         self, missing: Missing, caller: Caller, admit: Admit
     ) -> dict[bytes, Outcome]:
         tokens = sum(one.seen.tokens for _, one in self._idle(missing).values())
         async with admit(tokens) as place:
-            found: dict[bytes, Outcome] = {}
-            if place.was_held:  # another caller may have had the same computed meanwhile
-                known = await self._look_up(missing)
-                found |= known
-                missing = {key: one for key, one in missing.items() if key not in known}
+            if not place.was_held:
+                return await self._compute(missing, caller, place)
+            # Another caller may have had the same computed meanwhile, or found that it cannot be.
+            found = await self._known(missing)
+            missing = {key: one for key, one in missing.items() if key not in found}
             return found | await self._compute(missing, caller, place)
 
     def _idle(self, missing: Missing) -> Missing:
@@ -134,7 +134,7 @@ class MemberScores:
         new = self._idle(missing)
         works = {key: self._join(member, one, caller) for key, (member, one) in missing.items()}
         for key in new:
-            works[key].done.add_done_callback(partial(free, place, works[key].tokens))
+            place.use(works[key].tokens, works[key].done)
         storing = asyncio.create_task(self._store(works))
         self._storing.add(storing)
         storing.add_done_callback(self._storing.discard)
@@ -223,10 +223,10 @@ def refuse_without_memory(outcomes: Sequence[Sequence[Outcome]]) -> None:
 
 
 def joinable(work: Work) -> bool:
-    """Whether it has a score, or may yet have one."""
-    return not work.done.done() or not (work.done.cancelled() or work.done.exception())
-
-
-def free(place: Place, tokens: int, _: object) -> None:
-    """A sequence is done: it needs its room no longer."""
-    place.free(tokens)
+    """Whether it has a score, may yet have one, or failed by itself: another try would too."""
+    if not work.done.done():
+        return True
+    if work.done.cancelled():
+        return False
+    fault = work.done.exception()
+    return fault is None or (isinstance(fault, EngineFault) and fault.held_seconds > 0)

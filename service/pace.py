@@ -22,12 +22,12 @@ class Pace:
     def tokens_per_second(self) -> float | None:
         return self._rate
 
-    def changed(self, used: int, left: int = 0) -> None:
-        """Now ``used`` tokens are in the house, of which ``left`` have just left it."""
+    def changed(self, used: int, computed: int = 0) -> None:
+        """Now ``used`` tokens are in the house, and ``computed`` more have just been."""
         now = self._clock()
         if self._used >= self._enough:
             self._seconds += now - self._since
-            self._tokens += left
+            self._tokens += computed
         self._used, self._since = used, now
         if self._seconds >= SECONDS and self._tokens >= self._enough:
             measured = self._tokens / self._seconds

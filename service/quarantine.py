@@ -23,7 +23,7 @@ LONGEST_SECONDS = 3600.0
 
 
 @dataclass
-class Held:
+class Ban:
     """``until``: by the clock; ``seconds``: how long it was held the last time."""
 
     until: float
@@ -35,7 +35,7 @@ class Quarantine:
 
     def __init__(self, metrics: Metrics, clock: Callable[[], float] = time.monotonic):
         self._clock = clock
-        self._held: OrderedDict[bytes, Held] = OrderedDict()
+        self._held: OrderedDict[bytes, Ban] = OrderedDict()
         self._refused = metrics.batches.quarantine_refusals
         metrics.batches.quarantined.set_function(self._count)
 
@@ -65,7 +65,7 @@ class Quarantine:
         before = self._held.pop(key, None)
         seconds = fault.held_seconds if before is None else before.seconds * 2
         seconds = min(LONGEST_SECONDS, max(seconds, fault.held_seconds))
-        self._held[key] = Held(self._clock() + seconds, seconds)
+        self._held[key] = Ban(self._clock() + seconds, seconds)
         if len(self._held) > MOST:
             self._held.popitem(last=False)
         fields = {"sequence": key.hex()[:16], "seconds": round(seconds)}

@@ -32,6 +32,15 @@ class Quota:
 ROUNDING_SECONDS = 1e-6
 
 
+@dataclass
+class Bill:
+    """What a request must pay for: of its tokens, ``unused`` were not computed after all.
+    ``waited``: whether it had to wait for its quota."""
+
+    unused: int
+    waited: bool = False
+
+
 class Bucket:
     """What one client has spent. Times are in the loop's."""
 
@@ -48,7 +57,8 @@ class Bucket:
         return wait if wait > ROUNDING_SECONDS else 0.0
 
     def spend(self, tokens: int, now: float) -> None:
-        """Spend them; with a negative number, give them back."""
+        """Spend them; with a negative number, give them back: into a bucket that is full by now no
+        more than those, however many are given back."""
         self._full_at = max(now, self._full_at) + self._seconds(tokens)
 
     def _seconds(self, tokens: int) -> float:
@@ -73,34 +83,31 @@ class Quotas:
         return found
 
     @asynccontextmanager
-    async def spend(self, client: str | None, tokens: int, deadline: float) -> AsyncIterator[None]:
+    async def spend(self, client: str | None, tokens: int, deadline: float) -> AsyncIterator[Bill]:
         """Run the body when the client may have ``tokens`` computed, in the order of the asking.
 
         Failure "quota" where that is not before ``deadline``, in the loop's time. Nothing is spent
-        then, nor where the caller gives up meanwhile or the body is refused as "overloaded".
+        then, nor what is ``unused`` in the end: all, until the body says otherwise.
         """
+        bill = Bill(tokens)
         bucket = None if client is None or not tokens else self._bucket(client)
         if client is None or bucket is None:
-            yield
+            yield bill
             return
-        now = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        now = loop.time()
         wait = bucket.wait_seconds(tokens, now)
         if now + wait > deadline:
             raise self._refusal(client, bucket.quota, tokens, wait)
         bucket.spend(tokens, now)
         try:
             if wait:
+                bill.waited = True
                 self._requests.quota_wait_seconds.labels(client).inc(wait)
                 await asyncio.sleep(wait)
-        except asyncio.CancelledError:
-            bucket.spend(-tokens, now)
-            raise
-        try:
-            yield
-        except Failure as failure:
-            if failure.kind == "overloaded":
-                bucket.spend(-tokens, now)
-            raise
+            yield bill
+        finally:
+            bucket.spend(-bill.unused, loop.time())
 
     def _refusal(self, client: str, quota: Quota, tokens: int, wait: float) -> Failure:
         self._requests.quota_rejections.labels(client).inc()

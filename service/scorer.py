@@ -219,7 +219,11 @@ class Scorer:
         members had of them."""
         if not items:
             return [[] for _ in members], [[] for _ in members]
-        about = len(members) * sum(map(about_tokens, items))
+        about = sum(
+            about_tokens(item, cut, m.encoder.limit(cut.max_tokens))
+            for m in members
+            for item in items
+        )
         with self._gate.coming(caller, deadline, about):
             encoded = [await self._encode(m, items, cut, deadline) for m in members]
         admit = partial(self._gate.admit, caller, deadline)

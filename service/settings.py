@@ -158,8 +158,8 @@ class Settings(BaseSettings):
         "any score for four times that /readyz says no"
     )  # fmt: skip
     hang_seconds: float = Field(
-        300.0, gt=0, description="a forward that takes longer never ends: the process exits with "
-        "70, or vLLM's core is started again"
+        300.0, gt=0, description="a forward, or an item's tokenizing, that takes longer never "
+        "ends: the process exits with 70, or vLLM's core is started again"
     )  # fmt: skip
     otlp_endpoint: str | None = Field(
         None, description="collector for traces, http://HOST:4318; needs plaudit[otel]"

@@ -1,22 +1,23 @@
-"""Ends the process where only another one helps: a forward that never ends, a device that is lost,
-an engine whose process dies again and again. A thread cannot be ended alone."""
+"""Ends the process where only another one helps: a forward or a chat template that does not end,
+a device that is lost, an engine whose process dies again and again. A thread cannot be ended alone.
+"""
 
 import asyncio
 import multiprocessing
 import os
 import sys
+from collections.abc import Callable
 
 from service.logs import log
-from service.member import Engine
 
 # Of sysexits.h: EX_SOFTWARE. No other end of the server has it.
 HOPELESS = 70
 LOOK_SECONDS = 1.0
 
 
-async def watch(engine: Engine) -> None:
-    """Until ``engine`` is hopeless, and then no longer than it takes to say so."""
-    while (why := engine.hopeless) is None:
+async def watch(hopeless: Callable[[], str | None]) -> None:
+    """Until it says why, and then no longer than it takes to log that."""
+    while (why := hopeless()) is None:
         await asyncio.sleep(LOOK_SECONDS)
     log.critical("the process ends", extra={"fields": {"why": why, "exit": HOPELESS}})
     end()

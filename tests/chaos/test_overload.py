@@ -155,10 +155,13 @@ def test_ten_times_the_load(server, rng, promise, long):
     late = [one for one in samples if one.answer.outcome == "deadline"]
     seconds = max(one.done for one in samples)
     assert len(good) + len(refused) + len(late) == len(samples)
-    assert len(refused) > 5 * len(good)
+    assert len(refused) > 2 * len(good)
     tokens = ITEMS * TOKENS
     assert tokens * len(good) <= computed <= tokens * (len(good) + len(late))
-    assert tokens * len(good) > 0.6 * computed
+    assert tokens * len(good) > (0.6 if long else 0.4) * computed
+    goodput = len(good) / seconds / rate
+    if long:  # in seconds, beside others, a machine may be a fraction as fast as it was before
+        assert goodput > 0.6
     assert busy > 0.7 * seconds
     assert rss < 100e6
     p99 = probes[int(0.99 * len(probes))]
@@ -166,7 +169,7 @@ def test_ten_times_the_load(server, rng, promise, long):
     some = sorted(client.scores)[:: max(1, len(client.scores) // 8)]
     promise(
         requests=len(samples), faults=len(refused), lost=0, wrong=wrong(server, client, some),
-        goodput_of_capacity=len(good) / seconds / rate,
+        goodput_of_capacity=goodput,
         answered_of_computed=tokens * len(good) / computed, probes_p99_ms=1000 * p99,
         memory_growth_mb=rss / 1e6,
     )  # fmt: skip
@@ -194,6 +197,9 @@ def test_a_modest_caller_beside_a_flood(server, rng, promise, long, flood, calm)
         flooding = [asyncio.create_task(many.again_and_again(over)) for _ in range(GREEDY)]
         while len(many.scores) < GREEDY:
             await asyncio.wait(flooding, timeout=0.1)
+            for task in flooding:
+                if task.done():
+                    task.result()  # why it ended: it should not have
         del many.seconds[:]
         for _ in range(50 if long else 8):
             assert (await one.ask(one.next(), 90)).outcome == OK

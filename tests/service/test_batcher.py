@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import torch
 
 from plaudit.joint_model import Asked, Computed
 from plaudit.packing import padded_batches
@@ -122,6 +123,16 @@ async def test_without_memory_what_fits_is_scored_and_forwards_stay_small(wide, 
     assert await outcomes([wide.submit(Asked(0, [i]), CALLER) for i in range(64)]) == [*range(64)]
     assert all(len(batch) <= 9 for batch in engine.seen[before:])  # none was tried in vain
     assert metrics.registry.get_sample_value("plaudit_batch_token_budget") == wide.budget() <= 8
+
+
+async def test_memory_that_cannot_be_given_back_ends_no_loop(wide, engine):
+    def forget():
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    engine.most, engine.forget = 8, forget
+    works = [wide.submit(Asked(0, [i]), CALLER) for i in range(64)]
+    assert await outcomes(works) == [*range(64)]
+    assert wide.hopeless(3600.0) == "the device is lost: AcceleratorError"
 
 
 async def test_a_forward_that_does_not_end_makes_the_process_hopeless(batcher, engine):

@@ -172,6 +172,13 @@ async def test_silence_makes_a_replica_unready(canary, health, metrics, clock):
     assert value("plaudit_ready") == value("plaudit_member_up", {"model": "m0"}) == 0
 
 
+async def test_a_chat_template_that_does_not_end_makes_it_unready_then_hopeless(health):
+    health.tokenizing_seconds = lambda: 100.0
+    assert health.unready() is not None
+    assert health.hopeless(hang_seconds=300.0) is None
+    assert health.hopeless(hang_seconds=99.0) == "the tokenizer has been at an item for 100 s"
+
+
 async def test_a_canary_behind_traffic_that_moves_leaves_it_ready(canary, health, clock):
     canary._birds["m0"].send(0)
     for _ in range(20):

@@ -13,9 +13,10 @@ from service.fair_queue import Caller
 from service.items import Encoded, Seen
 from service.member_scores import MemberScores, Scored
 from service.metrics import Metrics
-from service.work import Work
+from service.work import EngineFault, Work, settle
 
 CALLER = Caller()
+POISON = EngineFault("IndexError in a batch of 1", held_seconds=60)
 HOUSE = Admission(100, Metrics())
 A, B = Encoded([1, 2], Seen(b"a", 2, 0, None)), Encoded([3], Seen(b"b", 1, 0, None))
 
@@ -127,3 +128,58 @@ async def test_all_members_of_an_item_are_submitted_before_the_next_item(scores,
     for work, score in zip(queue.works, (1.0, 2.0, 3.0, 4.0), strict=True):
         work.done.set_result(score)
     assert [[one.score for one in row] for row in await task] == [[1.0, 3.0], [2.0, 4.0]]
+
+
+async def test_what_somebody_else_still_waits_for_stays_in_the_house(scores, member, queue):
+    house = Admission(10**6, Metrics())
+
+    def enter(tokens):
+        return house.admit(tokens, asyncio.get_running_loop().time() + 60)
+
+    tasks = await started(*(scores.of([member], [[A]], [[None]], CALLER, enter) for _ in range(2)))
+    tasks[0].cancel()
+    await asyncio.gather(tasks[0], return_exceptions=True)
+    assert sum(house._used.values()) == 2
+    queue.works[0].done.set_result(0.5)
+    assert await tasks[1] == [[Scored(0.5, cached=False)]]
+    assert sum(house._used.values()) == 0
+
+
+async def test_what_failed_by_itself_a_moment_ago_is_not_computed_again(scores, member, queue):
+    [first] = await started(one_row(scores, member, [A]))
+    again = asyncio.create_task(one_row(scores, member, [A]))  # runs before who waits is told
+    settle(queue.works, error=POISON)
+    await started()
+    assert len(queue.works) == 1
+    for [outcome] in await asyncio.gather(first, again):
+        assert outcome.type == "engine-fault"
+
+
+@pytest.mark.parametrize(
+    ("ending", "told"),
+    [({"error": POISON}, "quarantined"), ({"scores": [0.5]}, 0.5)],
+    ids=["failed", "scored"],
+)
+async def test_what_is_held_is_not_computed_if_another_was_meanwhile(
+    scores, member, queue, ending, told
+):
+    house = Admission(10**6, Metrics(), batch_tokens=4)  # five of two tokens fill it
+    others = [Encoded([i, i], Seen(str(i).encode(), 2, 0, None)) for i in range(5)]
+
+    def enter(tokens):
+        return house.admit(tokens, asyncio.get_running_loop().time() + 60)
+
+    tasks = await started(
+        *(scores.of([member], [[one]], [[None]], CALLER, enter) for one in [*others, A, A])
+    )
+    assert len(queue.works) == 5
+    settle(queue.works[:1], scores=[0.1])
+    await started()
+    assert [work.asked.ids for work in queue.works[5:]] == [A.ids]
+    settle(queue.works[5:], **ending)
+    await asyncio.wait(tasks[5:])
+    [[outcome]] = tasks[6].result()
+    assert (outcome.score if isinstance(outcome, Scored) else outcome.type) == told
+    settle(queue.works[1:5], scores=[0.1] * 4)
+    await asyncio.gather(*tasks)
+    assert len(queue.works) == 6

@@ -1,7 +1,9 @@
 """More load than can be served, in virtual time: what is answered, how late, and to whom."""
 
+import asyncio
 import random
 import statistics
+from collections import Counter
 
 import pytest
 from hypothesis import given, settings
@@ -10,6 +12,7 @@ from simulated_engine import BATCH, RATE, Server, serve
 from virtual_time import run
 
 from service.fair_queue import Caller
+from service.problems import Failure
 
 SECONDS = 60.0
 FORWARD = BATCH / RATE  # seconds of a full one
@@ -71,6 +74,49 @@ def test_what_is_refused_was_not_computed():
     good = sum(one.tokens for one in seen if one.outcome == "ok")
     late = sum(one.tokens for one in seen if one.outcome == "deadline")
     assert good <= server.computed <= good + late
+
+
+def test_a_storm_of_hang_ups_teaches_no_pace():
+    """What was given up was not computed, so the engine is no faster than before."""
+
+    async def story():
+        server = Server()
+        engine = asyncio.create_task(server.run())
+        patient = Caller("train", "patient")
+        staying = [asyncio.create_task(server.ask(patient, [250] * 40, 1000.0)) for _ in range(2)]
+        for _ in range(500):
+            fleeting = asyncio.create_task(server.ask(Caller("train", "storm"), [200], 1000.0))
+            await asyncio.sleep(0.01)
+            fleeting.cancel()
+        new = (server.ask(Caller("train", "new"), [200], 5.0) for _ in range(100))
+        seen = await asyncio.gather(*new)
+        await asyncio.gather(*staying)
+        engine.cancel()
+        return seen
+
+    outcomes = Counter(one.outcome for one in run(story()))
+    assert outcomes["ok"]
+    assert outcomes["deadline"] == 0
+
+
+def test_before_it_is_prepared_a_request_is_refused_for_what_is_before_it_only():
+    """Its own tokens may be in the cache."""
+
+    async def story():
+        server = Server()
+        engine = asyncio.create_task(server.run())
+        patient = Caller("train", "patient")
+        staying = [asyncio.create_task(server.ask(patient, [250] * 40, 1000.0)) for _ in range(3)]
+        await asyncio.sleep(3)
+        soon = asyncio.get_running_loop().time() + 8
+        with server.admission.coming(10**6, soon, Caller("train", "new")):
+            pass
+        with pytest.raises(Failure), server.admission.coming(10_000, soon, patient):
+            pass
+        await asyncio.gather(*staying)
+        engine.cancel()
+
+    run(story())
 
 
 @pytest.mark.parametrize("sizes", [[200], [250] * 16], ids=["small", "large"])

@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import dataclass
 
-from service.admission import Admission
+from service.admission import Admission, Place
 from service.fair_queue import Caller, FairQueue
 from service.metrics import Metrics
 from service.problems import Failure
@@ -19,6 +19,12 @@ class Piece:
     caller: Caller
     tokens: int
     done: asyncio.Future[None]
+    begun: bool = False
+
+    def leave(self) -> None:
+        """Nobody waits for it. What is being computed goes on."""
+        if not self.begun:
+            self.done.cancel()
 
 
 @dataclass(frozen=True)
@@ -44,16 +50,16 @@ class Server:
     async def run(self) -> None:
         while True:
             self._arrived.clear()
-            pieces = [one for one in self._queue.take(BATCH) if not one.done.done()]
-            if not pieces:
+            if not len(self._queue):
                 await self._arrived.wait()
-                continue
+            pieces = [one for one in self._queue.take(BATCH) if not one.done.done()]
+            for piece in pieces:
+                piece.begun = True
             tokens = sum(piece.tokens for piece in pieces)
             await asyncio.sleep(tokens / RATE)
             self.computed += tokens
             for piece in pieces:
-                if not piece.done.done():
-                    piece.done.set_result(None)
+                piece.done.set_result(None)
             await asyncio.sleep(0)  # callers leave before the next forward is chosen
             await asyncio.sleep(0)
 
@@ -65,15 +71,22 @@ class Server:
                 pass
             async with self.admission.admit(sum(sizes), began + allowed, caller) as place:
                 pieces = [Piece(caller, size, loop.create_future()) for size in sizes]
-                for piece in pieces:
-                    piece.done.add_done_callback(lambda _, n=piece.tokens: place.free(n))
-                    self._queue.push(piece)
-                self._arrived.set()
-                await asyncio.gather(*(piece.done for piece in pieces))
+                await self._computed(pieces, place)
             outcome = "ok"
         except Failure as failure:
             outcome = failure.kind
         return Seen(outcome, loop.time() - began, loop.time(), caller, sum(sizes))
+
+    async def _computed(self, pieces: list[Piece], place: Place) -> None:
+        for piece in pieces:
+            place.use(piece.tokens, piece.done)
+            self._queue.push(piece)
+        self._arrived.set()
+        try:
+            await asyncio.wait([piece.done for piece in pieces])
+        finally:
+            for piece in pieces:
+                piece.leave()
 
 
 async def serve(server: Server, arrivals: list[tuple[float, Caller, list[int], float]]):
@@ -87,6 +100,8 @@ async def serve(server: Server, arrivals: list[tuple[float, Caller, list[int], f
         return await server.ask(*request)
 
     try:
-        return await asyncio.gather(*(one(*arrival) for arrival in arrivals))
+        seen = await asyncio.gather(*(one(*arrival) for arrival in arrivals))
+        await asyncio.sleep(10)  # what is under way ends, though nobody waits for it
+        return seen
     finally:
         engine.cancel()
