@@ -6,7 +6,6 @@ One replica of a tiny model, which keeps no score, in a process of its own under
 import ast
 import asyncio
 import os
-import re
 import resource
 import shutil
 import socket
@@ -22,6 +21,7 @@ import httpx2
 import psutil
 import pytest
 from known_scores import COMPUTING, add_ours, once, ours, truth_of
+from scraped import value
 from served_process import ServedProcess
 from steady_callers import Callers, until
 
@@ -59,12 +59,6 @@ def served(
         yield replica
     finally:
         replica.kill()
-
-
-async def value(client: httpx2.AsyncClient, series: str) -> float:
-    found = re.search(rf"^{series} (.+)$", (await client.get("/metrics")).text, re.MULTILINE)
-    assert found, series
-    return float(found[1])
 
 
 async def test_a_full_disk_loses_lines_of_the_log_and_nothing_else(

@@ -4,7 +4,6 @@ Three replicas of a tiny model. They keep no score, so that each answer is compu
 """
 
 import asyncio
-import re
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
@@ -16,6 +15,7 @@ import httpx2
 import pytest
 from known_scores import COMPUTING, Truth, add_ours, once, once_anew, truth_of
 from proxies import EXAMPLES, envoy_command, nginx_command, placed, proxying
+from scraped import value
 from served_process import ServedProcess
 from steady_callers import Callers, until
 from trainer_clients import (
@@ -163,10 +163,7 @@ async def computing(replica: ServedProcess) -> None:
     async with httpx2.AsyncClient(base_url=replica.url) as client:
 
         async def are_queued() -> bool:
-            text = (await client.get("/metrics")).text
-            found = re.search(r"^plaudit_queue_tokens (.+)$", text, re.MULTILINE)
-            assert found
-            return float(found[1]) > 0
+            return await value(client, "plaudit_queue_tokens") > 0
 
         await until(are_queued)
 
