@@ -37,27 +37,9 @@ from training.service_process import free_port, serving
 
 # A word of these is a token or two for most tokenizers.
 WORDS = [
-    "time",
-    "year",
-    "people",
-    "way",
-    "day",
-    "man",
-    "thing",
-    "woman",
-    "life",
-    "child",
-    "world",
-    "school",
-    "state",
-    "family",
-    "student",
-    "group",
-    "country",
-    "problem",
-    "hand",
-    "part",
-]
+    "time", "year", "people", "way", "day", "man", "thing", "woman", "life", "child",
+    "world", "school", "state", "family", "student", "group", "country", "problem", "hand", "part",
+]  # fmt: skip
 # Enough callers to fill a forward, few enough that none waits for long.
 CLOSED_CALLERS = 16
 PROBE_PAUSE_SECONDS = 0.02
@@ -94,6 +76,22 @@ class Seen:
 
 
 def main() -> None:
+    options = read_options()
+    admin = free_port()
+    with tempfile.TemporaryDirectory() as scratch:
+        flags = ("--admin-port", str(admin), "--max-batch-tokens", str(options.max_batch_tokens))
+        flags = (*flags, "--dtype", "float32", "--device", "cpu", "--threads", "1")
+        # It grows to its bound with whatever is sent, and would hide whether anything else does.
+        flags = (*flags, "--prefix-cache-megabytes", "0")
+        with serving(options.model, Path(scratch) / "log", *flags) as url:
+            rows = asyncio.run(sweep(url, f"http://127.0.0.1:{admin}", options))
+    if options.json:
+        options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+    if options.plot:
+        draw(rows, options.plot)
+
+
+def read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -108,19 +106,7 @@ def main() -> None:
     parser.add_argument("--max-batch-tokens", type=int, default=1024)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path)
-    options = parser.parse_args()
-    admin = free_port()
-    with tempfile.TemporaryDirectory() as scratch:
-        flags = ("--admin-port", str(admin), "--max-batch-tokens", str(options.max_batch_tokens))
-        flags = (*flags, "--dtype", "float32", "--device", "cpu", "--threads", "1")
-        # It grows to its bound with whatever is sent, and would hide whether anything else does.
-        flags = (*flags, "--prefix-cache-megabytes", "0")
-        with serving(options.model, Path(scratch) / "log", *flags) as url:
-            rows = asyncio.run(sweep(url, f"http://127.0.0.1:{admin}", options))
-    if options.json:
-        options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
-    if options.plot:
-        draw(rows, options.plot)
+    return parser.parse_args()
 
 
 async def sweep(url: str, admin: str, options: argparse.Namespace) -> list[Row]:

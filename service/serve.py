@@ -7,7 +7,7 @@ import signal
 import socket
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -82,8 +82,11 @@ async def serve_keyed(
     """The same with keys."""
     descriptors.raise_limit()
     logs.say("loading …")
-    async with probed(settings, metrics, admin_at, access):
-        registry = await load_registry(settings, metrics)
+    async with AsyncExitStack() as unserved:
+        async with probed(settings, metrics, admin_at, access):
+            registry = await load_registry(settings, metrics)
+            unserved.push_async_callback(registry.engine.close)
+        unserved.pop_all()  # nothing is awaited from here to signals_to, so no SIGTERM is heard
     logs.configure(settings.log_level)
     warn_of_scales(registry)
     key_reload.warn(settings, access.keys)
@@ -183,18 +186,15 @@ async def probed(
 
 
 async def load_registry(settings: Settings, metrics: Metrics) -> Registry:
-    """Everything that is wanted, loaded. SIGTERM meanwhile closes the engine, whose processes would
-    outlive this one; later it is uvicorn's."""
+    """Everything that is wanted, loaded. SIGTERM cancels the caller, who closes the engine, whose
+    processes would outlive this one; so it does until ``stopping.signals_to`` takes it over."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
     loop.add_signal_handler(signal.SIGTERM, task.cancel)
     wanted = sources(settings)
     disable_progress_bar()  # a bar is no line of JSON, and loading would fail where stderr does
-    try:
-        say_programs(await asyncio.to_thread(scan.refuse, [*wanted.models.values()]))
-        return await Registry.open(engine_of(settings, metrics), wanted, metrics)
-    finally:
-        loop.remove_signal_handler(signal.SIGTERM)
+    say_programs(await asyncio.to_thread(scan.refuse, [*wanted.models.values()]))
+    return await Registry.open(engine_of(settings, metrics), wanted, metrics)
 
 
 def say_programs(notes: Sequence[tuple[Path, scan.Finding]]) -> None:

@@ -31,7 +31,7 @@ class Stopping:
     def hear(self, number: signal.Signals) -> None:
         """SIGINT and every second signal close the port at once; a second SIGINT waits for
         nobody."""
-        self._server.force_exit = self._server.should_exit and number == signal.SIGINT
+        self._server.force_exit |= self._server.should_exit and number == signal.SIGINT
         self.heard.append(number)
         if self.heard == [signal.SIGTERM] and self._delay:
             self._send_away()

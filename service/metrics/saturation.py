@@ -26,7 +26,7 @@ class Saturation:
         )  # fmt: skip
         AtScrape(
             CounterMetricFamily, "plaudit_log_lines_lost_total", "Lines of the log that could not "
-            "be written: the disk is full, or nobody reads them", [],
+            "be written: the disk is full, or who read them has gone", [],
             lambda: [([], float(Lines.lost))], r,
         )  # fmt: skip
         AtScrape(

@@ -4,12 +4,8 @@ Spans are sent by a thread of their own. What cannot be sent is dropped and coun
 ``plaudit_spans_total``; no score waits for it.
 """
 
-import os
 import re
-import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -19,11 +15,11 @@ from random import Random
 
 import httpx2
 import pytest
-from served_process import READY_SECONDS
+from known_scores import COMPUTING
+from served_process import ServedProcess
 
 from plaudit import RewardClient
 from service import timings
-from training.service_process import free_port
 
 pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="needs plaudit[otel]")
 
@@ -61,22 +57,13 @@ class Hanging:
 
 
 @contextmanager
-def serving(model: Path, collector: str | None) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    port = free_port()
-    flags = [] if collector is None else ["--otlp-endpoint", collector]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "plaudit.cli", "serve", str(model), "--port", str(port),
-         "--device", "cpu", "--dtype", "float32", *flags],
-        env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    url = f"http://127.0.0.1:{port}"
+def serving(model: Path, *flags: str) -> Iterator[ServedProcess]:
+    server = ServedProcess([model], *COMPUTING, *flags)
     try:
-        with RewardClient(url) as client:
-            client.wait_ready(READY_SECONDS)
-        yield process, url
+        server.wait()
+        yield server
     finally:
-        process.kill()
-        process.wait()
+        server.kill()
 
 
 def drawn(rng: Random, count: int) -> Pairs:
@@ -114,8 +101,8 @@ def asked(pytestconfig: pytest.Config, long: bool) -> Pairs:
 @pytest.fixture(scope="module")
 def untraced(members: list[Path], asked: Pairs) -> tuple[list[float | None], list[float]]:
     """Rewards, and seconds of each request, of a server that makes no traces."""
-    with serving(members[0], None) as (_, url):
-        return ask(url, asked)
+    with serving(members[0]) as server:
+        return ask(server.url, asked)
 
 
 @pytest.mark.parametrize("fault", ["hangs", "is killed", "was never there"])
@@ -125,19 +112,19 @@ def test_scores_do_not_wait_for_a_collector(fault, members, promise, asked, untr
     collector, half = Hanging(), len(asked) // 2
     if fault == "was never there":
         collector.close()
-    with serving(members[0], collector.url) as (process, url):
-        first, took = ask(url, asked[:half])
+    with serving(members[0], "--otlp-endpoint", collector.url) as server:
+        first, took = ask(server.url, asked[:half])
         if fault == "is killed":
             collector.close()
-        second, later = ask(url, asked[half:])
-        counted = spans(url)
-        process.send_signal(signal.SIGTERM)
+        second, later = ask(server.url, asked[half:])
+        counted = spans(server.url)
         began = time.perf_counter()
-        ended = process.wait(timings.DRAIN_SECONDS + timings.CLOSE_SECONDS)
+        ended = server.terminate()
         stopping = time.perf_counter() - began
     collector.close()
 
     assert ended == 0
+    assert stopping < timings.DRAIN_SECONDS + timings.CLOSE_SECONDS
     assert counted["sent"] == 0
     assert sum(counted.values()) > SPANS * len(asked) - span_queue.WAITING
     true, alone = untraced

@@ -5,7 +5,6 @@ one that the same model gives in this process.
 """
 
 import os
-import re
 import resource
 import subprocess
 import sys
@@ -19,6 +18,7 @@ import faulty_server
 import httpx2
 import pytest
 from faulty_server import HANGS, RAISES
+from scraped import value_in
 from spawned import wait_for
 
 from plaudit.client import RewardClient
@@ -75,9 +75,7 @@ class Faulty:
     def metric(self, name: str) -> float:
         answer = httpx2.get(f"{self.url}/metrics", timeout=60)
         assert answer.status_code == 200, answer.text
-        found = re.search(rf"^{name} (\S+)$", answer.text, re.MULTILINE)
-        assert found, answer.text
-        return float(found[1])
+        return value_in(answer.text, name)
 
     def log(self) -> str:
         return self._log.read_text()

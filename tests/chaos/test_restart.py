@@ -4,7 +4,6 @@ Three replicas of a tiny model. They keep no score, so that each answer is compu
 """
 
 import asyncio
-import re
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
@@ -16,8 +15,9 @@ import httpx2
 import pytest
 from known_scores import COMPUTING, Truth, add_ours, once, once_anew, truth_of
 from proxies import EXAMPLES, envoy_command, nginx_command, placed, proxying
+from scraped import value
 from served_process import ServedProcess
-from steady_callers import Callers
+from steady_callers import Callers, until
 from trainer_clients import (
     openrlhf_agent,
     openrlhf_rewards,
@@ -32,7 +32,7 @@ from training.service_process import free_port
 
 # Envoy looks every second, and nginx not at all. The last replica's is for a slow machine.
 DELAYS = ("3", "3", "10")
-TIMES = 8  # of all texts in a request that takes long
+MANY = 600  # texts, no two alike, of a request that takes long
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +51,11 @@ def fleet(tiny_checkpoint: Path) -> Iterator[list[ServedProcess]]:
 @pytest.fixture(scope="module")
 def truth(fleet: list[ServedProcess]) -> Truth:
     return truth_of(fleet[0].url)
+
+
+@pytest.fixture(scope="module")
+def many(fleet: list[ServedProcess]) -> Truth:
+    return truth_of(fleet[0].url, MANY)
 
 
 def port_of(replica: ServedProcess) -> int:
@@ -127,25 +132,26 @@ def trainers(monkeypatch: pytest.MonkeyPatch) -> Trainers:
 
 
 async def test_after_sigkill_in_mid_batch_our_client_gets_every_score(
-    fleet: list[ServedProcess], truth: Truth, long: bool, promise: Callable[..., None]
-) -> None:
+    fleet: list[ServedProcess], truth: Truth, many: Truth, long: bool,
+    promise: Callable[..., None],
+) -> None:  # fmt: skip
     """SIGKILL of the only replica in the middle of a batch, and a new start: a client of ours with
     default settings gets every score, and the right one.
     """
     replica, kills = fleet[0], 8 if long else 1
-    many, wrong = [*truth.rewards] * TIMES, 0
+    wrong = 0
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(AsyncRewardClient(replica.url))
         callers = await stack.enter_async_context(Callers())
         await add_ours(callers, replica.url, truth, stack)
         for _ in range(kills):
-            asking = asyncio.create_task(client.score([{"text": text} for text in many]))
+            asking = asyncio.create_task(client.score([{"text": text} for text in many.rewards]))
             await computing(replica)
             assert not asking.done()
             replica.kill()
             replica.start()
             answer = await asking
-            wrong += answer.rewards != [*truth.rewards.values()] * TIMES
+            wrong += answer.rewards != [*many.rewards.values()]
         await callers.all_asked(3)
         await callers.stop()
     assert not callers.lost
@@ -155,19 +161,15 @@ async def test_after_sigkill_in_mid_batch_our_client_gets_every_score(
 async def computing(replica: ServedProcess) -> None:
     """Return once tokens are queued, and so a batch before them is computed."""
     async with httpx2.AsyncClient(base_url=replica.url) as client:
-        while not await queued(client):
-            await asyncio.sleep(0.01)
 
+        async def are_queued() -> bool:
+            return await value(client, "plaudit_queue_tokens") > 0
 
-async def queued(client: httpx2.AsyncClient) -> float:
-    text = (await client.get("/metrics")).text
-    found = re.search(r"^plaudit_queue_tokens (.+)$", text, re.MULTILINE)
-    assert found
-    return float(found[1])
+        await until(are_queued)
 
 
 async def test_at_sigterm_readiness_goes_and_nothing_that_was_accepted_is_lost(
-    fleet: list[ServedProcess], truth: Truth, promise: Callable[..., None]
+    fleet: list[ServedProcess], truth: Truth, many: Truth, promise: Callable[..., None]
 ) -> None:
     """At SIGTERM under load /readyz says no at once, while requests are still taken; a pool is told
     to leave; all that came until a load balancer noticed is answered, and the exit status is 0.
@@ -177,7 +179,7 @@ async def test_at_sigterm_readiness_goes_and_nothing_that_was_accepted_is_lost(
         asked.add("pool", once(kept, told), truth.rewards, 8)
         asked.add("single", once_anew(replica.url), truth.rewards, 8)
         await asked.all_asked(20)
-        big = [{"text": text} for text in truth.rewards] * TIMES
+        big = [{"text": text} for text in many.rewards]
         last = asyncio.create_task(kept.post("/score", json={"items": big}))
         await computing(replica)
         ending = asyncio.create_task(asyncio.to_thread(replica.terminate))
@@ -192,12 +194,15 @@ async def test_at_sigterm_readiness_goes_and_nothing_that_was_accepted_is_lost(
     assert status == 0
     assert "close" in told
     assert not asked.lost
-    wrong = len(asked.wrong) + (answer["rewards"] != [*truth.rewards.values()] * TIMES)
+    wrong = len(asked.wrong) + (answer["rewards"] != [*many.rewards.values()])
     promise(asked.requests + 3, 1, len(asked.lost), wrong)
 
 
 async def noticed(replica: ServedProcess) -> None:
     """Return once /readyz says no, as a load balancer learns it."""
     async with httpx2.AsyncClient(base_url=replica.url) as client:
-        while (await client.get("/readyz")).status_code == 200:
-            await asyncio.sleep(0.01)
+
+        async def is_refused() -> bool:
+            return (await client.get("/readyz")).status_code != 200
+
+        await until(is_refused)

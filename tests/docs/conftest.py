@@ -6,10 +6,8 @@ from pathlib import Path
 
 import pytest
 import shell as shells
+from redis_process import serving_redis
 from served_process import ServedProcess
-from spawned import spawned
-
-from training.service_process import free_port
 
 
 @pytest.fixture(scope="session")
@@ -44,10 +42,8 @@ def served(demo: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder, port = tmp_path_factory.mktemp("redis"), str(free_port())
-    flags = ["--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
-    with spawned(folder / "log", "Ready to accept", "redis-server", *flags):
-        yield f"redis://127.0.0.1:{port}/0"
+    with serving_redis(tmp_path_factory.mktemp("redis"), "--save", "") as server:
+        yield server.url
 
 
 @pytest.fixture(scope="session")

@@ -51,6 +51,8 @@ RUN = (
     "ls -l /proc/PID/fd",
     "redis-cli -u",
     "redis-cli ACL",
+    "plaudit keys new",
+    "export PLAUDIT_CACHE_SECRET",
 )
 LONG = (
     "plaudit strength",
@@ -94,6 +96,11 @@ NOT_RUN = {
     "--reward.remote_url": "a trainer's own options",
     "--dynamic-sampling": "a trainer's own options",
     "export PLAUDIT_CLIENT_URL": "sets variables of a trainer's",
+    "--shadow share": "waits for a thousand items; tests/service/test_shadow.py runs the command",
+    "envoy --config-path": "stands before three replicas; tests/chaos/test_restart.py starts both",
+    "bench/soak.py": "takes an hour; tests/chaos/test_soak.py runs it for seconds",
+    "python tests/fuzz": "needs atheris, and minutes; tests/fuzz/test_targets.py runs all targets",
+    "pip-audit": "asks an advisory database on the internet",
 }
 # First words of blocks whose commands test_requests.py and test_commands_run.py run one by one.
 ONE_BY_ONE = (
@@ -129,7 +136,9 @@ def reason(block: Block) -> str | None:
 def run_alone(block: Block) -> bool:
     """Whether every command of it is run by test_requests.py or test_commands_run.py."""
     ours = [" ".join(words) for words in commands(block) if words[0] not in ("export", *PICKING)]
-    return all(any(command.startswith(start) for start in ONE_BY_ONE) for command in ours)
+    return bool(ours) and all(
+        any(command.startswith(start) for start in ONE_BY_ONE) for command in ours
+    )
 
 
 CASES = [

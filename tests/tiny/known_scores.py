@@ -21,9 +21,9 @@ class Truth:
     scores: dict[str, float]
 
 
-def truth_of(url: str) -> Truth:
+def truth_of(url: str, count: int = 24) -> Truth:
     rng = Random(0)
-    texts = ["".join(rng.choices("abc def", k=rng.randint(8, 300))) for _ in range(24)]
+    texts = ["".join(rng.choices("abc def", k=rng.randint(8, 300))) for _ in range(count)]
     with RewardClient(url) as client:
         answers = [client.score([{"text": text}]) for text in texts]
     rewards = [answer.rewards[0] for answer in answers]

@@ -1,6 +1,7 @@
 """A shell that runs blocks of the pages: its ``plaudit`` and ``python`` start at once."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -15,7 +16,7 @@ SERVING = """
 serving() {
     "$@" &
     server=$!
-    trap 'kill -KILL $server' EXIT
+    trap 'kill -KILL $server' EXIT  # a shim, with whose end warm_start.py ends the server
     until curl -so /dev/null "http://127.0.0.1:$PLAUDIT_PORT/"; do kill -0 $server; sleep 0.2; done
 }
 """
@@ -26,6 +27,8 @@ if [ -n "${server-}" ]; then
     wait $server
 fi
 """
+# Generous: the longest takes minutes of one core.
+BLOCK_SECONDS = 3600.0
 
 
 @dataclass(frozen=True)
@@ -44,17 +47,18 @@ class Shell:
         return subprocess.run(
             ["bash", "-euc", SERVING + lines + END],
             cwd=folder, env=os.environ | quiet | (environment or {}), input="y\n", text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=BLOCK_SECONDS,
         )  # fmt: skip
 
 
 @contextmanager
 def opened(folder: Path) -> Iterator[Shell]:
-    """A shell whose programs are in ``folder``."""
+    """A shell whose programs are in ``folder``, and end with the block."""
     address = folder / "socket"
     with subprocess.Popen(
         [sys.executable, warm_start.__file__, str(address)],
         env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, text=True,
+        start_new_session=True,
     ) as server:  # fmt: skip
         assert server.stdout is not None
         assert server.stdout.readline() == f"{address}\n"
@@ -62,4 +66,4 @@ def opened(folder: Path) -> Iterator[Shell]:
         try:
             yield Shell(folder)
         finally:
-            server.kill()
+            os.killpg(server.pid, signal.SIGKILL)  # with all that it has forked

@@ -9,6 +9,8 @@ from typing import Self
 Ask = Callable[[str], Awaitable[float]]
 # Between two questions of a caller: the machine has other work too.
 PAUSE_SECONDS = 0.25
+# Generous: what a busy machine has not done by then will not be done.
+WAIT_SECONDS = 300.0
 
 
 class Callers:
@@ -39,8 +41,9 @@ class Callers:
     async def all_asked(self, times: int) -> None:
         """Return once each kind of caller has asked that often from now on."""
         wanted = {name: self.asked[name] + times for name in self.asked}
-        while any(self.asked[name] < least for name, least in wanted.items()):
-            await asyncio.sleep(self._pause)
+        async with asyncio.timeout(WAIT_SECONDS + times):
+            while any(self.asked[name] < least for name, least in wanted.items()):
+                await asyncio.sleep(self._pause)
 
     async def stop(self) -> None:
         self._over.set()
@@ -68,3 +71,10 @@ class Callers:
             return
         if score != expected:
             self.wrong.append(f"{name}: {score}, not {expected}")
+
+
+async def until(holds: Callable[[], Awaitable[bool]]) -> None:
+    """Return once it does."""
+    async with asyncio.timeout(WAIT_SECONDS):
+        while not await holds():
+            await asyncio.sleep(0.02)

@@ -2,13 +2,15 @@
 imported torch and its kin: a command starts in a tenth of a second instead of in five.
 
 ``python warm_start.py SOCKET`` serves until it is killed; ``shims`` writes the two programs, which
-hand it their arguments, folder, environment and open files, and end as the forked process ends.
+hand it their arguments, folder, environment and open files, and end as the forked process ends. It
+ends when they are killed.
 """
 
 import array
 import json
 import os
 import runpy
+import select
 import signal
 import socket
 import sys
@@ -18,6 +20,8 @@ from pathlib import Path
 
 # What commands import only once they run.
 LATER = ("trl", "sklearn.linear_model", "matplotlib.pyplot", "transformers.trainer")
+# For a command whose shim is gone to end by itself.
+END_SECONDS = 10.0
 SHIM = """#!{python} -ISu
 import array, json, os, signal, socket, sys
 server = socket.socket(socket.AF_UNIX)
@@ -60,7 +64,7 @@ def serve(address: str) -> None:
 
 
 def attend(shell: socket.socket) -> None:
-    """One command: in a process of its own, waited for by this one."""
+    """One command: in a process of its own, waited for by this one, and ended with its shim."""
     files = array.array("i")
     size, ancillary, *_ = shell.recvmsg(4, socket.CMSG_LEN(3 * files.itemsize))
     files.frombytes(ancillary[0][2])
@@ -71,9 +75,18 @@ def attend(shell: socket.socket) -> None:
     if pid == 0:
         shell.close()
         become(*json.loads(given), files=list(files))
+    for one in files:  # a pipe of the shell's is over once nobody has it any more
+        os.close(one)
     shell.sendall(pid.to_bytes(4, "big"))
-    _, status = os.waitpid(pid, 0)
-    shell.sendall((os.waitstatus_to_exitcode(status) % 256).to_bytes(4, "big"))
+    ended = os.pidfd_open(pid)
+    if ended in select.select([ended, shell], [], [])[0]:
+        _, status = os.waitpid(pid, 0)
+        shell.sendall((os.waitstatus_to_exitcode(status) % 256).to_bytes(4, "big"))
+    else:  # a shim says nothing more but that it is gone
+        os.kill(pid, signal.SIGTERM)
+        if not select.select([ended], [], [], END_SECONDS)[0]:
+            os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
     os._exit(0)
 
 

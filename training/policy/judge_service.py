@@ -33,6 +33,7 @@ class JudgeService:
         self._directory, self._root, self._port, self._dtype = directory, root, port, dtype
         self._admin_port, self._key = 0, secrets.token_hex(24)
         self._held, self._url = ExitStack(), ""
+        self._log = directory / "service.log"
 
     def __enter__(self) -> Self:
         return self
@@ -61,8 +62,8 @@ class JudgeService:
             *("--admin-port", str(self._admin_port), "--model-root", str(self._root)),
         ]
         environment = {"PLAUDIT_ADMIN_KEYS": f"iterate:{self._key}"}
-        log = self._directory / "service.log"
-        return self._held.enter_context(started(flags, judge, log, self._port, environment))
+        given = started(flags, judge, self._log, self._port, environment)
+        return self._held.enter_context(given)
 
     def _served(self) -> str:
         with RewardClient(self._url, os.environ.get(KEY)) as client:
@@ -77,6 +78,14 @@ class JudgeService:
         except httpx2.HTTPError as error:
             raise ServiceError(f"{url}: {error or type(error).__name__}") from error
         if not answer.is_success:
-            problem = msgspec.json.decode(answer.content, type=Problem)
-            raise ServiceError(f"{judge}: {problem.title}: {problem.detail}; {problem.remedy}")
+            raise ServiceError(f"{judge}: {refusal(answer, self._log)}")
         print(f"{self._url} is answered by {judge}", file=sys.stderr)
+
+
+def refusal(answer: httpx2.Response, log: Path) -> str:
+    """Why a judge was refused; ``log`` is the service's, for an answer that is no problem."""
+    try:
+        problem = msgspec.json.decode(answer.content, type=Problem)
+    except msgspec.DecodeError:
+        return f"the service answered with {answer.status_code}; see {log}"
+    return f"{problem.title}: {problem.detail}; {problem.remedy}"

@@ -39,7 +39,7 @@ def verdicts() -> list[Panel]:
     return [
         verdict(
             "Admission",
-            "Held for room within max-queued-tokens: more is sent than is computed",
+            "Held before a house that is full: more is sent than is computed",
             'stage="admit"',
             above(0.1, 0.5),
         ).data_links([jump("capacity", "Is the engine busy?")]),
