@@ -106,9 +106,11 @@ def untraced(members: list[Path], asked: Pairs) -> tuple[list[float | None], lis
 
 
 @pytest.mark.parametrize("fault", ["hangs", "is killed", "was never there"])
-def test_scores_do_not_wait_for_a_collector(fault, members, promise, asked, untraced):
+def test_scores_do_not_wait_for_a_collector(fault, members, promise, asked, untraced, long):
     """Whether the collector of traces hangs, is killed or was never there, every score is right,
     spans that find no room are dropped and counted, and SIGTERM ends the process in time."""
+    if fault != "hangs" and not long:
+        pytest.skip("each starts a server: make chaos")
     collector, half = Hanging(), len(asked) // 2
     if fault == "was never there":
         collector.close()
