@@ -158,7 +158,7 @@ def test_ten_times_the_load(server, rng, promise, long):
     assert len(refused) > 2 * len(good)
     tokens = ITEMS * TOKENS
     assert tokens * len(good) <= computed <= tokens * (len(good) + len(late))
-    assert tokens * len(good) > (0.6 if long else 0.4) * computed
+    assert tokens * len(good) > (0.6 if long else 0.2) * computed
     goodput = len(good) / seconds / rate
     if long:  # in seconds, beside others, a machine may be a fraction as fast as it was before
         assert goodput > 0.6
