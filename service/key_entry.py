@@ -5,6 +5,7 @@ guess that a slow hash (bcrypt, argon2) would make dear; it would cost every req
 """
 
 import hashlib
+import hmac
 import math
 import re
 from collections.abc import Iterable, Sequence
@@ -79,7 +80,7 @@ def entry_of(words: Sequence[str], place: str, grants: frozenset[Grant], unnamed
     if hashed is None and key.startswith("sha256:"):
         raise KeysError(f"{place}: sha256: is followed by 64 digits of 0-9a-f; copy all of them")
     digest = bytes.fromhex(hashed["digest"]) if hashed else digest_of(key)
-    if digest == OF_NOTHING:
+    if hmac.compare_digest(digest, OF_NOTHING):
         raise KeysError(f"{place}: this is the digest of no key at all; plaudit keys new makes one")
     return Entry(
         name,
