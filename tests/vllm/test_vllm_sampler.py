@@ -23,7 +23,9 @@ def policy(tmp_path, tokenizer):
     return str(tmp_path)
 
 
-def test_the_likeliest_responses_are_those_of_transformers(policy, monkeypatch):
+def test_the_likeliest_responses_are_those_of_transformers(policy, monkeypatch, pytestconfig):
+    if not pytestconfig.getoption("long"):
+        pytest.skip("a minute for an engine of its own: pytest tests/vllm --long")
     monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
     chat = Chat.load(policy)
     ids = [chat.prompt([{"role": "user", "content": text}]) for text in PROMPTS]
