@@ -8,9 +8,8 @@ MODEL  := models/smollm2-135m
 DEMO   := runs/demo
 # What the tests run beside the project: a cache, operators' tools, a browser.
 DEBIAN := redis-server prometheus prometheus-alertmanager chromium nginx gcc
-# Processes that run tests, each with one thread: they wait for one another less than threads do,
-# and much for servers that start.
-WORKERS ?= 3
+# Processes that run tests, each with one thread: they wait for one another less than threads do.
+WORKERS ?= 2
 TARGETS := bodies compat triton headers cache_values safetensors_headers configurations manifests
 # Of make chaos.
 SEED    ?= 0

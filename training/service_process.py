@@ -63,7 +63,10 @@ def started(
 
 
 def free_port() -> int:
-    return next(port for port in random.sample(PORTS, len(PORTS)) if is_free(port))
+    """Drawn by the system: a training seeds ``random``, and two that run beside each other with one
+    seed would draw the same ports."""
+    drawn = random.SystemRandom().sample(PORTS, len(PORTS))
+    return next(port for port in drawn if is_free(port))
 
 
 def is_free(port: int) -> bool:
