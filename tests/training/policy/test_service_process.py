@@ -1,5 +1,6 @@
 """A service of one's own is that of the checkpoint, or it is refused."""
 
+import random
 import subprocess
 import sys
 
@@ -8,6 +9,16 @@ import pytest
 from plaudit.testing import FakeServer
 from training.score.served import ServiceError
 from training.service_process import PORTS, free_port, is_free, serving, wait_ready
+
+
+def test_a_seed_of_random_decides_no_port():
+    """Two trainings of one seed, beside each other, would each meet the other's service."""
+
+    def drawn():
+        random.seed(0)
+        return [free_port() for _ in range(5)]
+
+    assert drawn() != drawn()
 
 
 def test_a_port_that_another_process_has_is_refused(judge, tmp_path):
