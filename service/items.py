@@ -113,14 +113,13 @@ def turns(prompt: Prompt) -> list[dict[str, str]]:
 CHARACTERS = 4
 
 
-def about_tokens(item: Item, cut: Cut, most: int) -> int:
-    """Tokens to compute of an item before it is tokenised, at most ``most``: none where more are
-    an error."""
-    about = about_whole(item)
-    return about if about <= most else 0 if cut.truncation == "error" else most
+def left_of(tokens: int, cut: Cut, most: int) -> int:
+    """Of about so many tokens those to compute, at most ``most``: none where more are an error."""
+    return tokens if tokens <= most else 0 if cut.truncation == "error" else most
 
 
-def about_whole(item: Item) -> int:
+def about_tokens(item: Item) -> int:
+    """Tokens of an item before it is tokenised."""
     if item.token_ids is not None:
         return len(item.token_ids)
     if item.messages is not None:

@@ -32,7 +32,7 @@ from service.bundle import Bundle
 from service.ensemble import Ensemble
 from service.fair_queue import Caller
 from service.gate import Gate
-from service.items import Cut, Encoded, Seen, about_tokens, encode, items_of
+from service.items import Cut, Encoded, Seen, about_tokens, encode, items_of, left_of
 from service.joint_results import OUT_OF_RANGE, calibrate, joint_results, raw_scores, usage
 from service.member import Member
 from service.member_scores import MemberScores, Outcome, Scored, refuse_without_memory
@@ -219,11 +219,9 @@ class Scorer:
         members had of them."""
         if not items:
             return [[] for _ in members], [[] for _ in members]
-        about = sum(
-            about_tokens(item, cut, m.encoder.limit(cut.max_tokens))
-            for m in members
-            for item in items
-        )
+        whole = [about_tokens(item) for item in items]
+        limits = [member.encoder.limit(cut.max_tokens) for member in members]
+        about = sum(left_of(tokens, cut, most) for most in limits for tokens in whole)
         with self._gate.coming(caller, deadline, about):
             encoded = [await self._encode(m, items, cut, deadline) for m in members]
         admit = partial(self._gate.admit, caller, deadline)

@@ -7,7 +7,7 @@ import pytest
 from plaudit.wire import Item
 from service.admission import CAUTION, Admission
 from service.fair_queue import Caller
-from service.items import Cut, about_tokens
+from service.items import Cut, about_tokens, left_of
 from service.problems import Failure
 
 
@@ -98,7 +98,7 @@ async def test_one_that_has_just_hung_up_may_be_whom_the_line_has_no_room_for(me
     [(400, "left", 100), (4_000_000, "left", 2048), (400, "error", 100), (4_000_000, "error", 0)],
 )
 def test_a_text_is_taken_to_be_what_truncation_leaves_of_it(characters, truncation, tokens):
-    assert about_tokens(Item(text="a" * characters), Cut(truncation), 2048) == tokens
+    assert left_of(about_tokens(Item(text="a" * characters)), Cut(truncation), 2048) == tokens
 
 
 async def test_one_who_allows_too_little_makes_nobody_else_wait(admission):
