@@ -33,6 +33,7 @@ from plaudit.client.retry import REAL_CLOCK
 from service.bench.arrivals import offsets
 from service.bench.open_loop import OK, Sample, drive
 from service.bench.sending import Sender
+from service.bench.summary import quantile
 from training.service_process import free_port, serving
 
 # A word of these is a token or two for most tokenizers.
@@ -220,10 +221,6 @@ def probe(urls: list[str], seconds: float) -> list[float]:
                 assert response.status == 200, (path, response.status)
         time.sleep(PROBE_PAUSE_SECONDS)
     return found
-
-
-def quantile(ascending: list[float], part: float) -> float:
-    return ascending[min(len(ascending) - 1, int(part * len(ascending)))]
 
 
 async def tokens_computed(admin: str) -> float:
