@@ -18,7 +18,6 @@ from plaudit import checkpoint
 from plaudit.reward_model import RewardModel
 from service import free_memory, scorer, swap_command
 from service.compat import exchange
-from service.items import encode
 from service.routes import ACTS
 from service.settings import SettingsError, load
 from training.service_process import free_port
@@ -54,17 +53,19 @@ def kind(answer):
 
 
 class Gate:
-    """Holds requests that have looked up their model, before anything of them is encoded."""
+    """Holds whoever calls ``name`` of ``target``: as it stands, requests that have looked up their
+    model, before anything of them is encoded."""
 
-    def __init__(self, monkeypatch):
+    def __init__(self, monkeypatch, target=scorer, name="encode"):
         self.reached, self._open = threading.Event(), threading.Event()
+        real = getattr(target, name)
 
         def held(*args):
             self.reached.set()
             assert self._open.wait(120)
-            return encode(*args)
+            return real(*args)
 
-        monkeypatch.setattr(scorer, "encode", held)
+        monkeypatch.setattr(target, name, held)
 
     def open(self):
         self._open.set()
@@ -519,42 +520,26 @@ async def test_unknown_models_fields_and_bundles_are_named(ports, members, ensem
 
 
 async def test_the_second_of_two_swaps_at_once_is_told_so(ports, members, monkeypatch):
-    opened, gate = threading.Event(), threading.Event()
-    real = RewardModel.open
-
-    def held(*args):
-        opened.set()
-        assert gate.wait(120)
-        return real(*args)
-
     async with ports(members[0]) as both:
-        monkeypatch.setattr(RewardModel, "open", held)
+        gate = Gate(monkeypatch, RewardModel, "open")
         first = asyncio.create_task(swap(both, "m0", "new"))
-        assert await asyncio.to_thread(opened.wait, 120)
+        await gate.wait_reached()
         # Traffic is answered while a model is loaded: it has the engine's thread to itself.
         assert (await score(both)).status_code == 200
         second = await swap(both, "m0", "newer")
-        gate.set()
+        gate.open()
         assert (second.status_code, kind(second)) == (409, "swap-in-progress")
         assert second.json()["retryable"]
         assert (await first).status_code == 200
 
 
 async def test_what_is_cancelled_while_it_is_loaded_is_not_served(ports, members, monkeypatch):
-    opened, gate = threading.Event(), threading.Event()
-    real = RewardModel.open
-
-    def held(*args):
-        opened.set()
-        assert gate.wait(120)
-        return real(*args)
-
     async with ports(members[0]) as both:
-        monkeypatch.setattr(RewardModel, "open", held)
+        gate = Gate(monkeypatch, RewardModel, "open")
         asked = asyncio.create_task(swap(both, "m0", "new"))
-        assert await asyncio.to_thread(opened.wait, 120)
+        await gate.wait_reached()
         cancelled = await both.ops.delete("/admin/swap", headers=KEY)
-        gate.set()
+        gate.open()
         answer = await asked
         assert (cancelled.status_code, cancelled.json()["state"]) == (200, "loading")
         assert (answer.status_code, kind(answer)) == (409, "swap-cancelled")
