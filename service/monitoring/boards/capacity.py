@@ -13,6 +13,7 @@ MEMORY = "plaudit_device_memory_bytes"
 UTILISATION = "plaudit_device_utilization_ratio"
 LAG = "plaudit_event_loop_lag_seconds"
 RSS = "process_resident_memory_bytes"
+AUDIT_FAILURES = "plaudit_audit_failures_total"
 
 
 def capacity() -> Dashboard:
@@ -105,6 +106,12 @@ def process() -> list[Panel]:
             "CPUs that the process uses",
             "short",
             Query(rate("process_cpu_seconds_total"), "{{instance}}"),
+        ),
+        graph(
+            "Audit lines not written",
+            "Lines that the file of the audit log did not take, as on a full disk; the log has them",
+            "cps",
+            Query(rate(AUDIT_FAILURES), "{{instance}}"),
         ),
     ]
 
