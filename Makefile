@@ -52,7 +52,7 @@ check-manifests: $(VENV)/.dev $(VENV)/checkov/bin/checkov  ## checkov over every
 
 image-test: $(VENV)/.dev  ## the image's steps in an empty environment, and the service in it
 	$(PYTHON) docker/build_without_docker.py .venv-image
-	PLAUDIT_IMAGE=$(CURDIR)/.venv-image $(BIN)/python -m pytest tests/deploy/test_image.py
+	PLAUDIT_IMAGE=$(CURDIR)/.venv-image $(BIN)/python -m pytest -rs tests/deploy/test_image.py
 
 sbom: $(VENV)/sbom/bin/cyclonedx-py  ## what is in the image, as CycloneDX, into sbom/
 	PATH=$(CURDIR)/$(VENV)/sbom/bin:$$PATH sh docker/sbom.sh sbom
