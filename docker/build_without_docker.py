@@ -76,12 +76,14 @@ class Build:
         if words[0].startswith("--from="):
             return  # the stages share their folders here
         *sources, target = words
+        # As in .dockerignore; and whoever imports these files now may be writing there.
+        ignored = shutil.ignore_patterns("__pycache__", "*.py[cod]")
+        here = self._places["/src"]
         for source in (ROOT / each for each in sources):
-            whole = source.is_dir()
-            place = self._places["/src"] / target if whole else self._places["/src"] / source.name
-            (shutil.copytree if whole else shutil.copy)(
-                source, place, **({"dirs_exist_ok": True} if whole else {})
-            )
+            if source.is_dir():
+                shutil.copytree(source, here / target, ignore=ignored, dirs_exist_ok=True)
+            else:
+                shutil.copy(source, here / source.name)
 
     def _here(self, text: str) -> str:
         for there, here in self._places.items():

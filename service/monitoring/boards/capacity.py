@@ -109,7 +109,7 @@ def process() -> list[Panel]:
         ),
         graph(
             "Audit lines not written",
-            "Lines that the file of the audit log did not take, as on a full disk; the log has them",
+            "Lines that --audit-file did not take, as on a full disk; the server's log has them",
             "cps",
             Query(rate(AUDIT_FAILURES), "{{instance}}"),
         ),
