@@ -31,7 +31,7 @@ NOT_RUN = {
     "redis-benchmark": "measures a redis-server of the reader's",
     "amtool": "run by test_commands_run.py",
     **dict.fromkeys(["nginx", "envoy"], "run by tests/chaos/test_restart.py, with other ports"),
-    **dict.fromkeys(["redis-cli", "nvidia-smi", "ls", "ss"], "looks at a running system"),
+    **dict.fromkeys(["redis-cli", "nvidia-smi", "df", "ls", "ss"], "looks at a running system"),
     **dict.fromkeys(
         ["head", "tail", "grep", "awk", "sort", "uniq", "find", "xargs", "sha256sum", "(cd"],
         "picks from what another command says",
