@@ -5,9 +5,10 @@ import shutil
 import pytest
 
 from service.engines.torch_engine import TorchEngine
-from service.registry import Registry, sources
+from service.registry import Registry
 from service.serve import banner
 from service.settings import Settings, SettingsError, load
+from service.sources import sources
 
 ITEMS = [{"prompt": "Why?", "response": f"Because of reason {i}."} for i in range(3)]
 
