@@ -3,7 +3,7 @@
 Which of them it is, is what it declares: ``members`` or ``objectives``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,29 @@ def read(path: Path) -> JointFile:
     """What a file declares. CheckpointError names the field that does not fit."""
     try:
         declared = strict_yaml.load(path.read_text())
-        return msgspec.convert(declared, _kind(declared, path))
+        found = msgspec.convert(declared, _kind(declared, path))
     except yaml.MarkedYAMLError as error:
         raise CheckpointError(_where(path, error)) from None
     except (msgspec.ValidationError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path}: {' '.join(str(error).split())}") from None
+    if isinstance(found, EnsembleFile):
+        refuse_twice(str(path), {name: path.parent / name for name in found.members}, found)
+    return found
+
+
+def refuse_twice(where: str, directories: Mapping[str, Path], ensemble: EnsembleFile) -> None:
+    """CheckpointError for an ensemble, declared at ``where``, that counts one model twice: its
+    members would seem to agree more than they do. ``directories`` are by the names of members."""
+    first: dict[Path, str] = {}
+    for name in ensemble.members:
+        directory = directories[name].resolve()
+        if directory in first:
+            also = "" if first[directory] == name else f", as {first[directory]} too"
+            raise CheckpointError(
+                f"{where}: members: {name} is named twice{also}, and would count twice; "
+                "name each model once"
+            )
+        first[directory] = name
 
 
 def _where(path: Path, error: yaml.MarkedYAMLError) -> str:

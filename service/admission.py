@@ -9,7 +9,7 @@ late together.
 import asyncio
 import math
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -118,17 +118,25 @@ class Admission:
         finally:
             place.leave()
 
+    def is_hopeless(self, deadline: float, caller: Caller) -> bool:
+        """Whether a request that comes now is too late, however small it is."""
+        return self._is_too_long(self._lines.values(), deadline, caller)
+
+    def _is_too_long(self, lines: Iterable[Line], deadline: float, caller: Caller) -> bool:
+        coming = self._coming[caller.priority, caller.client]
+        if not coming and not any(self._used.values()):
+            return False
+        before = min(line.before(caller) for line in lines) + coming
+        return now() + self._seconds_for(before, caller) > deadline
+
     @contextmanager
     def coming(self, tokens: int, deadline: float, caller: Caller) -> Iterator[None]:
         """While the body prepares a request of about so many tokens, as by tokenising it. Failure
         "overloaded", before any such work, where what is before it already takes too long. Its own
         tokens count for those behind it only: it may yet be found in the cache."""
+        if self._is_too_long([self._lines[tokens <= self._batch // 2]], deadline, caller):
+            raise self.overloaded("queue-full")
         key = caller.priority, caller.client
-        if any(self._used.values()) or self._coming[key]:
-            line = self._lines[tokens <= self._batch // 2]
-            before = line.before(caller) + self._coming[key]
-            if now() + self._seconds_for(before, caller) > deadline:
-                raise self._overloaded("queue-full")
         self._coming[key] += tokens
         try:
             yield
@@ -150,7 +158,7 @@ class Admission:
             if has_entered(held):
                 self.leave(held, held.tokens, computed=False)
             if isinstance(error, TimeoutError):
-                raise self._overloaded("queue-full") from None
+                raise self.overloaded("queue-full") from None
             raise
         finally:
             self._release(held)
@@ -178,10 +186,11 @@ class Admission:
         self._release(held)
         if held.entered.done():  # its caller has hung up and does not know yet
             return
-        held.entered.set_exception(self._overloaded(reason))
+        held.entered.set_exception(self.overloaded(reason))
         held.entered.exception()  # marked as seen: its caller may yet hang up
 
-    def _overloaded(self, reason: str) -> Failure:
+    def overloaded(self, reason: str) -> Failure:
+        """What refuses a request, counted by ``reason``."""
         self._metrics.requests.admission_rejections.labels(reason).inc()
         used = sum(self._used.values())
         wait = math.ceil(self._pace.seconds(used + self._held_tokens)) or RETRY_AFTER_SECONDS

@@ -39,6 +39,7 @@ from service.scorer import Scorer
 from service.settings import Settings
 from service.ui.api_docs import add_api_docs
 from service.ui.playground import add_playground
+from service.unread import Unread
 
 R = TypeVar("R", ScoreRequest, EnsembleRequest)
 # Of a score in memory and of the item that it belongs to.
@@ -97,7 +98,8 @@ def create_app(
     routes = Routes([*(own for own in OWN if not admin or own != METRICS), *peers.ROUTES])
     free = partial(free_on_main, keys, settings.open_metrics and not admin)
     entrance = Entrance(keys, networks(settings.trusted_networks), routes, free)
-    app.add_middleware(Edge, routes=routes, entrance=entrance, metrics=metrics)
+    unread = Unread(admission, settings.deadline_seconds)
+    app.add_middleware(Edge, routes=routes, entrance=entrance, metrics=metrics, unread=unread)
     bodies = Bodies(int(settings.max_body_megabytes * 1e6), metrics)
     add_scoring(app, scorer, bodies, settings, metrics)
     peers.add(app, Exchange(scorer, bodies, settings, metrics))

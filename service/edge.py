@@ -23,6 +23,7 @@ from service.metrics import Metrics
 from service.problems import Failure, problem
 from service.routes import METRICS, OPS_MODELS, PROBES, UNKNOWN, Route, Routes, Use
 from service.traces import OFF
+from service.unread import Unread
 
 # nginx's status for a caller that hung up; it is only logged and counted.
 CLIENT_CLOSED_REQUEST = 499
@@ -45,9 +46,11 @@ class Edge:
         entrance: Entrance,
         metrics: Metrics,
         audit: Audit | None = None,
+        unread: Unread | None = None,
     ):
         self._app, self._routes = app, routes
         self._entrance, self._metrics, self._audit = entrance, metrics, audit
+        self._unread = unread
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -95,8 +98,10 @@ class Edge:
         scope, receive = request.scope, request.receive
         authorization = request.headers.get("authorization")
         try:
-            client = self._entrance.check(scope, authorization, key)
+            client = self._entrance.check(scope, route.use, authorization, key)
             scope.setdefault("state", {})["client"] = client
+            if self._unread is not None and route.use == "scoring" and scope["method"] == "POST":
+                self._unread.refuse(request.headers, client)
             # What is not declared has been let in as what is not there, and must stay that, even
             # where the application would find a route.
             app = self._app if route is not UNKNOWN else self._nowhere(request)

@@ -87,10 +87,9 @@ class Entrance:
         scope["path"], scope["raw_path"] = rest, rest.encode()
         return matched["key"] if rest != NOWHERE else None
 
-    def check(self, scope: Scope, authorization: str | None, key: str | None) -> str:
+    def check(self, scope: Scope, use: Use, authorization: str | None, key: str | None) -> str:
         """The client's name, from a closed set. NotLetIn, "unauthenticated" without a good key,
-        "forbidden" with one that does not open the route; ``key`` is the path's."""
-        use = self._routes.of(scope["path"]).use
+        "forbidden" with one that does not open a route of this ``use``; ``key`` is the path's."""
         entry = self._keys.find(key or key_of(authorization, basic=use != "admin"))
         over = entry is not None and entry.is_over()
         if entry is not None and not over and opens(entry.grants, use):

@@ -31,8 +31,9 @@ from service.engines.choice import engine_of
 from service.entrance import is_loopback
 from service.metrics import Metrics
 from service.receiving import Receiving
-from service.registry import Registry, sources
+from service.registry import Registry
 from service.settings import RECEIVE_SECONDS, Settings, SettingsError, load
+from service.sources import sources
 from service.stopping import Stopping
 from service.swap import Swaps
 from service.timings import DRAIN_SECONDS

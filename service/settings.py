@@ -2,12 +2,19 @@
 
 import difflib
 import os
+from argparse import ArgumentParser
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, CliApp, CliPositionalArg, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    CliApp,
+    CliPositionalArg,
+    CliSettingsSource,
+    SettingsConfigDict,
+)
 from pydantic_settings import SettingsError as UnreadableSource
 
 from service import key_needs, key_sources
@@ -201,8 +208,10 @@ def load(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Settin
 
 def read(argv: Sequence[str]) -> Settings:
     """Settings of flags and the environment, each by itself a value that it may have."""
+    # Models stand before, between and after flags.
+    flags = CliSettingsSource[Any](Settings, parse_args_method=ArgumentParser.parse_intermixed_args)
     try:
-        return CliApp.run(Settings, cli_args=list(argv))
+        return CliApp.run(Settings, cli_args=list(argv), cli_settings_source=flags)
     except ValidationError as error:
         raise SettingsError("\n".join(_explain(e) for e in error.errors())) from None
     except UnreadableSource as error:

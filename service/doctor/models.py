@@ -7,8 +7,8 @@ from plaudit import checkpoint, scan
 from plaudit.checkpoint import CheckpointError
 from service.doctor import tokens, weights
 from service.doctor.finding import Finding, failed, ok, warning
-from service.registry import sources
 from service.settings import Settings, SettingsError
+from service.sources import sources
 
 
 def directories(settings: Settings) -> dict[str, Path] | Finding:

@@ -17,9 +17,10 @@ from fastapi import FastAPI
 from service.app import create_app
 from service.engines.torch_engine import TorchEngine
 from service.metrics import Metrics
-from service.registry import Registry, sources
+from service.registry import Registry
 from service.serve import access_of, admin_of, listener
 from service.settings import Settings
+from service.sources import sources
 
 Build = Callable[..., AbstractAsyncContextManager[FastAPI]]
 BuildBoth = Callable[..., AbstractAsyncContextManager[tuple[FastAPI, FastAPI]]]

@@ -32,7 +32,8 @@ def scope(path: str = "/score", caller: Any = ("198.51.100.1", 5)) -> dict[str, 
 def client(asked: dict[str, Any], authorization: str | None = None) -> str | None:
     """The name of whoever is let in, or None."""
     try:
-        return ENTRANCE.check(asked, authorization, ENTRANCE.take_key(asked))
+        key = ENTRANCE.take_key(asked)
+        return ENTRANCE.check(asked, ROUTES.of(asked["path"]).use, authorization, key)
     except Failure as failure:
         refusal = (failure.kind, failure.detail)
     assert refusal == ("unauthenticated", "no accepted key in the Authorization header")

@@ -25,9 +25,10 @@ from plaudit.checkpoint import Member
 from service.app import create_app
 from service.engines.torch_engine import TorchEngine
 from service.metrics import Metrics
-from service.registry import Registry, sources
+from service.registry import Registry
 from service.serve import listener
 from service.settings import Settings
+from service.sources import sources
 from training.service_process import free_port
 
 Serve = Callable[..., Any]

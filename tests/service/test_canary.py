@@ -12,8 +12,9 @@ from service.canary import PATIENCE, SLACK, Bird, Canary
 from service.engines.torch_engine import TorchEngine
 from service.health import Health
 from service.metrics import Metrics
-from service.registry import Registry, sources
+from service.registry import Registry
 from service.settings import Settings
+from service.sources import sources
 from service.work import EngineFault, Work, settle
 
 PERIOD = 15.0

@@ -7,8 +7,8 @@ import pytest
 
 from plaudit import RewardClient, checkpoint
 from plaudit.checkpoint import CheckpointError
-from service.registry import sources
 from service.settings import Settings
+from service.sources import sources
 
 ITEMS = [{"prompt": "Why?", "response": f"Because of reason {i}."} for i in range(4)]
 LONG = {"prompt": "Why?", "response": "Because. " * 20}

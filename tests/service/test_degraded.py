@@ -14,8 +14,8 @@ from transformers import AutoModelForSequenceClassification, GPT2Config
 from plaudit import RewardClient, checkpoint
 from plaudit.calibration import Calibration
 from plaudit.checkpoint import CheckpointError
-from service.registry import sources
 from service.settings import Settings, SettingsError
+from service.sources import sources
 
 SHORT = [{"prompt": "Why?", "response": f"Because of reason {i}."} for i in range(2)]
 # Within the limit of 512, beyond one of 100.

@@ -11,9 +11,10 @@ import pytest
 from plaudit import RewardClient, checkpoint
 from plaudit.checkpoint import Calibration, CheckpointError, Stats
 from service.engines.torch_engine import TorchEngine
-from service.registry import Registry, sources
+from service.registry import Registry
 from service.serve import banner, warn_of_scales
 from service.settings import Settings, SettingsError
+from service.sources import sources
 
 ITEMS = [{"prompt": "Why?", "response": f"Because of reason {i}."} for i in range(5)]
 SCALES = {"helpful": (0.5, 2.0), "harmless": (-1.0, 0.25)}

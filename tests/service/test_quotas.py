@@ -16,8 +16,9 @@ from service.gate import Gate
 from service.metrics import Metrics
 from service.problems import Failure
 from service.quotas import Quota, Quotas
-from service.registry import Registry, sources
+from service.registry import Registry
 from service.settings import Settings
+from service.sources import sources
 
 RATE, BURST = 10.0, 100
 KEYS = "small:sk-small tokens-per-second=0.01 burst-tokens=8\nother:sk-other\n"

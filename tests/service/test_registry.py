@@ -5,8 +5,8 @@ import shutil
 import pytest
 
 from plaudit.checkpoint import CheckpointError
-from service.registry import sources
 from service.settings import Settings, SettingsError
+from service.sources import sources
 
 
 def settings(**values) -> Settings:
@@ -46,6 +46,16 @@ def test_two_ensembles_of_one_name_are_refused(tmp_path, members):
         paths[-1].write_text(f"members: {[str(m) for m in some]}\n")
     with pytest.raises(SettingsError, match="two ensembles are named 'ens'"):
         sources(settings(models=paths))
+
+
+def test_an_ensemble_that_counts_one_model_twice_is_refused(tmp_path, members):
+    path = tmp_path / "models.yaml"
+    path.write_text(
+        f"models: {{a: {members[0]}, b: {members[0]}}}\nensembles: {{both: {{members: [a, b]}}}}\n"
+    )
+    said = "models.yaml: ensembles: both: members: b is named twice, as a too"
+    with pytest.raises(CheckpointError, match=said):
+        sources(settings(config=path))
 
 
 async def test_an_uncalibrated_ensemble_is_refused(serve, tmp_path, tokenizer, save_plain):

@@ -5,9 +5,10 @@ import shutil
 import pytest
 
 from service.engines.torch_engine import TorchEngine
-from service.registry import Registry, sources
+from service.registry import Registry
 from service.serve import banner
 from service.settings import Settings, SettingsError, load
+from service.sources import sources
 
 ITEMS = [{"prompt": "Why?", "response": f"Because of reason {i}."} for i in range(3)]
 
@@ -98,7 +99,8 @@ async def test_a_copy_is_no_average_of_what_it_copies(serve, tmp_path, members):
 
 def test_flags_and_the_environment_ask_for_it(monkeypatch):
     assert load(["--ensemble", "a", "b"]).ensemble
-    assert load(["a", "b", "--ensemble"]).models == load(["--ensemble", "a", "b"]).models
+    for words in (["a", "b", "--ensemble"], ["a", "--ensemble", "b"]):
+        assert load(words) == load(["--ensemble", "a", "b"])
     assert not load(["a", "b"]).ensemble
     monkeypatch.setenv("PLAUDIT_ENSEMBLE", "true")
     assert load(["a", "b"]).ensemble

@@ -8,9 +8,10 @@ import uvicorn
 from service import admin, listening
 from service.app import create_app
 from service.engines.torch_engine import TorchEngine
-from service.registry import Registry, sources
+from service.registry import Registry
 from service.serve import access_of, admin_of, listener
 from service.settings import Settings
+from service.sources import sources
 
 
 class Both:

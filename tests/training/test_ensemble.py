@@ -63,6 +63,8 @@ def test_a_second_run_keeps_complete_members_and_finishes_the_others(ensemble_pl
         ("members: [\n", "e.yaml"),
         ("members: [a, b]\nmin_members: 3\n", "min_members is 3, of 2 members; it is 1 to 2"),
         ("members: [a, b]\nmin_members: 0\n", "min_members is 0, of 2 members; it is 1 to 2"),
+        ("members: [a, b, a]\n", "e.yaml: members: a is named twice, and would count twice"),
+        ("members: [a, b, ./c/../b]\n", "./c/../b is named twice, as b too"),
         ("members: [a, b]\naggregate: wco\ncentre: c\n", "wco would not read the centre"),
     ],
 )

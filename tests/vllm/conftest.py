@@ -16,8 +16,9 @@ from service.engines.vllm_core import Core
 from service.engines.vllm_engine import VllmEngine
 from service.member import Member
 from service.metrics import Metrics
-from service.registry import Registry, sources
+from service.registry import Registry
 from service.settings import Settings
+from service.sources import sources
 
 
 @dataclass

@@ -16,7 +16,8 @@ from service import parity
 from service.engines import vllm_core, vllm_engine
 from service.fair_queue import Caller
 from service.metrics import Metrics
-from service.registry import Registry, sources
+from service.registry import Registry
+from service.sources import sources
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 CALLER = Caller()

@@ -50,7 +50,7 @@ def retry(value: str) -> None:
 def authorization(value: str) -> None:
     """In by the secret alone, or the whole entry, however they are wrapped."""
     scope = {"type": "http", "path": "/score", "client": None}
-    client = ENTRANCE.check(scope, value, None)
+    client = ENTRANCE.check(scope, "scoring", value, None)
     assert client == "trainer"
     assert key_of(value, basic=True) in (SECRET, f"trainer:{SECRET}")
 
@@ -58,7 +58,7 @@ def authorization(value: str) -> None:
 def address(value: str) -> None:
     """A peer's address that is none lets nobody in."""
     scope = {"type": "http", "path": "/score", "client": (value, 1)}
-    assert ENTRANCE.check(scope, None, None) == "trusted-network"
+    assert ENTRANCE.check(scope, "scoring", None, None) == "trusted-network"
     assert re.match("10\\.|fd|::ffff:", value, re.IGNORECASE) or ":" in value
 
 
@@ -68,10 +68,10 @@ def path(value: str) -> None:
     key = ENTRANCE.take_key(scope)
     if value.startswith("/k/") and scope["path"] != value:
         assert ROUTES.of(scope["path"]).of_a_peer or scope["path"] == "/k"
-    client = ENTRANCE.check(scope, None, key)
-    is_open = ROUTES.of(scope["path"]).use == "open"
+    use = ROUTES.of(scope["path"]).use
+    client = ENTRANCE.check(scope, use, None, key)
     assert client == ("trainer" if key in (SECRET, f"trainer:{SECRET}") else ANONYMOUS)
-    assert client == "trainer" or is_open
+    assert client == "trainer" or use == "open"
 
 
 READERS: tuple[Callable[[str], None], ...] = (

@@ -12,9 +12,10 @@ from service.admission import Admission
 from service.compat.exchange import NUMBER
 from service.compat.on_error import PEERS
 from service.engines.torch_engine import TorchEngine
-from service.registry import Registry, sources
+from service.registry import Registry
 from service.serve import banner
 from service.settings import Settings, SettingsError
+from service.sources import sources
 
 TEXT = "Eight minutes."
 INFER = "/v2/models/reward_model/infer"
