@@ -82,15 +82,24 @@ def run(plan: EnsemblePlan) -> None:
 def run_beside(plan: EnsemblePlan, devices: Sequence[str]) -> int:
     """Train the members in processes of their own; 1 if any failed, after saying which."""
     workers.check_devices(devices)
-    begin(plan)
+    digest = begin(plan)
     missing = unfinished(plan)
     failed = workers.run(plan, devices[: len(missing)], missing) if missing else {}
+    close(plan, digest)
     for index, reason in sorted(failed.items()):
         print(f"{plan.member(index).out}: {reason}", file=sys.stderr)
     if failed:
         return 1
     write_ensemble(plan)
     return 0
+
+
+def close(plan: EnsemblePlan, digest: str) -> None:
+    """Say complete of each member that is, whatever its process could still say."""
+    still = unfinished(plan)
+    for index in range(len(plan.members)):
+        if index not in still:
+            outcome.complete(plan.member(index).out, digest)
 
 
 def run_member(plan: EnsemblePlan, index: int) -> None:

@@ -266,6 +266,23 @@ def test_one_member_s_failure_ends_no_other_and_is_listed(longer, tmp_path, capf
     assert not (plan.out / "ensemble.yaml").exists()
 
 
+def test_a_member_whose_process_died_after_its_seal_is_complete(
+    uninterrupted, longer, tmp_path, monkeypatch
+):
+    plan = longer(tmp_path / "out")
+    sealed = [tmp_path / f"sealed-{index}" for index in (0, 1)]
+    for index, directory in enumerate(sealed):
+        shutil.copytree(uninterrupted.member(index).out, directory)
+        outcome.write(directory, Outcome("sha256:plan", steps=50, of=50))
+    ends = [f"cp -r {sealed[0]}/. {plan.member(0).out} && kill -9 $$"]
+    ends.append(f"cp -r {sealed[1]}/. {plan.member(1).out} && exit 3")
+    monkeypatch.setattr(workers, "command", lambda _, index: ["sh", "-c", ends[index]])
+    assert main([written(plan, tmp_path), "--parallel", "1"]) == 0
+    assert [found.state for found in outcomes(plan)] == ["complete", "complete"]
+    assert all(found.validation_accuracy is not None for found in outcomes(plan))
+    assert (plan.out / "ensemble.yaml").is_file()
+
+
 def test_sigterm_ends_the_members_too(longer, tmp_path):
     plan = longer(tmp_path / "out", epochs=4000)
     member = plan.member(0).out
