@@ -120,6 +120,7 @@ def test_what_a_killed_writer_had_begun_goes_with_the_next_run(config):
     killed = subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False)
     assert killed.returncode == -signal.SIGKILL
     begun = {one.name for one in path.parent.iterdir()}
-    assert begun and path.name not in begun
+    assert begun
+    assert path.name not in begun
     prepared(config)
     assert {one.name for one in path.parent.iterdir()} == {path.name, f".{path.name}.lock"}
