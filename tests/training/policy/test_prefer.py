@@ -63,7 +63,7 @@ def test_a_run_that_was_broken_off_goes_on_to_the_same_policy(plan, tmp_path):
     prefer(whole)
     with interrupted_after_first_state(broken.out):
         prefer(broken)
-    with pytest.raises(SettingsError, match="is of another run: base, settings or data"):
+    with pytest.raises(SettingsError, match=r"another plan or other inputs: beta is 0\.3"):
         prefer(plan(broken.out, beta=0.3))
     prefer(broken)
     assert same(whole.out / "policy", broken.out / "policy")
