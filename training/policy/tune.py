@@ -15,7 +15,7 @@ from training.fine_tuning import FineTuning
 from training.policy.candidates import Candidates
 from training.policy.chat import Chat
 from training.precision import trains_in_bf16
-from training.train import last_state, refuse_shards
+from training.train import last_state
 
 
 def tune(model: str, rows: Sequence[Candidates], config: FineTuning, out: Path) -> None:
@@ -35,7 +35,6 @@ def tune(model: str, rows: Sequence[Candidates], config: FineTuning, out: Path) 
 def complete(trainer: Trainer, chat: Chat, config: FineTuning, out: Path) -> None:
     """Train from the last state or from the start, write ``out``, and remove the states."""
     states = Path(trainer.args.output_dir)
-    refuse_shards(trainer)
     trainer.train(resume_from_checkpoint=last_state(states))
     save(trainer.model, chat, config, out)
     shutil.rmtree(states, ignore_errors=True)

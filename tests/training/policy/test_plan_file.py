@@ -121,4 +121,8 @@ def test_what_several_processes_would_each_do_is_refused(command, monkeypatch):
     with pytest.raises(SettingsError, match="runs in one process, and this is one of 2"):
         command(None)
     monkeypatch.setenv("WORLD_SIZE", "1")
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(SettingsError, match=r"\(FSDP\): start it without accelerate$"):
+        command(None)
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "false")
     one_process.require("plaudit raft")
