@@ -13,7 +13,7 @@ from contextlib import closing
 from pathlib import Path
 
 from plaudit import checkpoint, ensemble
-from training import lineage, linear_probe, outcome, run_directory, settings, workers
+from training import data_files, lineage, linear_probe, outcome, run_directory, settings, workers
 from training.plan_progress import PlanBar
 from training.settings import HEAD_FILE, EnsemblePlan, SettingsError
 from training.shared_files import alone
@@ -65,9 +65,14 @@ def positive(text: str) -> int:
 
 
 def begin(plan: EnsemblePlan) -> str:
-    """The digest of the plan, once its directory is known to be its own."""
+    """The digest of the plan, once its directory is known to be its own, and what is still to be
+    trained will be trained on the data that the others were."""
     lineage.refuse_strangers(plan.starts)
-    return run_directory.record(plan)
+    digest = run_directory.record(plan)
+    if unfinished(plan):
+        with alone(plan.out / data_files.FILE):
+            data_files.record(plan.out, plan, begun=True)
+    return digest
 
 
 def run(plan: EnsemblePlan) -> None:

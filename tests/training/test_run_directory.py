@@ -19,7 +19,7 @@ from short_runs import same
 
 from plaudit import checkpoint
 from plaudit.checkpoint import sha256
-from training import linear_probe, outcome, run_directory, settings, workers
+from training import data_files, linear_probe, outcome, run_directory, settings, workers
 from training.data.sources import Source
 from training.ensemble import main, run, wait
 from training.method_settings import LinearProbe
@@ -190,9 +190,28 @@ def test_a_head_of_another_plan_or_of_other_data_is_refused(longer, easy_pairs, 
     head.unlink()
     linear_probe.probe_head(plan, plan.probe, head)
     data.write_text(data.read_text().replace("because it is so", "as it is so"))
+    (plan.out / data_files.FILE).unlink()  # which would refuse the data before
     with pytest.raises(SettingsError, match="fitted to other data"):
         main([written(plan, tmp_path), "--member", "1"])
     assert [found.state for found in outcomes(plan)] == ["failed", "failed"]
+
+
+def test_members_of_one_plan_are_not_trained_on_different_data(longer, easy_pairs, tmp_path):
+    data = shutil.copy(easy_pairs, tmp_path / "data.jsonl")
+    source = Source(name="easy", path=data)
+    plan = longer(tmp_path / "out", sources=[source], epochs=1, probe=None, trunk_cache=None)
+    given = written(plan, tmp_path)
+    assert main([given, "--member", "0"]) == 0
+    whole = data.read_text()
+    data.write_text(whole.replace("because it is so", "as it is so"))
+    with pytest.raises(SettingsError, match=f"{data} is sha256:.*, was sha256:") as refused:
+        main([given, "--member", "1"])
+    assert str(refused.value).endswith(f"begin anew: rm -r {plan.out}")
+    assert outcomes(plan)[1] is None
+    data.write_text(whole)
+    assert main([given, "--member", "1"]) == 0
+    data.unlink()
+    assert main([given]) == 0  # nothing is left to read
 
 
 def test_a_killed_run_goes_on_at_its_member_and_step(uninterrupted, longer, tmp_path):
