@@ -9,7 +9,7 @@ from typing import Any
 
 from peft import LoraConfig
 from pydantic import Field
-from transformers import PreTrainedModel, Trainer, TrainerCallback
+from transformers import PreTrainedModel, Trainer, TrainerCallback, set_seed
 
 from training import fine_tuning
 from training.fine_tuning import FineTuning
@@ -51,10 +51,13 @@ def begin(config: Tuning, data: Mapping[str, str]) -> None:
 
 
 def load(config: Tuning, chat: Chat) -> PreTrainedModel:
-    """The policy with its trainable part chosen."""
+    """The policy with its trainable part chosen. Sets the run's seed: TRL draws the adapters before
+    it does."""
     if config.lora is not None and config.train_layers is not None:
         raise SettingsError("lora trains adapters, train_layers the blocks themselves: keep one")
-    return tune.load(config.model, chat, config)
+    found = tune.load(config.model, chat, config)
+    set_seed(config.seed)
+    return found
 
 
 def adapters(config: Tuning) -> LoraConfig | None:
