@@ -23,13 +23,24 @@ def tune(model: str, rows: Sequence[Candidates], config: FineTuning, out: Path) 
 
     ``out`` is kept where it is there already. States to go on from stand beside it until then.
     """
-    if out.is_dir():
+    if is_done(out):
         return
     chat = Chat.load(model)
     policy = load(model, chat, config)
-    states = out.with_name(f"{out.name}-states")
     set_seed(config.seed)
-    complete(trainer_of(policy, rows, chat, config, states), chat, config, out)
+    complete(trainer_of(policy, rows, chat, config, states_of(out)), chat, config, out)
+
+
+def states_of(out: Path) -> Path:
+    """To go on from, until ``out`` is there."""
+    return out.with_name(f"{out.name}-states")
+
+
+def is_done(out: Path) -> bool:
+    """Whether ``out`` is there, which is whole then. States that a killed run has left go."""
+    if out.is_dir():
+        shutil.rmtree(states_of(out), ignore_errors=True)
+    return out.is_dir()
 
 
 def complete(trainer: Trainer, chat: Chat, config: FineTuning, out: Path) -> None:
