@@ -8,13 +8,9 @@ from pathlib import Path
 import hypothesis
 import pytest
 import torch
+from tiny_llama import reward_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import (
-    AutoModelForSequenceClassification,
-    LlamaConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerFast,
-)
+from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerFast
 
 from plaudit import checkpoint
 from plaudit.calibration import Calibration
@@ -70,37 +66,11 @@ def tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-TINY = {
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 1024,
-    "initializer_range": 0.2,  # scores that differ well beyond rounding
-    "problem_type": "regression",
-}
-
-
-def tiny_llama(vocab_size: int, seed: int, **changes: object) -> PreTrainedModel:
-    torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=vocab_size,
-        pad_token_id=0,
-        eos_token_id=2,
-        num_labels=1,
-        id2label={0: "reward"},
-        label2id={"reward": 0},
-        **TINY | changes,
-    )
-    return AutoModelForSequenceClassification.from_config(config)
-
-
 def _save_plain(
     directory: Path, tokenizer: PreTrainedTokenizerFast, seed: int, **changes: object
 ) -> Path:
     """A reward model as any other tool would save it: no reward.json."""
-    tiny_llama(len(tokenizer), seed, **changes).save_pretrained(directory)
+    reward_model(len(tokenizer), seed, **changes).save_pretrained(directory)
     tokenizer.save_pretrained(directory)
     return directory
 

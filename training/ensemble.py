@@ -13,7 +13,7 @@ from contextlib import closing
 from pathlib import Path
 
 from plaudit import checkpoint, ensemble
-from training import lineage, linear_probe, outcome, run_directory, settings, workers
+from training import data_files, lineage, linear_probe, outcome, run_directory, settings, workers
 from training.plan_progress import PlanBar
 from training.settings import HEAD_FILE, EnsemblePlan, SettingsError
 from training.shared_files import alone
@@ -65,9 +65,14 @@ def positive(text: str) -> int:
 
 
 def begin(plan: EnsemblePlan) -> str:
-    """The digest of the plan, once its directory is known to be its own."""
+    """The digest of the plan, once its directory is known to be its own, and what is still to be
+    trained will be trained on the data that the others were."""
     lineage.refuse_strangers(plan.starts)
-    return run_directory.record(plan)
+    digest = run_directory.record(plan)
+    if unfinished(plan):
+        with alone(plan.out / data_files.FILE):
+            data_files.record(plan.out, plan, begun=True)
+    return digest
 
 
 def run(plan: EnsemblePlan) -> None:
@@ -82,15 +87,24 @@ def run(plan: EnsemblePlan) -> None:
 def run_beside(plan: EnsemblePlan, devices: Sequence[str]) -> int:
     """Train the members in processes of their own; 1 if any failed, after saying which."""
     workers.check_devices(devices)
-    begin(plan)
+    digest = begin(plan)
     missing = unfinished(plan)
     failed = workers.run(plan, devices[: len(missing)], missing) if missing else {}
+    close(plan, digest)
     for index, reason in sorted(failed.items()):
         print(f"{plan.member(index).out}: {reason}", file=sys.stderr)
     if failed:
         return 1
     write_ensemble(plan)
     return 0
+
+
+def close(plan: EnsemblePlan, digest: str) -> None:
+    """Say complete of each member that is, whatever its process could still say."""
+    still = unfinished(plan)
+    for index in range(len(plan.members)):
+        if index not in still:
+            outcome.complete(plan.member(index).out, digest)
 
 
 def run_member(plan: EnsemblePlan, index: int) -> None:

@@ -5,7 +5,6 @@ fifths of a step's work go into the others; members of an ensemble share the fil
 Letters: T tokens of a packed row, D width.
 """
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -112,11 +111,14 @@ def open_trunk(
 
 
 def write(path: Path, states: Tensor, digest: str) -> None:
-    """Whole or not at all."""
-    with tempfile.TemporaryDirectory(dir=path.parent) as directory:
-        unfinished = Path(directory) / path.name
+    """Whole or not at all. What a killed writer had begun is written over: there is one at a
+    time."""
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    try:
         save_file({"states": states}, unfinished, {"digest": digest})
         unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def read(path: Path, digest: str) -> Tensor:

@@ -5,8 +5,9 @@ of one ensemble may start (Baklava, arXiv:2401.12187 section 4).
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from copy import deepcopy
+from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +15,7 @@ import torch
 from datasets import Dataset
 from pydantic import Field
 from transformers import PreTrainedModel, TrainerCallback, set_seed
+from transformers import PreTrainedTokenizerBase as Tokenizer
 from trl import SFTConfig, SFTTrainer
 
 from plaudit.checkpoint import Base, sha256
@@ -21,9 +23,11 @@ from plaudit.conversation import Encoder
 from plaudit.whole_file import write_whole
 from training import backbone, fine_tuning, lineage, saved_tokenizer, settings
 from training.data.encoding import EncodedPair
+from training.data.shapes import Pair
 from training.data.sources import Loaded
 from training.fine_tuning import FineTuning
 from training.lineage import Lineage
+from training.policy.chat import ends_of
 from training.settings import DataSettings, SettingsError, TrainSettings
 from training.train import last_state, refuse_shards
 from training.training_data import read, train_region
@@ -82,7 +86,7 @@ def sft(config: SftSettings, resume: bool = False) -> None:
     trainer = SFTTrainer(
         model,
         args=arguments(config),
-        train_dataset=conversations(pairs),
+        train_dataset=examples(pairs, tokenizer, ends_of(config.model, tokenizer)),
         processing_class=tokenizer,
         callbacks=[keep],
     )
@@ -101,17 +105,37 @@ def train_pairs(
     return pairs
 
 
-def conversations(pairs: Sequence[EncodedPair]) -> Dataset:
-    """Prompt and chosen response of each pair, those that stand in several pairs once."""
+def examples(pairs: Sequence[EncodedPair], tokenizer: Tokenizer, ends: Collection[int]) -> Dataset:
+    """Token ids of each prompt with its chosen response, and which of them are the response; those
+    that stand in several pairs once."""
     found = {(pair.pair.turns, pair.pair.chosen): pair.pair for pair in pairs}
-    rows = [
-        {
-            "prompt": [dict(turn) for turn in pair.prompt],
-            "completion": [{"role": "assistant", "content": pair.chosen}],
-        }
-        for pair in found.values()
-    ]
-    return Dataset.from_list(rows)
+    return Dataset.from_list([example(pair, tokenizer, ends) for pair in found.values()])
+
+
+def example(pair: Pair, tokenizer: Tokenizer, ends: Collection[int]) -> dict[str, list[int]]:
+    """The response begins where the conversation is no longer the prompt to be answered. One that
+    was cut ends before the token of ``ends`` that the template puts there."""
+    turns = [dict(turn) for turn in pair.prompt]
+    answer = {"role": "assistant", "content": pair.chosen}
+    asked = ids_of(turns, tokenizer, add_generation_prompt=True)
+    ids = ids_of([*turns, answer], tokenizer)
+    start = alike(asked, ids)
+    if not pair.finished[0]:
+        own = takewhile(lambda token: token not in ends, ids[start:])
+        ids = [*ids[:start], *own]
+    return {"input_ids": ids, "completion_mask": [0] * start + [1] * (len(ids) - start)}
+
+
+def alike(first: Sequence[int], second: Sequence[int]) -> int:
+    """How many ids they have in common from the beginning."""
+    both = zip(first, second, strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], both))
+
+
+def ids_of(turns: list[dict[str, str]], tokenizer: Tokenizer, **how: bool) -> list[int]:
+    text = tokenizer.apply_chat_template(turns, tokenize=False, **how)
+    ids: list[int] = tokenizer(text, add_special_tokens=False).input_ids
+    return ids
 
 
 def arguments(config: SftSettings) -> SFTConfig:

@@ -23,7 +23,7 @@ from plaudit import checkpoint
 from plaudit.checkpoint import Manifest
 from plaudit.conversation import Encoder
 from plaudit.reward_model import head
-from training import backbone, lineage, linear_probe, saved_tokenizer, settings
+from training import backbone, data_files, lineage, linear_probe, saved_tokenizer, settings
 from training.contrastive import Contrast
 from training.data.batches import PairCollator, dataset
 from training.data.encoding import EncodedPair
@@ -51,7 +51,7 @@ def train(
     In each process of ``accelerate launch``, or in one: the first writes what it ends with.
     """
     last = state_to_resume(config.out, resume)
-    config.out.mkdir(parents=True, exist_ok=True)
+    data_files.record(config.out / "trainer", config, begun=last is not None)
     if config.probe is not None:
         config = with_probed_head(config, config.probe)
     set_seed(config.seed)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from plaudit import checkpoint
 from training import outcome, run_directory
 from training.plan_progress import PlanBar
 from training.settings import EnsemblePlan, SettingsError
@@ -74,6 +75,7 @@ class Workers:
 
 def run(plan: EnsemblePlan, devices: Sequence[str], indices: Sequence[int]) -> dict[int, str]:
     """Train these members; those that failed, with the reason. One failure does not end the others.
+    A member that is sealed has not failed, however its process ended.
 
     The members end with this process where it can end them: by an exception, Ctrl-C or SIGTERM.
     """
@@ -89,7 +91,11 @@ def run(plan: EnsemblePlan, devices: Sequence[str], indices: Sequence[int]) -> d
     finally:
         workers.end()
         bar.close()
-    return {index: reason(plan, index, status) for index, status in workers.failed.items()}
+    return {
+        index: reason(plan, index, status)
+        for index, status in workers.failed.items()
+        if not checkpoint.is_complete(plan.member(index).out)
+    }
 
 
 def command(plan: EnsemblePlan, index: int) -> list[str]:

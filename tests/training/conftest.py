@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from tiny_llama import save_language_model
+from transformers import PreTrainedTokenizerFast
 
 from training import ensemble
 from training.data.sources import Source
@@ -21,22 +21,8 @@ SPLIT = Split(validation=0.3, test=0.2)
 def tiny_base(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTokenizerFast) -> Path:
     """A causal language model of three layers with its tokenizer: no reward head."""
     directory = tmp_path_factory.mktemp("base")
-    torch.manual_seed(7)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=256,
-        initializer_range=0.1,
-        pad_token_id=0,
-        bos_token_id=1,
-        eos_token_id=2,
-    )
-    LlamaForCausalLM(config).save_pretrained(directory)
-    tokenizer.save_pretrained(directory)
+    changes = {"num_hidden_layers": 3, "max_position_embeddings": 256, "initializer_range": 0.1}
+    save_language_model(directory, tokenizer, seed=7, **changes)
     return directory
 
 

@@ -1,5 +1,9 @@
 """The frozen blocks' states from a file train as the blocks themselves do."""
 
+import signal
+import subprocess
+import sys
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -94,3 +98,29 @@ def test_a_file_that_is_none_is_refused_by_name(config):
 def test_without_frozen_blocks_there_is_nothing_to_keep(config):
     with pytest.raises(SettingsError, match="set train_layers"):
         prepared(config.model_copy(update={"train_layers": None}))
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import torch
+from training import frozen_trunk
+
+def begin(states, path, about):
+    path.write_bytes(b"half a file")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+frozen_trunk.save_file = begin
+frozen_trunk.write(Path(sys.argv[1]), torch.zeros(1), "")
+"""
+
+
+def test_what_a_killed_writer_had_begun_goes_with_the_next_run(config):
+    path = config.trunk_cache
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    begun = {one.name for one in path.parent.iterdir()}
+    assert begun
+    assert path.name not in begun
+    prepared(config)
+    assert {one.name for one in path.parent.iterdir()} == {path.name, f".{path.name}.lock"}

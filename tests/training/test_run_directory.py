@@ -19,7 +19,7 @@ from short_runs import same
 
 from plaudit import checkpoint
 from plaudit.checkpoint import sha256
-from training import linear_probe, outcome, run_directory, settings, workers
+from training import data_files, linear_probe, outcome, run_directory, settings, workers
 from training.data.sources import Source
 from training.ensemble import main, run, wait
 from training.method_settings import LinearProbe
@@ -190,9 +190,28 @@ def test_a_head_of_another_plan_or_of_other_data_is_refused(longer, easy_pairs, 
     head.unlink()
     linear_probe.probe_head(plan, plan.probe, head)
     data.write_text(data.read_text().replace("because it is so", "as it is so"))
+    (plan.out / data_files.FILE).unlink()  # which would refuse the data before
     with pytest.raises(SettingsError, match="fitted to other data"):
         main([written(plan, tmp_path), "--member", "1"])
     assert [found.state for found in outcomes(plan)] == ["failed", "failed"]
+
+
+def test_members_of_one_plan_are_not_trained_on_different_data(longer, easy_pairs, tmp_path):
+    data = shutil.copy(easy_pairs, tmp_path / "data.jsonl")
+    source = Source(name="easy", path=data)
+    plan = longer(tmp_path / "out", sources=[source], epochs=1, probe=None, trunk_cache=None)
+    given = written(plan, tmp_path)
+    assert main([given, "--member", "0"]) == 0
+    whole = data.read_text()
+    data.write_text(whole.replace("because it is so", "as it is so"))
+    with pytest.raises(SettingsError, match=f"{data} is sha256:.*, was sha256:") as refused:
+        main([given, "--member", "1"])
+    assert str(refused.value).endswith(f"begin anew: rm -r {plan.out}")
+    assert outcomes(plan)[1] is None
+    data.write_text(whole)
+    assert main([given, "--member", "1"]) == 0
+    data.unlink()
+    assert main([given]) == 0  # nothing is left to read
 
 
 def test_a_killed_run_goes_on_at_its_member_and_step(uninterrupted, longer, tmp_path):
@@ -264,6 +283,23 @@ def test_one_member_s_failure_ends_no_other_and_is_listed(longer, tmp_path, capf
     assert outcome.read(first) == msgspec.structs.replace(before, error=said)
     assert (second / "log.txt").read_text() == "and the second one\n"
     assert not (plan.out / "ensemble.yaml").exists()
+
+
+def test_a_member_whose_process_died_after_its_seal_is_complete(
+    uninterrupted, longer, tmp_path, monkeypatch
+):
+    plan = longer(tmp_path / "out")
+    sealed = [tmp_path / f"sealed-{index}" for index in (0, 1)]
+    for index, directory in enumerate(sealed):
+        shutil.copytree(uninterrupted.member(index).out, directory)
+        outcome.write(directory, Outcome("sha256:plan", steps=50, of=50))
+    ends = [f"cp -r {sealed[0]}/. {plan.member(0).out} && kill -9 $$"]
+    ends.append(f"cp -r {sealed[1]}/. {plan.member(1).out} && exit 3")
+    monkeypatch.setattr(workers, "command", lambda _, index: ["sh", "-c", ends[index]])
+    assert main([written(plan, tmp_path), "--parallel", "1"]) == 0
+    assert [found.state for found in outcomes(plan)] == ["complete", "complete"]
+    assert all(found.validation_accuracy is not None for found in outcomes(plan))
+    assert (plan.out / "ensemble.yaml").is_file()
 
 
 def test_sigterm_ends_the_members_too(longer, tmp_path):

@@ -20,7 +20,7 @@ from training.data.splits import Split
 from training.method_settings import LinearProbe
 from training.noise.in_sample import base_trained_on, trained_on
 from training.settings import EnsemblePlan, MemberSettings, SettingsError
-from training.sft import SftSettings, conversations, main, sft, train_pairs
+from training.sft import SftSettings, examples, main, sft, train_pairs
 from training.training_data import read
 from training.warm import warm
 
@@ -89,10 +89,11 @@ def responses(config: SftSettings) -> list[tuple[list[int], int]]:
     tokenizer = AutoTokenizer.from_pretrained(config.model)
     encoder = Encoder(tokenizer, len(tokenizer), config.max_tokens)
     found = []
-    for row in conversations(train_pairs(config.as_training(), read(config), encoder)):
-        ids = encoder.messages(row["prompt"] + row["completion"])
-        prompt = tokenizer.apply_chat_template(row["prompt"], tokenize=False)
-        found.append((ids, len(encoder.text(prompt))))
+    pairs = train_pairs(config.as_training(), read(config), encoder)
+    for asked, chosen in dict.fromkeys((one.pair.first_turn, one.pair.chosen) for one in pairs):
+        prompt = [{"role": "user", "content": asked}]
+        text = tokenizer.apply_chat_template(prompt, tokenize=False)
+        found.append((encoder.pair(prompt, chosen), len(encoder.text(text))))
     return found
 
 
@@ -109,6 +110,25 @@ def test_the_first_loss_is_that_of_the_responses_alone(tune, tmp_path):
         )
     (entry,) = logged(config)
     assert entry["loss"] == pytest.approx(torch.cat(costs).mean().item(), abs=1e-3)
+
+
+def test_the_end_of_a_cut_response_is_not_learnt(tune, easy_pairs, tokenizer, tmp_path):
+    rows = [json.loads(line) for line in easy_pairs.read_text().splitlines()]
+    for row in rows[::2]:
+        row["chosen_finished"] = False
+    path = tmp_path / "cut.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = tune(tmp_path / "out", sources=[Source(name="cut", path=path)])
+    encoder = Encoder(tokenizer, len(tokenizer), config.max_tokens)
+    pairs = train_pairs(config.as_training(), read(config), encoder)
+    ends = 0
+    for pair, row in zip(pairs, examples(pairs, tokenizer, {tokenizer.eos_token_id}), strict=True):
+        where = zip(row["input_ids"], row["completion_mask"], strict=True)
+        learnt = [token for token, taught in where if taught]
+        end = [tokenizer.eos_token_id] if pair.pair.finished[0] else []
+        assert learnt[-len(pair.pair.chosen) - len(end) :] == encoder.text(pair.pair.chosen) + end
+        ends += len(end)
+    assert 0 < ends < len(pairs)
 
 
 def test_training_lowers_the_loss(tuned):

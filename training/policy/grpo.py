@@ -21,7 +21,7 @@ from training.policy import prompts, tuning
 from training.policy.chat import Chat
 from training.policy.group_trainer import GroupTrainer
 from training.policy.prompts import Prompt, PromptFile
-from training.policy.rewards import Service, check
+from training.policy.rewards import Judge, check
 from training.policy.rewards_ahead import WAIT_SHARE, RewardFunction
 from training.policy.tuning import Curves, Tuning
 from training.score.served import KEY, named
@@ -40,7 +40,7 @@ class GrpoSettings(Tuning):
     prompts: PromptFile = Field(description="what the policy answers")
     split: Split = Split()
     side: Name | None = Field("train", description="of the prompts; null: all")
-    service: Service = Field(description="who rewards; an ensemble's penalty stands here too")
+    service: Judge = Field(description="who rewards; an ensemble's penalty stands here too")
     responses: int = Field(8, ge=2, description="to each prompt, which are held to their mean")
     max_new_tokens: int = Field(256, ge=1, description="a response that is longer is cut there")
     temperature: float = Field(1.0, gt=0)
@@ -105,7 +105,7 @@ def trainer_of(
     )
 
 
-def reward_of(service: Service, judge: ModelInfo) -> Reward:
+def reward_of(service: Judge, judge: ModelInfo) -> Reward:
     """Of one revision of the judge; another one that answers in its place ends the run."""
     asked: dict[str, Any] = {"model": judge.name}
     if judge.kind == "ensemble":

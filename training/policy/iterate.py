@@ -8,6 +8,7 @@ by the judge. Every stage leaves a file; a killed run goes on at the stage it wa
 same plan again.
 """
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -64,12 +65,19 @@ def iterate(plan: IteratePlan) -> Path:
     """Run what is missing of all rounds; the last policy."""
     one_process.require("plaudit iterate")
     with alone(plan.out.resolve()):
-        plan_file.record(plan, plan.out, plan_file.digests([plan.model], []))
+        plan_file.record(plan, plan.out, inputs(plan))
         policy = plan.model
         with JudgeService(plan.out, plan.out / JUDGES, plan.port, plan.dtype) as service:
             for number in range(1, plan.rounds + 1):
                 policy = take_round(plan, plan.out / f"round-{number}", policy, service)
     return Path(policy)
+
+
+def inputs(plan: IteratePlan) -> plan_file.Inputs:
+    """The first policy, the plans of the stages, and a judge that is given for all rounds."""
+    judge = plan.judge / checkpoint.MANIFEST if plan.judge.is_dir() else plan.judge
+    stages = (plan.generate, judge, plan.grpo, plan.prefer)
+    return plan_file.digests([plan.model], [one for one in stages if one is not None])
 
 
 def take_round(plan: IteratePlan, directory: Path, policy: str, service: JudgeService) -> str:
@@ -115,4 +123,6 @@ def tune(plan: IteratePlan, directory: Path, policy: str, fresh: Path, url: str)
 
 def changed(kind: type[Any], file: Path, values: dict[str, str]) -> Any:
     """A plan of another command with what is this round's."""
-    return settings.load(kind, file, [f"{key}={value}" for key, value in values.items()])
+    return settings.load(
+        kind, file, [f"{key}={json.dumps(value)}" for key, value in values.items()]
+    )

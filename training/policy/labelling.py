@@ -45,10 +45,10 @@ class Least:
 def best_and_worst(responses: Sequence[Judged]) -> Label | None:
     """Of those with a reward, the first of equals; None where two texts are not left."""
     known = [one for one in responses if one.reward is not None]
-    if not known:
+    if len({one.text for one in known}) < 2:
         return None
-    best, worst = max(known, key=reward_of), min(known, key=reward_of)
-    return None if best.text == worst.text else label(best, worst)
+    best = max(known, key=reward_of)
+    return label(best, min((one for one in known if one.text != best.text), key=reward_of))
 
 
 def ordered(first: Judged, second: Judged) -> Label | None:

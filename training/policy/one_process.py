@@ -2,11 +2,20 @@
 
 import os
 
+from transformers.utils import strtobool
+
 from training.settings import SettingsError
 
 
 def require(command: str) -> None:
-    """SettingsError in one of several processes, as accelerate and torchrun start them."""
+    """SettingsError in one of several processes, as accelerate and torchrun start them, and where
+    accelerate would cut the model in parts."""
+    for name in ("FSDP", "DEEPSPEED"):
+        if strtobool(os.environ.get(f"ACCELERATE_USE_{name}", "false")):
+            raise SettingsError(
+                f"{command} keeps the model whole in one process, and accelerate was told to cut "
+                f"it in parts ({name}): start it without accelerate"
+            )
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count > 1:
         raise SettingsError(

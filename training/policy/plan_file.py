@@ -14,17 +14,23 @@ from training import backbone
 from training.data.jsonlines import DataError
 from training.run_directory import differences
 from training.settings import SettingsError
+from training.shared_files import alone
 
 FILE = "plan.yaml"
-# Where the service listens, and where the run lies, change nothing that is computed.
-WITHOUT_EFFECT = {"service.url"}
+# Settings, wherever they stand in a plan, that change nothing that is computed: where the service
+# listens and how it is asked, and what is saved and logged meanwhile.
+WITHOUT_EFFECT = {
+    "url", "timeout_seconds", "prompts_per_call", "save_steps", "logging_steps", "log_to",
+}  # fmt: skip
+INPUTS = "inputs"
 
 
 # Digests by what a plan calls them: a base, or a file.
 Inputs = Mapping[str, str]
 
 
-def digests(bases: Sequence[str], files: Sequence[Path]) -> Inputs:
+def digests(bases: Sequence[str], files: Sequence[Path]) -> dict[str, str]:
+    """Of local or hub bases and of files, by what they are called. DataError without a file."""
     missing = [path for path in files if not path.is_file()]
     if missing:
         raise DataError(f"{missing[0]}: no file of this name")
@@ -35,18 +41,24 @@ def digests(bases: Sequence[str], files: Sequence[Path]) -> Inputs:
 def record(plan: BaseModel, out: Path, inputs: Inputs) -> None:
     """Write ``OUT/plan.yaml`` if there is none. SettingsError where it is of another plan or of
     other inputs, and where the directory holds something else."""
-    path, given = out / FILE, plan.model_dump(mode="json") | {"inputs": dict(inputs)}
-    if not path.exists():
-        if out.is_dir() and any(not one.name.startswith(".") for one in out.iterdir()):
-            raise SettingsError(f"{out} holds other files and no {FILE}; choose another out=DIR")
-        out.mkdir(parents=True, exist_ok=True)
-        write_whole(path, yaml.safe_dump(given, sort_keys=False).encode())
+    path, given = out / FILE, plan.model_dump(mode="json") | {INPUTS: dict(inputs)}
+    with alone(path):  # several processes of one launch record the same
+        if not path.exists():
+            if any(not one.name.startswith(".") for one in out.iterdir()):
+                raise SettingsError(
+                    f"{out} holds other files and no {FILE}; choose another out=DIR"
+                )
+            write_whole(path, yaml.safe_dump(given, sort_keys=False).encode())
     recorded: dict[str, Any] = strict_yaml.load(path.read_text())
-    changed = [
-        one for one in differences(given, recorded) if one.split(" is ")[0] not in WITHOUT_EFFECT
-    ]
+    changed = [one for one in differences(given, recorded) if has_effect(one.split(" is ")[0])]
     if changed:
         raise SettingsError(
             f"{path}: the directory belongs to another plan or other inputs: "
             f"{'; '.join(changed)}. Choose another out=DIR, or remove {out}"
         )
+
+
+def has_effect(key: str) -> bool:
+    """Of a plan; ``key`` is one with dots."""
+    parts = key.split(".")
+    return parts[0] == INPUTS or WITHOUT_EFFECT.isdisjoint(parts)

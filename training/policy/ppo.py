@@ -28,6 +28,10 @@ class PpoSettings(GrpoSettings):
     gamma: float = Field(1.0, gt=0, le=1, description="discount of a later token's reward")
     lam: float = Field(0.95, ge=0, le=1, description="how far what came is trusted over the critic")
 
+    @property
+    def bases(self) -> list[str]:
+        return [*super().bases, *([] if self.critic is None else [self.critic])]
+
 
 def main(argv: Sequence[str]) -> int:
     ppo(settings.of_command(PpoSettings, "plaudit ppo", __doc__, argv))

@@ -20,8 +20,8 @@ from training.score.served import KEY, ServiceError, choose
 IN_REQUEST, AT_A_TIME = 64, 2
 
 
-class Service(BaseModel):
-    """Who scores. A key, where it asks for one, is read from ``PLAUDIT_CLIENT_API_KEY``."""
+class Judge(BaseModel):
+    """Who rewards. A key, where it asks for one, is read from ``PLAUDIT_CLIENT_API_KEY``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -32,13 +32,18 @@ class Service(BaseModel):
     coefficient: float | None = Field(None, ge=0, description="of the aggregate; null: its own")
     truncation: Truncation = Field("error", description="what is over the model's limit gets")
     timeout_seconds: float = Field(600.0, gt=0, description="of one call with its retries")
-    prompts_per_call: int = Field(128, ge=1)
 
     @model_validator(mode="after")
-    def _has_an_address(self) -> "Service":
+    def _has_an_address(self) -> "Judge":
         if not self.url.startswith(("http://", "https://")):
             raise ValueError("url starts with http:// or https://")
         return self
+
+
+class Service(Judge):
+    """Who scores whole files, some prompts at a time."""
+
+    prompts_per_call: int = Field(128, ge=1, description="whose responses are asked for in one")
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,7 @@ def score(service: Service, rows: Sequence[Candidates], expected: str | None = N
     return joined(info.name, rows, parts)
 
 
-def check(service: Service, info: ModelInfo) -> None:
+def check(service: Judge, info: ModelInfo) -> None:
     if service.revision not in (None, info.revision):
         raise ServiceError(
             f"{service.url}: {info.name} is of revision {info.revision}, not {service.revision}: "

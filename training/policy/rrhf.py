@@ -23,6 +23,7 @@ from training.policy import (
     candidates,
     likelihood,
     one_process,
+    own_accuracy,
     plan_file,
     prompts,
     rrhf_report,
@@ -89,6 +90,7 @@ def rrhf(plan: RrhfPlan) -> None:
         held_out = [one for one in judged if plan.split.side(one) == "test"]
         train = [one for one in judged if plan.split.side(one) == "train"]
         before = measure(plan, plan.model, held_out, plan.out / "likelihood-before.json")
+        own_accuracy.ordered(held_out, {"before": before})  # or refused now, not after the tuning
         optimise(plan, train, plan.out / "policy")
         policy = str(plan.out / "policy")
         after = measure(plan, policy, held_out, plan.out / "likelihood-after.json")
@@ -120,7 +122,7 @@ def gathered(plan: RrhfPlan) -> list[Candidates]:
 
 def optimise(plan: RrhfPlan, rows: Sequence[Candidates], out: Path) -> None:
     """Write the tuned policy to ``out``, which is kept where it is there already."""
-    if out.is_dir():
+    if tune.is_done(out):
         return
     chat = Chat.load(plan.model)
     examples = rrhf_trainer.examples(rows, chat, plan.max_tokens)
@@ -130,9 +132,10 @@ def optimise(plan: RrhfPlan, rows: Sequence[Candidates], out: Path) -> None:
             "raise max_tokens, or lower split.test and .validation"
         )
     policy = tune.load(plan.model, chat, plan.tuning)
-    states = out.with_name(f"{out.name}-states")
     set_seed(plan.tuning.seed)
-    trainer = rrhf_trainer.trainer(policy, examples, plan.tuning, plan.rank_weight, states)
+    trainer = rrhf_trainer.trainer(
+        policy, examples, plan.tuning, plan.rank_weight, tune.states_of(out)
+    )
     tune.complete(trainer, chat, plan.tuning, out)
 
 

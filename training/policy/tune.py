@@ -15,7 +15,7 @@ from training.fine_tuning import FineTuning
 from training.policy.candidates import Candidates
 from training.policy.chat import Chat
 from training.precision import trains_in_bf16
-from training.train import last_state, refuse_shards
+from training.train import last_state
 
 
 def tune(model: str, rows: Sequence[Candidates], config: FineTuning, out: Path) -> None:
@@ -23,19 +23,29 @@ def tune(model: str, rows: Sequence[Candidates], config: FineTuning, out: Path) 
 
     ``out`` is kept where it is there already. States to go on from stand beside it until then.
     """
-    if out.is_dir():
+    if is_done(out):
         return
     chat = Chat.load(model)
     policy = load(model, chat, config)
-    states = out.with_name(f"{out.name}-states")
     set_seed(config.seed)
-    complete(trainer_of(policy, rows, chat, config, states), chat, config, out)
+    complete(trainer_of(policy, rows, chat, config, states_of(out)), chat, config, out)
+
+
+def states_of(out: Path) -> Path:
+    """To go on from, until ``out`` is there."""
+    return out.with_name(f"{out.name}-states")
+
+
+def is_done(out: Path) -> bool:
+    """Whether ``out`` is there, which is whole then. States that a killed run has left go."""
+    if out.is_dir():
+        shutil.rmtree(states_of(out), ignore_errors=True)
+    return out.is_dir()
 
 
 def complete(trainer: Trainer, chat: Chat, config: FineTuning, out: Path) -> None:
     """Train from the last state or from the start, write ``out``, and remove the states."""
     states = Path(trainer.args.output_dir)
-    refuse_shards(trainer)
     trainer.train(resume_from_checkpoint=last_state(states))
     save(trainer.model, chat, config, out)
     shutil.rmtree(states, ignore_errors=True)

@@ -3,29 +3,22 @@
 A run that was broken off goes on where it stopped: give it the same settings again.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from peft import LoraConfig
 from pydantic import Field
-from transformers import PreTrainedModel, Trainer, TrainerCallback
+from transformers import PreTrainedModel, Trainer, TrainerCallback, set_seed
 
-from plaudit.checkpoint import sha256
-from plaudit.whole_file import write_whole
-from training import backbone, fine_tuning
+from training import fine_tuning
 from training.fine_tuning import FineTuning
 from training.method_settings import Lora
-from training.policy import curves, tune
+from training.policy import curves, plan_file, tune
 from training.policy.chat import Chat
 from training.settings import SettingsError
 from training.train import last_state, refuse_shards
 
-# Settings that leave the weights of a step as they are.
-WITHOUT_EFFECT = {"out", "save_steps", "logging_steps", "log_to", "service"}
-# The digest of the run that a directory is of.
-RUN_FILE = "run.txt"
 # The tuned policy, in the directory of its run.
 POLICY = "policy"
 
@@ -39,38 +32,32 @@ class Tuning(FineTuning):
     lr: float = Field(1e-6, gt=0)
     logging_steps: int = Field(1, ge=1)
 
+    @property
+    def bases(self) -> list[str]:
+        """Models that the run begins with."""
+        return [self.model]
+
 
 def begin(config: Tuning, data: Mapping[str, str]) -> None:
-    """Say which run the directory is of; ``data`` are the digests of what it reads.
+    """Say in ``OUT/plan.yaml`` which run the directory is of; ``data`` are the digests of what it
+    reads, by name.
 
-    Refuses a directory that holds the end of a run, or states of another: the settings, the first
-    policy or the data have changed.
+    Refuses a directory that holds the end of a run, or the beginning of another: settings, bases or
+    data have changed.
     """
     if (config.out / POLICY).is_dir():
         raise SettingsError(f"{config.out / POLICY} is there already; choose another out=DIR")
-    path, run = config.out / RUN_FILE, run_digest(config, data)
-    begun = last_state(config.out / "trainer") is not None
-    if begun and not (path.exists() and path.read_text() == run):
-        raise SettingsError(
-            f"{config.out} is of another run: base, settings or data have changed; choose another "
-            f"out=DIR or remove {config.out}"
-        )
-    config.out.mkdir(parents=True, exist_ok=True)
-    write_whole(path, run.encode())
-
-
-def run_digest(config: Tuning, data: Mapping[str, str]) -> str:
-    """Of everything that decides the weights of a step."""
-    decisive = config.model_dump(mode="json", exclude=WITHOUT_EFFECT)
-    base = backbone.digest_of_base(config.model)
-    return sha256(json.dumps([base, decisive, dict(data)], sort_keys=True).encode())
+    plan_file.record(config, config.out, plan_file.digests(config.bases, []) | dict(data))
 
 
 def load(config: Tuning, chat: Chat) -> PreTrainedModel:
-    """The policy with its trainable part chosen."""
+    """The policy with its trainable part chosen. Sets the run's seed: TRL draws the adapters before
+    it does."""
     if config.lora is not None and config.train_layers is not None:
         raise SettingsError("lora trains adapters, train_layers the blocks themselves: keep one")
-    return tune.load(config.model, chat, config)
+    found = tune.load(config.model, chat, config)
+    set_seed(config.seed)
+    return found
 
 
 def adapters(config: Tuning) -> LoraConfig | None:

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 from served_process import ServedProcess
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from tiny_llama import save_language_model
+from transformers import PreTrainedTokenizerFast
 
 from training.service_process import serving
 
@@ -32,22 +32,7 @@ def served(members: list[Path]) -> Iterator[ServedProcess]:
 def policy(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTokenizerFast) -> Path:
     """A causal language model of two layers that answers bytes at random. Read only."""
     directory = tmp_path_factory.mktemp("policy")
-    torch.manual_seed(3)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        initializer_range=0.2,
-        pad_token_id=0,
-        bos_token_id=1,
-        eos_token_id=2,
-    )
-    LlamaForCausalLM(config).save_pretrained(directory)
-    tokenizer.save_pretrained(directory)
+    save_language_model(directory, tokenizer, seed=3, max_position_embeddings=512)
     (directory / "chat_template.jinja").write_text(CHATML)
     return directory
 

@@ -16,6 +16,7 @@ from trl import GRPOConfig
 
 from plaudit.client import RewardClient
 from plaudit.integrations.source import client_of
+from training import settings
 from training.policy import tuning
 from training.policy.chat import Chat
 from training.policy.group_trainer import GroupTrainer, cut
@@ -39,7 +40,7 @@ from training.settings import SettingsError
 def plan(policy, questions, served) -> Callable[..., GrpoSettings]:
     """``plan(out)``: settings of four steps on two prompts each."""
 
-    def settings(out: Path, **changes: object) -> GrpoSettings:
+    def configured(out: Path, **changes: object) -> GrpoSettings:
         values: dict[str, object] = {
             "model": str(policy),
             "out": out,
@@ -57,7 +58,7 @@ def plan(policy, questions, served) -> Callable[..., GrpoSettings]:
         }
         return GrpoSettings(**(values | changes))
 
-    return settings
+    return configured
 
 
 def steps_of(out: Path) -> list[dict[str, float]]:
@@ -157,7 +158,7 @@ def test_a_run_that_was_broken_off_goes_on_to_the_same_policy_and_no_other(plan,
     broken = plan(tmp_path / "broken", save_steps=2)
     with interrupted_after_first_state(broken.out):
         grpo(broken)
-    with pytest.raises(SettingsError, match="is of another run"):
+    with pytest.raises(SettingsError, match=r"another plan .* lr is 0\.002, was 0\.001"):
         grpo(plan(broken.out, save_steps=2, lr=2e-3))
     grpo(broken)
     assert same(whole.out / "policy", broken.out / "policy")
@@ -200,6 +201,12 @@ def test_parts_keep_the_copies_of_a_prompt_together():
     parts = list(cut(prompts, copies=4, parts=2))
     assert parts == [prompts[:12], prompts[12:]]
     assert list(cut(prompts, copies=4, parts=9)) == [prompts[n : n + 4] for n in range(0, 20, 4)]
+
+
+def test_what_has_no_effect_on_an_answer_at_a_time_is_no_setting(tmp_path):
+    told = ["model=m", f"out={tmp_path}", "prompts.path=p", "service.url=http://one"]
+    with pytest.raises(SettingsError, match=r"unknown key 'service\.prompts_per_call'"):
+        settings.load(GrpoSettings, None, [*told, "service.prompts_per_call=3"])
 
 
 def test_whole_groups_are_asked_for(plan, tmp_path):

@@ -1,5 +1,6 @@
 """Two rounds of fresh responses, a judge that has seen them, and a policy that learns from it."""
 
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,11 +15,12 @@ from plaudit.client import RewardClient
 from plaudit.client.errors import DeadlineExceeded, RevisionChanged, Unreachable
 from training.data import sources
 from training.data.sources import Source
-from training.policy import candidates, tuning
+from training.policy import candidates, plan_file, tuning
 from training.policy import iterate as rounds_module
-from training.policy.iterate import IteratePlan, iterate
+from training.policy.generate import GenerateSettings
+from training.policy.iterate import IteratePlan, changed, inputs, iterate
 from training.service_process import free_port
-from training.settings import TrainSettings
+from training.settings import SettingsError, TrainSettings
 
 # Seconds, of a slow and busy machine.
 PATIENCE = 600
@@ -154,6 +156,24 @@ def test_a_round_may_label_the_fresh_responses_by_a_given_judge(plan, tiny_check
     assert all({p.chosen, p.rejected} <= {*said[p.turns]} for p in pairs)
     assert {p.rest["revision"] for p in pairs} == {checkpoint.read(tiny_checkpoint)[1]}
     assert (last / "config.json").is_file()
+
+
+def test_another_plan_of_a_stage_or_another_judge_is_refused(plan, tiny_checkpoint, tmp_path):
+    judge = shutil.copytree(tiny_checkpoint, tmp_path / "given")
+    config = plan(judge=judge)
+    plan_file.record(config, config.out, inputs(config))
+    for path in (config.generate, judge / checkpoint.MANIFEST, config.grpo):
+        before = path.read_bytes()
+        path.write_bytes(before + b"\n")
+        with pytest.raises(SettingsError, match=rf"inputs\.\S*{path.name} is sha256"):
+            plan_file.record(config, config.out, inputs(config))
+        path.write_bytes(before)
+    plan_file.record(config, config.out, inputs(config))
+
+
+def test_a_round_s_paths_are_taken_as_they_are(plan):
+    found = changed(GenerateSettings, plan().generate, {"model": "a: b #c", "out": "1e3"})
+    assert (found.model, found.out) == ("a: b #c", Path("1e3"))
 
 
 def test_one_way_to_tune_is_given(plan):

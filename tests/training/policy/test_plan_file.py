@@ -7,11 +7,11 @@ import pytest
 
 from plaudit.testing import FakeServer
 from training.data.jsonlines import DataError
-from training.policy import candidates, one_process, plan_file, samples, scored
+from training.policy import candidates, one_process, plan_file, samples, scored, tuning
 from training.policy.candidates import Candidates
 from training.policy.iterate import iterate
-from training.policy.ppo import ppo
-from training.policy.prompts import Prompt
+from training.policy.ppo import PpoSettings, ppo
+from training.policy.prompts import Prompt, PromptFile
 from training.policy.raft import raft
 from training.policy.rewards import Service
 from training.policy.rrhf import rrhf
@@ -43,6 +43,50 @@ def test_a_directory_goes_on_with_the_same_inputs_alone(policy, tmp_path):
     weights.write_bytes(weights.read_bytes()[:-1] + b"\0")
     with pytest.raises(SettingsError, match=r"inputs\.\S*base is sha256"):
         record(tmp_path / "out", base, file)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"lr": 1e-3}, r"lr is 0\.001, was 1e-06"),
+        ({"service": Service(url="http://one", aggregate="uwo")}, r"service\.aggregate is uwo"),
+        ({"service": Service(url="http://one", coefficient=2)}, r"service\.coefficient is 2\.0"),
+    ],
+)
+def test_a_tuning_goes_on_with_what_decides_its_steps_alone(policy, tmp_path, changes, said):
+    def settings(**given: object) -> PpoSettings:
+        values: dict[str, object] = {
+            "model": str(policy),
+            "out": tmp_path / "out",
+            "prompts": PromptFile(path=tmp_path / "prompts.jsonl"),
+            "service": Service(url="http://one"),
+        }
+        return PpoSettings(**(values | given))
+
+    data = {"prompts": "sha256:1", "judge": "sha256:2"}
+    tuning.begin(settings(), data)
+    moved = Service(url="http://another", timeout_seconds=5)
+    tuning.begin(settings(service=moved, save_steps=7, log_to=["tensorboard"]), data)
+    with pytest.raises(SettingsError, match=said):
+        tuning.begin(settings(**changes), data)
+    with pytest.raises(SettingsError, match=r"inputs\.judge is sha256:3, was sha256:2"):
+        tuning.begin(settings(), data | {"judge": "sha256:3"})
+
+
+def test_the_weights_of_a_critic_are_an_input(policy, tmp_path):
+    critic = shutil.copytree(policy, tmp_path / "critic")
+    config = PpoSettings(
+        model=str(policy),
+        out=tmp_path / "out",
+        critic=str(critic),
+        prompts=PromptFile(path=tmp_path / "prompts.jsonl"),
+        service=Service(url="http://one"),
+    )
+    tuning.begin(config, {})
+    weights = critic / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\0")
+    with pytest.raises(SettingsError, match=r"inputs\.\S*critic is sha256"):
+        tuning.begin(config, {})
 
 
 def test_rewards_that_are_there_are_of_the_same_rows_and_revision(tmp_path):
@@ -77,4 +121,8 @@ def test_what_several_processes_would_each_do_is_refused(command, monkeypatch):
     with pytest.raises(SettingsError, match="runs in one process, and this is one of 2"):
         command(None)
     monkeypatch.setenv("WORLD_SIZE", "1")
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(SettingsError, match=r"\(FSDP\): start it without accelerate$"):
+        command(None)
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "false")
     one_process.require("plaudit raft")

@@ -14,9 +14,11 @@ from training.data import sources
 from training.data.sources import Source
 from training.data.splits import Split
 from training.method_settings import Lora
-from training.policy.prefer import PreferSettings, prefer
+from training.policy.chat import Chat
+from training.policy.prefer import PreferSettings, prefer, trainer_of
 from training.policy.preference_rows import singles
 from training.settings import SettingsError
+from training.training_data import read
 
 SPLIT = Split(validation=0.3, test=0.1)
 
@@ -63,7 +65,7 @@ def test_a_run_that_was_broken_off_goes_on_to_the_same_policy(plan, tmp_path):
     prefer(whole)
     with interrupted_after_first_state(broken.out):
         prefer(broken)
-    with pytest.raises(SettingsError, match="is of another run: base, settings or data"):
+    with pytest.raises(SettingsError, match=r"another plan or other inputs: beta is 0\.3"):
         prefer(plan(broken.out, beta=0.3))
     prefer(broken)
     assert same(whole.out / "policy", broken.out / "policy")
@@ -76,6 +78,18 @@ def test_adapters_are_merged_into_the_policy(plan, tmp_path, policy):
     before, after = weights(policy), weights(config.out / "policy")
     assert before.keys() == after.keys()
     assert any(not torch.equal(before[name], after[name]) for name in before)
+
+
+def test_adapters_follow_from_the_seed_alone(plan, tmp_path):
+    """Whatever was drawn in the process before."""
+    config = plan(tmp_path / "run", loss="orpo", lora=Lora(r=4))
+    drawn = []
+    for before in (1, 2):
+        torch.manual_seed(before)
+        model = trainer_of(config, Chat.load(config.model), read(config)).model
+        drawn.append({n: p.detach().clone() for n, p in model.named_parameters() if "lora_A" in n})
+    assert drawn[0]
+    assert all(torch.equal(drawn[1][name], found) for name, found in drawn[0].items())
 
 
 def test_both_blocks_and_adapters_are_refused(plan, tmp_path):

@@ -212,6 +212,25 @@ def test_a_run_that_was_killed_in_a_stage_comes_to_the_same(
         assert (broken.out / file).read_bytes() == (whole.out / file).read_bytes()
 
 
+def test_candidates_that_measure_nothing_are_refused_before_the_tuning(plan, given, tmp_path):
+    rows = [one.keep([0]) if SPLIT.side(one) == "test" else one for one in candidates.read(given)]
+    candidates.write(tmp_path / "given.jsonl", rows)
+    config = plan(tmp_path / "out", candidates=[tmp_path / "given.jsonl"])
+    with pytest.raises(DataError, match="no held-out prompt has two responses"):
+        rrhf(config)
+    assert not (config.out / "policy").exists()
+
+
+def test_states_that_a_kill_left_beside_a_policy_go(tmp_path):
+    out = tmp_path / "policy"
+    tune.states_of(out).mkdir()
+    assert not tune.is_done(out)
+    assert tune.states_of(out).is_dir()
+    out.mkdir()
+    assert tune.is_done(out)
+    assert not tune.states_of(out).exists()
+
+
 def test_own_samples_stand_beside_given_candidates(plan, questions, tmp_path):
     config = plan(
         tmp_path / "out",
