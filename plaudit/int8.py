@@ -17,7 +17,7 @@ from plaudit.checkpoint import CheckpointError
 
 NAME = "int8"
 LARGEST = 127
-# Tokens taken at a time: what stands between the steps stays in cache.
+# Tokens taken at a time: what stands between the steps stays in cache (docs/performance.md).
 ROWS = 256
 # Proven to run (tests/plaudit/test_int8.py). The blocks of GPT-2 hold no linear layers of torch.
 ARCHITECTURES = attention.PROVEN - {"gpt2"}
