@@ -22,7 +22,7 @@ async def test_scores_are_those_of_the_quantised_model_and_the_dtype_says_so(
 ):
     model = RewardModel.load(tiny_checkpoint, "cpu", "int8")
     expected = model.score_all([item["token_ids"] for item in ITEMS["items"]])
-    async with serve(models=[tiny_checkpoint], dtype="int8", device="cpu") as client:
+    async with serve(models=[tiny_checkpoint], dtype="int8") as client:
         assert await scores(client) == pytest.approx(list(expected), abs=2e-2)
         (listed,) = (await client.get("/models")).json()["models"]
         assert listed["dtype"] == "int8"
@@ -30,7 +30,7 @@ async def test_scores_are_those_of_the_quantised_model_and_the_dtype_says_so(
 
 
 async def test_an_ensemble_of_int8_is_deterministic_on_request(serve, ensemble_file):
-    settings = {"dtype": "int8", "device": "cpu", "deterministic": True, "cache_megabytes": 0}
+    settings = {"dtype": "int8", "deterministic": True, "cache_megabytes": 0}
     async with serve(models=[ensemble_file], **settings) as client:
 
         async def of_members(items) -> list[list[float]]:
