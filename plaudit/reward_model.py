@@ -16,7 +16,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
-from plaudit import attention, checkpoint, deterministic
+from plaudit import attention, checkpoint, deterministic, int8
 from plaudit.by_rows import run_by_rows
 from plaudit.checkpoint import CheckpointError, Manifest
 from plaudit.conversation import Encoder
@@ -28,6 +28,8 @@ log = logging.getLogger("plaudit")
 Scores = np.ndarray[Any, np.dtype[np.float32]]
 Device = Literal["auto", "cpu", "cuda"]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+# What a body is loaded in; int8 is made of it (plaudit/int8.py).
+LOADED_IN = {**DTYPES, int8.NAME: torch.bfloat16}
 
 
 def is_decoder(model: PreTrainedModel) -> bool:
@@ -268,7 +270,9 @@ class RewardModel:
         cls, directory: Path, manifest: Manifest, revision: str, device: Device, dtype: str
     ) -> "RewardModel":
         """The weights of ``directory`` under a manifest that need not be on disk yet."""
-        model = load_classifier(directory, DTYPES[dtype]).to(pick_device(device))
+        model = load_classifier(directory, LOADED_IN[dtype]).to(pick_device(device))
+        if dtype == int8.NAME:
+            int8.quantise(model)
         keep_head_fp32(model, directory)
         encoder = Encoder.load(directory, manifest.max_tokens)
         return cls(model, encoder, manifest, revision)

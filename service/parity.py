@@ -1,14 +1,15 @@
 """``plaudit parity``: the scores that are served beside those of plain Transformers.
 
 The reference is Transformers in fp32, one sequence at a time. Compared are the packed forward and,
-with ``--engine vllm``, that engine. Letters: N sequences.
+with ``--engine vllm`` and ``--int8``, that engine and int8 weights. Letters: N sequences.
 """
 
 import argparse
 import asyncio
 import gzip
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from plaudit import probes
+from plaudit import int8, probes
 from plaudit.checkpoint import CheckpointError, Message
 from plaudit.conversation import ConversationError
 from plaudit.joint_model import Asked, JointModel
@@ -27,10 +28,18 @@ from service.engines.choice import engine_of
 from service.fair_queue import Caller
 from service.member import Engine
 from service.metrics import Metrics
+from service.parity_report import (
+    DETERMINISTIC,
+    Pairs,
+    Report,
+    Row,
+    failures,
+    row,
+    table,
+)
 from service.settings import Dtype, Settings
 
-Pairs = list[tuple[int, int]]
-DETERMINISTIC = "torch, deterministic"
+INT8_MARGIN = 0.5
 PREFIX_BYTES = 512 * 2**20
 
 
@@ -44,38 +53,6 @@ class PairRow(msgspec.Struct):
     prompt: list[Message]
     chosen: str
     rejected: str
-
-
-class Row(msgspec.Struct, frozen=True):
-    """One way to score beside the reference, in the units of raw scores.
-
-    A flip is a pair that loses the order it has in the reference, to the other or to a tie; a
-    strong one has a reference margin over ``--margin``. A tie is a pair with equal scores.
-    ``neighbours`` is the largest difference of a score between batch compositions and None where
-    there is only one.
-    """
-
-    name: str
-    dtype: str
-    largest_difference: float
-    flips: int
-    strong_flips: int
-    ties: int
-    neighbours: float | None
-
-
-class Report(msgspec.Struct, frozen=True):
-    """Everything that was compared, under which limits, and what went beyond them."""
-
-    model: str
-    revision: str
-    device: str
-    sequences: int
-    pairs: int
-    tolerance: float
-    margin: float
-    rows: list[Row]
-    failures: list[str]
 
 
 def main(argv: Sequence[str]) -> int:
@@ -107,6 +84,9 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument(
         "--vllm-memory", type=float, default=0.4, help="share of memory for it: %(default)s"
     )
+    found.add_argument(
+        "--int8", action="store_true", help="compare int8 weights as well; on a CPU only"
+    )
     found.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     found.add_argument(
         "--max-batch-tokens", type=int, default=8192, help="tokens in one forward: %(default)s"
@@ -120,6 +100,9 @@ def parser() -> argparse.ArgumentParser:
         default=0.05,
         help="pairs further apart than this in the reference must keep their order in bf16; "
         "default: %(default)s",
+    )
+    found.add_argument(
+        "--int8-margin", type=float, default=INT8_MARGIN, help="the same for int8: %(default)s"
     )
     found.add_argument("--json", type=Path, metavar="FILE", help="write the report here")
     return found
@@ -136,20 +119,20 @@ def compare(options: argparse.Namespace) -> Report:
     sequences, pairs = encode(model, rows)
     reference = plain(options.model, sequences, "float32", device)
     found = []
+    judged = partial(row, reference=reference, pairs=pairs, margin=options.margin)
     for dtype in DTYPES:
         if dtype != "float32":
             alone = plain(options.model, sequences, dtype, device)
-            found.append(row("transformers", dtype, [alone], reference, pairs, options.margin))
+            found.append(judged("transformers", dtype, [alone]))
             model = RewardModel.load(options.model, options.device, dtype)
-        ways = compositions(model, sequences, options.max_batch_tokens)
-        found.append(row("torch", dtype, ways, reference, pairs, options.margin))
-        if model.packs:
-            model.make_deterministic()
-            ways = compositions(model, sequences, options.max_batch_tokens)
-            found.append(row(DETERMINISTIC, dtype, ways, reference, pairs, options.margin))
+        found += both_modes(model, dtype, sequences, options.max_batch_tokens, judged)
         if dtype in engines:
             ways = asyncio.run(served(engines[dtype], options.model, sequences))
-            found.append(row("vllm", dtype, ways, reference, pairs, options.margin))
+            found.append(judged("vllm", dtype, ways))
+    if options.int8:
+        model = RewardModel.load(options.model, options.device, int8.NAME)
+        judged = partial(judged, margin=options.int8_margin)
+        found += both_modes(model, int8.NAME, sequences, options.max_batch_tokens, judged)
     return Report(
         model=str(options.model),
         revision=model.revision,
@@ -158,9 +141,24 @@ def compare(options: argparse.Namespace) -> Report:
         pairs=len(pairs),
         tolerance=options.tolerance,
         margin=options.margin,
+        int8_margin=options.int8_margin if options.int8 else None,
         rows=found,
-        failures=list(failures(found, options.tolerance, options.margin)),
+        failures=list(failures(found, options.tolerance)),
     )
+
+
+def both_modes(
+    model: RewardModel,
+    dtype: str,
+    sequences: Sequence[Sequence[int]],
+    max_tokens: int,
+    judged: Callable[[str, str, Sequence[Scores]], Row],
+) -> Iterable[Row]:
+    """The model as it is loaded, and deterministic, which it is from then on."""
+    yield judged("torch", dtype, compositions(model, sequences, max_tokens))
+    if model.packs:
+        model.make_deterministic()
+        yield judged(DETERMINISTIC, dtype, compositions(model, sequences, max_tokens))
 
 
 def read(path: Path, count: int) -> list[PairRow]:
@@ -263,69 +261,3 @@ async def served(
     finally:
         await engine.close()
     return [alone, together, mixed]
-
-
-def row(
-    name: str, dtype: str, ways: Sequence[Scores], reference: Scores, pairs: Pairs, margin: float
-) -> Row:
-    """Differences are the largest over all compositions; flips and ties are those when alone."""
-    stacked = np.stack(ways)
-    left, right = np.array(pairs, int).reshape(-1, 2).T
-    expected, found = (scores[left] - scores[right] for scores in (reference, ways[0]))
-    flipped = (np.sign(expected) != np.sign(found)) & (expected != 0)
-    return Row(
-        name=name,
-        dtype=dtype,
-        largest_difference=float(np.abs(stacked - reference).max()),
-        flips=int(flipped.sum()),
-        strong_flips=int((flipped & (np.abs(expected) > margin)).sum()),
-        ties=int((found == 0).sum()),
-        neighbours=float(np.ptp(stacked, axis=0).max()) if len(ways) > 1 else None,
-    )
-
-
-def failures(rows: Iterable[Row], tolerance: float, margin: float) -> Iterable[str]:
-    """What is beyond the limits. Transformers' own rows are there to compare, not to judge.
-
-    ``not … <=`` so that a score that is not a number fails too.
-    """
-    for one in rows:
-        if one.name == "transformers":
-            continue
-        if one.dtype == "float32" and not one.largest_difference <= tolerance:
-            yield (
-                f"{one.name} {one.dtype}: a score is off by {one.largest_difference:.3g}, "
-                f"the tolerance is {tolerance:g}"
-            )
-        if one.name == DETERMINISTIC and one.neighbours != 0:
-            yield f"{one.name} {one.dtype}: a score changes with its neighbours"
-        if not np.isfinite(one.largest_difference):
-            yield f"{one.name} {one.dtype}: a score is not finite"
-        if one.strong_flips:
-            yield (
-                f"{one.name} {one.dtype}: {one.strong_flips} pairs with a margin over {margin:g} "
-                "lose their order"
-            )
-
-
-def table(report: Report) -> str:
-    """The rows as Markdown, below what was scored."""
-    lines = [
-        f"{report.model} ({report.revision[:19]}) on {report.device}: {report.sequences} "
-        f"sequences, {report.pairs} pairs, against Transformers in fp32, one sequence at a time",
-        "",
-        f"| scored by | dtype | largest difference | between batches | flips | flips over "
-        f"{report.margin:g} | ties |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    lines += [cells(one) for one in report.rows]
-    return "\n".join(lines)
-
-
-def cells(one: Row) -> str:
-    between = "" if one.neighbours is None else f"{one.neighbours:.2g}"
-    values: list[Any] = [
-        one.name, one.dtype, f"{one.largest_difference:.2g}", between,
-        one.flips, one.strong_flips, one.ties,
-    ]  # fmt: skip
-    return f"| {' | '.join(map(str, values))} |"

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from plaudit import checkpoint
-from plaudit.reward_model import DTYPES
+from plaudit.reward_model import LOADED_IN
 from plaudit.scan import weights
 from service import free_memory
 from service.byte_size import size
@@ -24,10 +24,10 @@ def refuse_too_large(directory: Path, dtype: str, device: torch.device) -> None:
 
 
 def needed(directory: Path, dtype: str) -> int:
-    """Bytes of all tensors in that dtype."""
+    """Bytes of all tensors, as they are loaded."""
     declared = [weights.header(path)[1] for path in checkpoint.weight_files(directory)]
     count = sum(math.prod(tensor.shape) for file in declared for tensor in file.values())
-    return count * DTYPES[dtype].itemsize
+    return count * LOADED_IN[dtype].itemsize
 
 
 def left_on_gpu(device: torch.device) -> int:

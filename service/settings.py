@@ -27,7 +27,7 @@ PREFIX = "PLAUDIT_"
 # Those of a rollout worker's environment, which no setting of the server begins with.
 CLIENT_PREFIX = "PLAUDIT_CLIENT_"
 RECEIVE_SECONDS = 30.0
-Dtype = Literal["auto", "float32", "bfloat16"]
+Dtype = Literal["auto", "float32", "bfloat16", "int8"]
 
 
 class SettingsError(ValueError):
@@ -116,7 +116,9 @@ class Settings(BaseSettings):
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the models run")
     dtype: Dtype = Field(
-        "auto", description="of the body; the head is always fp32; auto: bf16 on GPUs, else fp32"
+        "auto",
+        description="of the body; the head is always fp32; auto: bf16 on GPUs, else fp32; int8: "
+        "weights of linear layers, the rest bf16; torch on CPUs only",
     )
     deterministic: bool = Field(
         False, description="no bit of a score depends on what is scored beside it; torch only"

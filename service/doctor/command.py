@@ -26,7 +26,8 @@ from service.redaction import redacted
 from service.settings import PREFIX, Settings
 
 STYLES: dict[State, str] = {"ok": "green", "warning": "yellow", "failed": "bold red"}
-BYTES = {"bfloat16": 2}  # of a parameter; others are computed in float32 on a CPU
+# Of a parameter; others are computed in float32 on a CPU. int8 is loaded in bfloat16.
+BYTES = {"bfloat16": 2, "int8": 2}
 
 
 class Report(msgspec.Struct, frozen=True):

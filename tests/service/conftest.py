@@ -35,7 +35,8 @@ Serve = Callable[..., Any]
 
 
 async def build(metrics: Metrics, **settings: Any) -> FastAPI:
-    read = Settings(dtype="float32", device="cpu", _cli_parse_args=False, **settings)
+    asked = {"dtype": "float32", **settings}
+    read = Settings(device="cpu", _cli_parse_args=False, **asked)
     registry = await Registry.open(TorchEngine(read, metrics), sources(read), metrics)
     return create_app(read, registry, metrics)
 

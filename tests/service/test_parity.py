@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from plaudit import siblings
+from plaudit import int8, siblings
 from plaudit.conversation import Encoder
 from plaudit.probes import conversations
 from service.parity import DETERMINISTIC, ParityError, main
@@ -81,3 +81,29 @@ def test_compressed_data_is_read_and_a_bad_line_is_named(tmp_path, tiny_checkpoi
         main([*command, "100"])
     with pytest.raises(ParityError, match="no such file"):
         main([str(tiny_checkpoint), "--data", str(tmp_path / "none")])
+
+
+def test_int8_weights_are_compared_on_request_and_judged_by_a_margin_of_their_own(
+    tmp_path, tiny_checkpoint, pairs_file, capsys
+):
+    out = tmp_path / "parity.json"
+    command = [str(tiny_checkpoint), "--data", str(pairs_file), "--pairs", "20", "--device", "cpu"]
+    assert main([*command, "--int8", "--int8-margin", "9", "--json", str(out)]) == 0
+    report = report_of(out)
+    found = row_of(report, "torch", "int8")
+    assert (found["margin"], row_of(report, "torch", "bfloat16")["margin"]) == (9, 0.05)
+    rough = row_of(report, "torch", "bfloat16")["largest_difference"]
+    assert rough < found["largest_difference"] < 1
+    assert row_of(report, DETERMINISTIC, "int8")["neighbours"] == 0
+    assert "flips over 0.05 (int8: 9)" in capsys.readouterr().out
+
+
+def test_int8_weights_that_are_wrong_fail(tiny_checkpoint, pairs_file, monkeypatch, capsys):
+    monkeypatch.setattr(
+        int8, "rounded", lambda rows: (rows.to(torch.int8), torch.ones(len(rows), 1))
+    )
+    command = [str(tiny_checkpoint), "--data", str(pairs_file), "--device", "cpu", "--int8"]
+    assert main([*command, "--int8-margin", "0"]) == 1
+    error = capsys.readouterr().err
+    assert "torch int8: " in error
+    assert "bfloat16" not in error

@@ -1,0 +1,118 @@
+"""What ``plaudit parity`` found: a row for each way to score, the limits, and the table."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from plaudit.reward_model import Scores
+
+Pairs = list[tuple[int, int]]
+DETERMINISTIC = "torch, deterministic"
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One way to score beside the reference, in the units of raw scores.
+
+    A flip is a pair that loses the order it has in the reference, to the other or to a tie; a
+    strong one has a reference margin over ``margin``, which int8 has an option of its own for. A
+    tie is a pair with equal scores. ``neighbours`` is the largest difference of a score between
+    batch compositions and None where there is only one.
+    """
+
+    name: str
+    dtype: str
+    largest_difference: float
+    flips: int
+    strong_flips: int
+    ties: int
+    neighbours: float | None
+    margin: float
+
+
+class Report(msgspec.Struct, frozen=True):
+    """Everything that was compared, under which limits, and what went beyond them."""
+
+    model: str
+    revision: str
+    device: str
+    sequences: int
+    pairs: int
+    tolerance: float
+    margin: float
+    int8_margin: float | None
+    rows: list[Row]
+    failures: list[str]
+
+
+def row(
+    name: str, dtype: str, ways: Sequence[Scores], reference: Scores, pairs: Pairs, margin: float
+) -> Row:
+    """Differences are the largest over all compositions; flips and ties are those when alone."""
+    stacked = np.stack(ways)
+    left, right = np.array(pairs, int).reshape(-1, 2).T
+    expected, found = (scores[left] - scores[right] for scores in (reference, ways[0]))
+    flipped = (np.sign(expected) != np.sign(found)) & (expected != 0)
+    return Row(
+        name=name,
+        dtype=dtype,
+        largest_difference=float(np.abs(stacked - reference).max()),
+        flips=int(flipped.sum()),
+        strong_flips=int((flipped & (np.abs(expected) > margin)).sum()),
+        ties=int((found == 0).sum()),
+        neighbours=float(np.ptp(stacked, axis=0).max()) if len(ways) > 1 else None,
+        margin=margin,
+    )
+
+
+def failures(rows: Iterable[Row], tolerance: float) -> Iterable[str]:
+    """What is beyond the limits. Transformers' own rows are there to compare, not to judge.
+
+    ``not … <=`` so that a score that is not a number fails too.
+    """
+    for one in rows:
+        if one.name == "transformers":
+            continue
+        if one.dtype == "float32" and not one.largest_difference <= tolerance:
+            yield (
+                f"{one.name} {one.dtype}: a score is off by {one.largest_difference:.3g}, "
+                f"the tolerance is {tolerance:g}"
+            )
+        if one.name == DETERMINISTIC and one.neighbours != 0:
+            yield f"{one.name} {one.dtype}: a score changes with its neighbours"
+        if not np.isfinite(one.largest_difference):
+            yield f"{one.name} {one.dtype}: a score is not finite"
+        if one.strong_flips:
+            yield (
+                f"{one.name} {one.dtype}: {one.strong_flips} pairs with a margin over "
+                f"{one.margin:g} lose their order"
+            )
+
+
+def table(report: Report) -> str:
+    """The rows as Markdown, below what was scored."""
+    lines = [
+        f"{report.model} ({report.revision[:19]}) on {report.device}: {report.sequences} "
+        f"sequences, {report.pairs} pairs, against Transformers in fp32, one sequence at a time",
+        "",
+        f"| scored by | dtype | largest difference | between batches | flips | flips over "
+        f"{over(report)} | ties |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    lines += [cells(one) for one in report.rows]
+    return "\n".join(lines)
+
+
+def over(report: Report) -> str:
+    int8s = "" if report.int8_margin is None else f" (int8: {report.int8_margin:g})"
+    return f"{report.margin:g}{int8s}"
+
+
+def cells(one: Row) -> str:
+    between = "" if one.neighbours is None else f"{one.neighbours:.2g}"
+    values: list[Any] = [
+        one.name, one.dtype, f"{one.largest_difference:.2g}", between,
+        one.flips, one.strong_flips, one.ties,
+    ]  # fmt: skip
+    return f"| {' | '.join(map(str, values))} |"
