@@ -12,7 +12,7 @@ from plaudit.conversation import Encoder
 from plaudit.reward_model import RewardModel, Scores
 
 # Absolute tolerance on a score against the stored fp32 one, by the dtype of the body.
-TOLERANCE = {"float32": 1e-3, "bfloat16": 0.25, "int8": 1.0}
+TOLERANCE = {"float32": 1e-3, "bfloat16": 0.25, "int8": 0.25}
 
 QUESTIONS_AND_ANSWERS = (
     ("How do I boil an egg?", "Eight minutes in boiling water gives a firm yolk."),

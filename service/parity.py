@@ -39,7 +39,6 @@ from service.parity_report import (
 )
 from service.settings import Dtype, Settings
 
-INT8_MARGIN = 0.5
 PREFIX_BYTES = 512 * 2**20
 
 
@@ -84,9 +83,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument(
         "--vllm-memory", type=float, default=0.4, help="share of memory for it: %(default)s"
     )
-    found.add_argument(
-        "--int8", action="store_true", help="compare int8 weights as well; on a CPU only"
-    )
+    found.add_argument("--int8", action="store_true", help="compare int8 weights as well")
     found.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     found.add_argument(
         "--max-batch-tokens", type=int, default=8192, help="tokens in one forward: %(default)s"
@@ -98,11 +95,8 @@ def parser() -> argparse.ArgumentParser:
         "--margin",
         type=float,
         default=0.05,
-        help="pairs further apart than this in the reference must keep their order in bf16; "
-        "default: %(default)s",
-    )
-    found.add_argument(
-        "--int8-margin", type=float, default=INT8_MARGIN, help="the same for int8: %(default)s"
+        help="pairs further apart than this in the reference must keep their order in bf16 and "
+        "int8; default: %(default)s",
     )
     found.add_argument("--json", type=Path, metavar="FILE", help="write the report here")
     return found
@@ -115,6 +109,8 @@ def compare(options: argparse.Namespace) -> Report:
     engines = {dtype: vllm_engine(options, dtype) for dtype in DTYPES if options.engine == "vllm"}
     device = pick_device(options.device)
     model = RewardModel.load(options.model, options.device, "float32")
+    if options.int8:
+        int8.refuse_unproven(model.classifier)
     rows = read(options.data, options.pairs) if options.data is not None else []
     sequences, pairs = encode(model, rows)
     reference = plain(options.model, sequences, "float32", device)
@@ -131,7 +127,6 @@ def compare(options: argparse.Namespace) -> Report:
             found.append(judged("vllm", dtype, ways))
     if options.int8:
         model = RewardModel.load(options.model, options.device, int8.NAME)
-        judged = partial(judged, margin=options.int8_margin)
         found += both_modes(model, int8.NAME, sequences, options.max_batch_tokens, judged)
     return Report(
         model=str(options.model),
@@ -141,9 +136,8 @@ def compare(options: argparse.Namespace) -> Report:
         pairs=len(pairs),
         tolerance=options.tolerance,
         margin=options.margin,
-        int8_margin=options.int8_margin if options.int8 else None,
         rows=found,
-        failures=list(failures(found, options.tolerance)),
+        failures=list(failures(found, options.tolerance, options.margin)),
     )
 
 

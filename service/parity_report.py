@@ -16,9 +16,9 @@ class Row(msgspec.Struct, frozen=True):
     """One way to score beside the reference, in the units of raw scores.
 
     A flip is a pair that loses the order it has in the reference, to the other or to a tie; a
-    strong one has a reference margin over ``margin``, which int8 has an option of its own for. A
-    tie is a pair with equal scores. ``neighbours`` is the largest difference of a score between
-    batch compositions and None where there is only one.
+    strong one has a reference margin over the report's. A tie is a pair with equal scores.
+    ``neighbours`` is the largest difference of a score between batch compositions and None where
+    there is only one.
     """
 
     name: str
@@ -28,7 +28,6 @@ class Row(msgspec.Struct, frozen=True):
     strong_flips: int
     ties: int
     neighbours: float | None
-    margin: float
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -41,7 +40,6 @@ class Report(msgspec.Struct, frozen=True):
     pairs: int
     tolerance: float
     margin: float
-    int8_margin: float | None
     rows: list[Row]
     failures: list[str]
 
@@ -62,11 +60,10 @@ def row(
         strong_flips=int((flipped & (np.abs(expected) > margin)).sum()),
         ties=int((found == 0).sum()),
         neighbours=float(np.ptp(stacked, axis=0).max()) if len(ways) > 1 else None,
-        margin=margin,
     )
 
 
-def failures(rows: Iterable[Row], tolerance: float) -> Iterable[str]:
+def failures(rows: Iterable[Row], tolerance: float, margin: float) -> Iterable[str]:
     """What is beyond the limits. Transformers' own rows are there to compare, not to judge.
 
     ``not … <=`` so that a score that is not a number fails too.
@@ -85,8 +82,8 @@ def failures(rows: Iterable[Row], tolerance: float) -> Iterable[str]:
             yield f"{one.name} {one.dtype}: a score is not finite"
         if one.strong_flips:
             yield (
-                f"{one.name} {one.dtype}: {one.strong_flips} pairs with a margin over "
-                f"{one.margin:g} lose their order"
+                f"{one.name} {one.dtype}: {one.strong_flips} pairs with a margin over {margin:g} "
+                "lose their order"
             )
 
 
@@ -97,16 +94,11 @@ def table(report: Report) -> str:
         f"sequences, {report.pairs} pairs, against Transformers in fp32, one sequence at a time",
         "",
         f"| scored by | dtype | largest difference | between batches | flips | flips over "
-        f"{over(report)} | ties |",
+        f"{report.margin:g} | ties |",
         "|---|---|---|---|---|---|---|",
     ]
     lines += [cells(one) for one in report.rows]
     return "\n".join(lines)
-
-
-def over(report: Report) -> str:
-    int8s = "" if report.int8_margin is None else f" (int8: {report.int8_margin:g})"
-    return f"{report.margin:g}{int8s}"
 
 
 def cells(one: Row) -> str:

@@ -29,8 +29,8 @@ def unmet(settings: "Settings") -> Iterator[str]:
         yield "--tensor-parallel is vLLM's: add --engine vllm, or leave it out"
     if settings.engine == "vllm" and settings.deterministic:
         yield "--deterministic is torch's: leave out --engine vllm, or it"
-    if settings.dtype == "int8" and (settings.engine == "vllm" or settings.device == "cuda"):
-        yield "--dtype int8 is of the torch engine on a CPU: choose --dtype bfloat16"
+    if settings.engine == "vllm" and settings.dtype == "int8":
+        yield "--dtype int8 is torch's: leave out --engine vllm, or choose --dtype bfloat16"
 
 
 def of_texts(settings: "Settings") -> Iterator[str]:

@@ -118,7 +118,7 @@ class Settings(BaseSettings):
     dtype: Dtype = Field(
         "auto",
         description="of the body; the head is always fp32; auto: bf16 on GPUs, else fp32; int8: "
-        "weights of linear layers, the rest bf16; torch on CPUs only",
+        "weights of linear layers, the rest bf16; torch only",
     )
     deterministic: bool = Field(
         False, description="no bit of a score depends on what is scored beside it; torch only"
