@@ -16,12 +16,12 @@ import numpy as np
 from training.data import sources
 from training.data.shapes import Pair
 from training.data.sources import Source
-from training.data.splits import Name
+from training.data.splits import Name, Split
 from training.evaluate.accuracy import Array, Estimate, accuracies
 from training.experiments import judges
 from training.experiments.judges import Judges
 from training.experiments.lmc import BASE
-from training.experiments.own_answers import HELD_OUT, SPLIT, answers, prompt_file
+from training.experiments.own_answers import HELD_OUT, answers, prompt_file
 from training.experiments.result import Result, cell, table
 from training.policy import curves, label, likelihood, prompts, tuning
 from training.policy.chat import Chat
@@ -31,7 +31,10 @@ from training.policy.sampling import Sampling
 from training.precision import measuring_dtype
 from training.service_process import serving
 
-PROMPT_TOKENS = 48
+# More prompts than the judges' own validation side has: a judge may have learnt from other answers
+# to a held-out prompt, as it has from those to the prompts that are tuned on.
+SPLIT = Split(validation=0.3, test=0)
+PROMPT_TOKENS = 96
 # Who has labelled pairs, and of which side.
 TRAIN, PROXY, GOLD = "proxy-train", "proxy-held-out", "gold-held-out"
 
@@ -49,7 +52,7 @@ class Size:
     lr: float
 
 
-FULL = Size(300, 150, 4, 40, 3, 8, 1e-4)
+FULL = Size(700, 450, 4, 40, 2, 8, 1e-4)
 QUICK = Size(12, 8, 4, 12, 6, 4, 3e-4)
 
 
@@ -119,7 +122,7 @@ def tune(size: Size, pairs: Mapping[str, Path], directory: Path) -> PreferSettin
         train_layers=size.train_layers,
         lr=size.lr,
         batch_responses=16,
-        eval_steps=10,
+        eval_steps=25,
         save_steps=10_000,
         log_to=[],
     )

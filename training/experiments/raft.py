@@ -48,6 +48,7 @@ class Size:
     prompts: int
     responses: int
     new_tokens: int
+    top_p: float
     held_out: HeldOut
     epochs: float
     lr: float
@@ -56,12 +57,12 @@ class Size:
     draws: tuple[int, ...]
 
 
-FULL = Size(4, 80, 8, 48, HeldOut(prompts=150, responses=2), 2, 7e-4, 8, 48, (1, 2, 4, 8, 16))
-QUICK = Size(1, 8, 4, 16, HeldOut(prompts=6, responses=2), 4, 1e-3, 8, 6, (1, 2, 4))
+FULL = Size(3, 240, 8, 48, 0.9, HeldOut(prompts=150, responses=2), 2, 3e-4, 8, 48, (1, 2, 4, 8, 16))
+QUICK = Size(1, 8, 4, 16, 0.9, HeldOut(prompts=6, responses=2), 4, 1e-3, 8, 6, (1, 2, 4))
 
 
 def run(data: Path, quick: bool, out: Path) -> Result:
-    """Four rounds of 80 prompts with 8 answers each; ``quick``: one of 8 with 4."""
+    """Three rounds of 240 prompts with 8 answers each; ``quick``: one of 8 with 4."""
     size = QUICK if quick else FULL
     made = judges.make(data, out, quick)
     directory = out.resolve() / ("raft-quick" if quick else "raft")
@@ -87,7 +88,9 @@ def plan_of(size: Size, prompts: Path, out: Path, url: str, judge: str) -> RaftP
         split=SPLIT,
         rounds=size.rounds,
         prompts_per_round=size.prompts,
-        sampling=Sampling(responses=size.responses, max_new_tokens=size.new_tokens),
+        sampling=Sampling(
+            responses=size.responses, max_new_tokens=size.new_tokens, top_p=size.top_p
+        ),
         tuning=RaftTuning(
             epochs=size.epochs,
             lr=size.lr,
