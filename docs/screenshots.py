@@ -22,10 +22,10 @@ from training.service_process import free_port
 
 IMAGES = Path(__file__).parent / "images"
 DEMO = ("runs/demo/warm", "runs/demo/ensemble.yaml")
-WIDTH, REPORT_WIDTH = 1180, 900
+WIDTH, REPORT_WIDTH = 1180, 1000
 BENCH = (
     "--workload", "single", "--prompt-tokens", "40", "--response-tokens", "40",
-    "--rates", "1", "2", "4", "8", "--seconds", "8", "--slo-ms", "2000",
+    "--rates", "1", "2", "4", "8", "--seconds", "20", "--slo-ms", "2000",
 )  # fmt: skip
 WARM_UP_SECONDS, TRAFFIC_SECONDS = 15, 40
 PROMPTS = (
