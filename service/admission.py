@@ -118,9 +118,7 @@ class Admission:
         finally:
             place.leave()
 
-    def refuse_hopeless(
-        self, deadline: float, caller: Caller, spared: Callable[[], bool]
-    ) -> None:
+    def refuse_hopeless(self, deadline: float, caller: Caller, spared: Callable[[], bool]) -> None:
         """Failure "overloaded" for a request that comes while others are held and is too late
         however small it is. Whether it is ``spared`` is asked only then."""
         if not self._held or not self._is_too_long(self._lines.values(), deadline, caller):
