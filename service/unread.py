@@ -1,8 +1,9 @@
 """What is hopeless when it comes is refused unread: its body is neither awaited nor decoded.
 
 A flood costs a server what it does for each request before it says no: from the application's door
-on some 170 microseconds of a CPU where it is read, and 45 where it is not. A score that is kept in memory needs no engine, though, and only the
-body tells whether it is one: so some of each client are read all the same.
+on some 170 microseconds of a CPU where it is read, and 45 where it is not. A score that is kept in
+memory needs no engine, though, and only the body tells whether it is one: so some of each client
+are read all the same.
 """
 
 import asyncio
