@@ -33,6 +33,12 @@ def stages() -> Iterator[tuple[str, list[Step]]]:
             yield name, [(instruction, words) for instruction, words in steps[start + 1 : end]]
 
 
+def ignored_anywhere() -> list[str]:
+    """Patterns of .dockerignore that are of every folder."""
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    return [line.removeprefix("**/") for line in lines if line.startswith("**/")]
+
+
 class Build:
     """Folders of the image, and where they are on this machine."""
 
@@ -76,8 +82,8 @@ class Build:
         if words[0].startswith("--from="):
             return  # the stages share their folders here
         *sources, target = words
-        # As in .dockerignore; and whoever imports these files now may be writing there.
-        ignored = shutil.ignore_patterns("__pycache__", "*.py[cod]")
+        # Also because whoever imports these files now may be writing there.
+        ignored = shutil.ignore_patterns(*ignored_anywhere())
         here = self._places["/src"]
         for source in (ROOT / each for each in sources):
             if source.is_dir():

@@ -30,15 +30,16 @@ def read(path: Path) -> JointFile:
     except (msgspec.ValidationError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path}: {' '.join(str(error).split())}") from None
     if isinstance(found, EnsembleFile):
-        refuse_twice(str(path), {name: path.parent / name for name in found.members}, found)
+        directories = {name: path.parent / name for name in found.members}
+        refuse_twice(str(path), directories, found.members)
     return found
 
 
-def refuse_twice(where: str, directories: Mapping[str, Path], ensemble: EnsembleFile) -> None:
+def refuse_twice(where: str, directories: Mapping[str, Path], members: Sequence[str]) -> None:
     """CheckpointError for an ensemble, declared at ``where``, that counts one model twice: its
     members would seem to agree more than they do. ``directories`` are by the names of members."""
     first: dict[Path, str] = {}
-    for name in ensemble.members:
+    for name in members:
         directory = directories[name].resolve()
         if directory in first:
             also = "" if first[directory] == name else f", as {first[directory]} too"

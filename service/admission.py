@@ -9,7 +9,7 @@ late together.
 import asyncio
 import math
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -118,9 +118,13 @@ class Admission:
         finally:
             place.leave()
 
-    def is_hopeless(self, deadline: float, caller: Caller) -> bool:
-        """Whether a request that comes now is too late, however small it is."""
-        return self._is_too_long(self._lines.values(), deadline, caller)
+    def refuse_hopeless(self, deadline: float, caller: Caller, spared: Callable[[], bool]) -> None:
+        """Failure "overloaded" for a request that comes while others are held and is too late
+        however small it is. Whether it is ``spared`` is asked only then."""
+        if not self._held or not self._is_too_long(self._lines.values(), deadline, caller):
+            return
+        if not spared():
+            raise self._refusal("queue-full")
 
     def _is_too_long(self, lines: Iterable[Line], deadline: float, caller: Caller) -> bool:
         coming = self._coming[caller.priority, caller.client]
@@ -135,7 +139,7 @@ class Admission:
         "overloaded", before any such work, where what is before it already takes too long. Its own
         tokens count for those behind it only: it may yet be found in the cache."""
         if self._is_too_long([self._lines[tokens <= self._batch // 2]], deadline, caller):
-            raise self.overloaded("queue-full")
+            raise self._refusal("queue-full")
         key = caller.priority, caller.client
         self._coming[key] += tokens
         try:
@@ -158,7 +162,7 @@ class Admission:
             if has_entered(held):
                 self.leave(held, held.tokens, computed=False)
             if isinstance(error, TimeoutError):
-                raise self.overloaded("queue-full") from None
+                raise self._refusal("queue-full") from None
             raise
         finally:
             self._release(held)
@@ -186,11 +190,11 @@ class Admission:
         self._release(held)
         if held.entered.done():  # its caller has hung up and does not know yet
             return
-        held.entered.set_exception(self.overloaded(reason))
+        held.entered.set_exception(self._refusal(reason))
         held.entered.exception()  # marked as seen: its caller may yet hang up
 
-    def overloaded(self, reason: str) -> Failure:
-        """What refuses a request, counted by ``reason``."""
+    def _refusal(self, reason: str) -> Failure:
+        """Of one request, counted by ``reason``."""
         self._metrics.requests.admission_rejections.labels(reason).inc()
         used = sum(self._used.values())
         wait = math.ceil(self._pace.seconds(used + self._held_tokens)) or RETRY_AFTER_SECONDS

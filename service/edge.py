@@ -22,6 +22,7 @@ from service.logs import event, log
 from service.metrics import Metrics
 from service.problems import Failure, problem
 from service.routes import METRICS, OPS_MODELS, PROBES, UNKNOWN, Route, Routes, Use
+from service.scoring_routes import scores
 from service.traces import OFF
 from service.unread import Unread
 
@@ -100,7 +101,7 @@ class Edge:
         try:
             client = self._entrance.check(scope, route.use, authorization, key)
             scope.setdefault("state", {})["client"] = client
-            if self._unread is not None and route.use == "scoring" and scope["method"] == "POST":
+            if self._unread is not None and scope["method"] == "POST" and scores(route.path):
                 self._unread.refuse(request.headers, client)
             # What is not declared has been let in as what is not there, and must stay that, even
             # where the application would find a route.

@@ -53,12 +53,11 @@ class Receiving(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is not foll
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._arriving is None:
-            self._await_rest(self._seconds)
         self._silent = False
         whole = memoryview(data)
         for begin in range(0, len(data), PIECE_BYTES):
             piece = whole[begin : begin + PIECE_BYTES]
+            self._await_something()
             self._frame += len(piece)
             super().data_received(piece)
             self._check_bounds()
@@ -75,6 +74,8 @@ class Receiving(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is not foll
         if len(self.pipeline) == MAX_WAITING:
             raise ValueError("too many requests in one connection")  # the parser's: 400
         self._in_head, self._frame, self._chunks = True, 0, 0
+        self._unset_keepalive_if_required()
+        self._await_something()
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -102,7 +103,16 @@ class Receiving(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is not foll
         if self._arriving is not None:
             self._arriving.cancel()
             self._arriving = None
+        if self.cycle.response_complete:
+            self._await_another()
         super().on_message_complete()
+
+    def _await_another(self) -> None:
+        """As uvicorn does after an answer: what came then of a body has ended its waiting."""
+        self._unset_keepalive_if_required()
+        self.timeout_keep_alive_task = self.loop.call_later(
+            self.timeout_keep_alive, self.timeout_keep_alive_handler
+        )
 
     def on_response_complete(self) -> None:
         self._owed -= 1
@@ -134,6 +144,10 @@ class Receiving(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is not foll
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(400)
+
+    def _await_something(self) -> None:
+        if self._arriving is None:
+            self._await_rest(self._seconds)
 
     def _await_rest(self, seconds: float) -> None:
         if self._arriving is not None:

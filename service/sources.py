@@ -71,9 +71,9 @@ class Sources:
             self.add_bundle(name, bundle)
 
     def _refuse_twice(self, where: str, entry: EnsembleFile) -> None:
-        known = self.models  # who is in it is seen when the ensemble is made
-        directories = {name: known.get(name, Path(name)) for name in entry.members}
-        joint_file.refuse_twice(where, directories, entry)
+        """Among those that are known; that one is not is said when the ensemble is made."""
+        named = [name for name in entry.members if name in self.models]
+        joint_file.refuse_twice(where, self.models, named)
 
     def put_together(self) -> None:
         """All models as one ensemble. SettingsError where that is not what they could be."""

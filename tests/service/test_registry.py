@@ -58,6 +58,19 @@ def test_an_ensemble_that_counts_one_model_twice_is_refused(tmp_path, members):
         sources(settings(config=path))
 
 
+async def test_a_member_that_is_no_model_is_not_looked_for_elsewhere(
+    serve, tmp_path, members, monkeypatch
+):
+    """Nor where the process runs, though a directory of that name is there."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "b").symlink_to(members[0])
+    path = tmp_path / "models.yaml"
+    path.write_text(f"models: {{a: {members[0]}}}\nensembles: {{both: {{members: [a, b]}}}}\n")
+    with pytest.raises(SettingsError, match="ensemble both: no model is named"):
+        async with serve(config=path):
+            pytest.fail("it was served")
+
+
 async def test_an_uncalibrated_ensemble_is_refused(serve, tmp_path, tokenizer, save_plain):
     for seed in (0, 1):
         save_plain(tmp_path / f"p{seed}", tokenizer, seed=seed)

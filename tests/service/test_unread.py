@@ -15,10 +15,20 @@ from service.fair_queue import Caller
 from service.keys import ANONYMOUS, Keys
 from service.problems import Failure
 from service.routes import OWN, Routes
-from service.unread import READ_AT_ONCE, READ_PER_SECOND, Unread
+from service.unread import MOST_UNREAD_BYTES, READ_AT_ONCE, READ_PER_SECOND, Unread
 
 LINE_SECONDS = 60.0
-HOPELESS, PATIENT = {"x-request-deadline-ms": "2000"}, {"x-request-deadline-ms": "600000"}
+
+
+def asking(**more):
+    return {"content-length": "300", **more}
+
+
+def within(milliseconds):
+    return asking(**{"x-request-deadline-ms": str(milliseconds)})
+
+
+HOPELESS, PATIENT = within(2000), within(600_000)
 
 
 @asynccontextmanager
@@ -71,16 +81,62 @@ def test_what_may_be_in_time_is_read():
             refused(unread, HOPELESS, times=READ_AT_ONCE)
             assert refused(unread, HOPELESS)
             assert not refused(unread, PATIENT, times=500)
-            assert not refused(unread, {}, times=500)  # the server's own limit is long
+            assert not refused(unread, asking(), times=500)  # the server's own limit is long
             # Clients take turns: another has nobody before it but what is being computed.
-            assert not refused(unread, {"x-request-deadline-ms": "9000"}, client="modest")
+            assert not refused(unread, within(9000), client="modest")
+
+    run(story())
+
+
+def test_one_clients_flood_leaves_another_what_is_read():
+    async def story():
+        async with long_line() as (_, unread):
+            refused(unread, within(1), times=5000)
+            assert not refused(unread, within(1), "modest", times=READ_AT_ONCE)
+            assert refused(unread, within(1), "modest")
+            urgent_less = within(1) | {"x-priority": "offline"}
+            assert not refused(unread, urgent_less, times=READ_AT_ONCE)
+
+    run(story())
+
+
+def test_a_server_that_holds_nobody_back_reads_everything():
+    """However short the deadlines are: the scores may be kept in memory."""
+
+    async def story():
+        async with long_line() as (server, unread):
+            await until_none_is_held(server)
+            few = asyncio.create_task(server.ask(Caller("train", "greedy"), [20], 1000.0))
+            await asyncio.sleep(0)
+            assert not refused(unread, within(1), times=10 * READ_AT_ONCE)
+            await few
+
+    run(story())
+
+
+async def until_none_is_held(server):
+    while server.admission.oldest_age():
+        await asyncio.sleep(1)
+
+
+LARGE = {"content-length": str(MOST_UNREAD_BYTES + 1)}
+
+
+@pytest.mark.parametrize("length", [LARGE, {"transfer-encoding": "chunked"}, {}])
+def test_a_body_that_may_be_long_on_its_way_is_read(length):
+    async def story():
+        async with long_line() as (_, unread):
+            refused(unread, within(1), times=READ_AT_ONCE)
+            assert refused(unread, within(1))
+            hopeless = {"x-request-deadline-ms": "1", **length}
+            assert not refused(unread, hopeless, times=READ_AT_ONCE)
 
     run(story())
 
 
 def test_an_idle_server_reads_everything():
     async def story():
-        assert not refused(Unread(Server().admission, 1000.0), {"x-request-deadline-ms": "1"})
+        assert not refused(Unread(Server().admission, 1000.0), within(1))
 
     run(story())
 
@@ -89,7 +145,7 @@ def test_an_idle_server_reads_everything():
 def test_a_header_that_cannot_be_read_is_malformed(headers):
     async def story():
         with pytest.raises(Failure) as caught:
-            Unread(Server().admission, 1000.0).refuse(headers, "anybody")
+            Unread(Server().admission, 1000.0).refuse(asking(**headers), "anybody")
         assert caught.value.kind == "malformed"
 
     run(story())
@@ -110,8 +166,12 @@ def test_nothing_of_a_refused_body_is_awaited():
             routes = Routes(OWN)
             entrance = Entrance(Keys(), [], routes, lambda _: True)
             edge = Edge(never, routes, entrance, server.metrics, unread=unread)
-            refused(unread, {"x-request-deadline-ms": "1"}, ANONYMOUS, times=READ_AT_ONCE)
-            headers = [(b"x-request-deadline-ms", b"1"), (b"x-request-id", b"run-7")]
+            refused(unread, within(1), ANONYMOUS, times=READ_AT_ONCE)
+            headers = [
+                (b"content-length", b"300"),
+                (b"x-request-deadline-ms", b"1"),
+                (b"x-request-id", b"run-7"),
+            ]
             asked = {"type": "http", "method": "POST", "path": "/score", "headers": headers}
             await edge(asked, never, send)
 
