@@ -70,8 +70,7 @@ def begin(plan: EnsemblePlan) -> str:
     lineage.refuse_strangers(plan.starts)
     digest = run_directory.record(plan)
     if unfinished(plan):
-        with alone(plan.out / data_files.FILE):
-            data_files.record(plan.out, plan, begun=True)
+        data_files.record(plan.out, plan, begun=True)
     return digest
 
 
@@ -90,9 +89,9 @@ def run_beside(plan: EnsemblePlan, devices: Sequence[str]) -> int:
     digest = begin(plan)
     missing = unfinished(plan)
     failed = workers.run(plan, devices[: len(missing)], missing) if missing else {}
-    close(plan, digest)
     for index, reason in sorted(failed.items()):
         print(f"{plan.member(index).out}: {reason}", file=sys.stderr)
+    close(plan, digest)
     if failed:
         return 1
     write_ensemble(plan)

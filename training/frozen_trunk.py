@@ -5,6 +5,9 @@ fifths of a step's work go into the others; members of an ensemble share the fil
 Letters: T tokens of a packed row, D width.
 """
 
+import glob
+import os
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -111,9 +114,16 @@ def open_trunk(
 
 
 def write(path: Path, states: Tensor, digest: str) -> None:
-    """Whole or not at all. What a killed writer had begun is written over: there is one at a
-    time."""
-    unfinished = path.with_name(f".{path.name}.unfinished")
+    """Whole or not at all. The caller holds the lock of ``path``, so that what others have begun
+    is a killed writer's, and goes.
+
+    The name is this process's own: on a volume whose locks other machines do not see, two writers
+    never write one file, and the one whose file went fails.
+    """
+    begun = f".{path.name}.unfinished"
+    for left in path.parent.glob(f"{glob.escape(begun)}*"):
+        left.unlink(missing_ok=True)
+    unfinished = path.with_name(f"{begun}.{socket.gethostname()}.{os.getpid()}")
     try:
         save_file({"states": states}, unfinished, {"digest": digest})
         unfinished.replace(path)

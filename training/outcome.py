@@ -103,13 +103,17 @@ class Attempt(TrainerCallback):
 
 @contextmanager
 def attempt(directory: Path, plan: str, changed: Callable[[], None]) -> Iterator[Attempt]:
-    """Around the training of a member: running, then complete, or failed with the reason."""
+    """Around the training of a member: running, then complete, or failed with the reason. What is
+    raised behind the seal takes nothing from the member."""
     directory.mkdir(parents=True, exist_ok=True)
     found = Attempt(directory, plan, changed)
     found.note()
     try:
         yield found
     except Exception as error:
+        if checkpoint.is_complete(directory):
+            found.note(state="complete", validation_accuracy=accuracy(directory))
+            raise
         found.note(state="failed", error=f"{type(error).__name__}: {error}")
         raise
     found.note(state="complete", validation_accuracy=accuracy(directory))

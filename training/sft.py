@@ -27,7 +27,7 @@ from training.data.shapes import Pair
 from training.data.sources import Loaded
 from training.fine_tuning import FineTuning
 from training.lineage import Lineage
-from training.policy.chat import ends_of
+from training.policy.chat import ends_of, own
 from training.settings import DataSettings, SettingsError, TrainSettings
 from training.train import last_state, refuse_shards
 from training.training_data import read, train_region
@@ -107,23 +107,30 @@ def train_pairs(
 
 def examples(pairs: Sequence[EncodedPair], tokenizer: Tokenizer, ends: Collection[int]) -> Dataset:
     """Token ids of each prompt with its chosen response, and which of them are the response; those
-    that stand in several pairs once."""
-    found = {(pair.pair.turns, pair.pair.chosen): pair.pair for pair in pairs}
-    return Dataset.from_list([example(pair, tokenizer, ends) for pair in found.values()])
+    that stand in several pairs once, as cut where one says so. What has nothing to teach is left
+    out."""
+    found: dict[tuple[Any, str], Pair] = {}
+    for one in pairs:
+        key = one.pair.turns, one.pair.chosen
+        if key not in found or not one.pair.finished[0]:
+            found[key] = one.pair
+    rows = [example(pair, tokenizer, ends) for pair in found.values()]
+    return Dataset.from_list([row for row in rows if any(row["completion_mask"])])
 
 
 def example(pair: Pair, tokenizer: Tokenizer, ends: Collection[int]) -> dict[str, list[int]]:
-    """The response begins where the conversation is no longer the prompt to be answered. One that
-    was cut ends before the token of ``ends`` that the template puts there."""
+    """The response begins where the conversation is no longer the prompt to be answered, and ends
+    with the first token of ``ends``; one that was cut ends before it."""
     turns = [dict(turn) for turn in pair.prompt]
     answer = {"role": "assistant", "content": pair.chosen}
     asked = ids_of(turns, tokenizer, add_generation_prompt=True)
     ids = ids_of([*turns, answer], tokenizer)
     start = alike(asked, ids)
-    if not pair.finished[0]:
-        own = takewhile(lambda token: token not in ends, ids[start:])
-        ids = [*ids[:start], *own]
-    return {"input_ids": ids, "completion_mask": [0] * start + [1] * (len(ids) - start)}
+    learnt = own(ids[start:], pair.finished[0], ends, tokenizer)
+    return {
+        "input_ids": [*ids[:start], *learnt],
+        "completion_mask": [0] * start + [1] * len(learnt),
+    }
 
 
 def alike(first: Sequence[int], second: Sequence[int]) -> int:

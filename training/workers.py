@@ -91,16 +91,22 @@ def run(plan: EnsemblePlan, devices: Sequence[str], indices: Sequence[int]) -> d
     finally:
         workers.end()
         bar.close()
+    sealed = [one for one in workers.failed if checkpoint.is_complete(plan.member(one).out)]
+    for index in sealed:
+        out = plan.member(index).out
+        print(f"{out}: complete, its process {ended(workers.failed[index])} after its seal; "
+              f"its last words are in {out / LOG}", file=sys.stderr)  # fmt: skip
     return {
         index: reason(plan, index, status)
         for index, status in workers.failed.items()
-        if not checkpoint.is_complete(plan.member(index).out)
+        if index not in sealed
     }
 
 
 def command(plan: EnsemblePlan, index: int) -> list[str]:
     recorded = plan.out / run_directory.FILE
-    here = f"out={json.dumps(str(plan.out))}"  # the directory may have been moved
+    # The directory may have been moved. Unescaped: YAML reads no pair of surrogates.
+    here = f"out={json.dumps(str(plan.out), ensure_ascii=False)}"
     module = [sys.executable, "-m", "plaudit.cli"]
     return [*module, "ensemble", str(recorded), here, "--member", str(index)]
 
@@ -140,8 +146,11 @@ def reason(plan: EnsemblePlan, index: int, status: int) -> str:
     found = outcome.read(directory)
     if found is not None and found.error is not None:
         return found.error
-    ended = f"ended by {signal.Signals(-status).name}" if status < 0 else f"ended with {status}"
-    sentence = f"{ended}; its last words are in {directory / LOG}"
+    sentence = f"{ended(status)}; its last words are in {directory / LOG}"
     if found is not None:
         outcome.fail(directory, found, sentence)
     return sentence
+
+
+def ended(status: int) -> str:
+    return f"ended by {signal.Signals(-status).name}" if status < 0 else f"ended with {status}"

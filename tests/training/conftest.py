@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from tiny_llama import save_language_model
+from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
 from training import ensemble
@@ -15,6 +16,8 @@ from training.settings import EnsemblePlan, MemberSettings, TrainSettings
 
 # Both held-out sides of 40 made-up prompts have pairs.
 SPLIT = Split(validation=0.3, test=0.2)
+# Its thread may warn of bars that last long, and a warning fails a test.
+tqdm.monitor_interval = 0
 
 
 @pytest.fixture(scope="session")

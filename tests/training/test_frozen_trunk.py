@@ -1,5 +1,6 @@
 """The frozen blocks' states from a file train as the blocks themselves do."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from safetensors.torch import load_file
 from plaudit.attention import NAME
 from plaudit.conversation import Encoder
 from training import backbone
+from training import frozen_trunk as frozen_trunk_module
 from training.data.batches import PairCollator, dataset
 from training.settings import SettingsError
 from training.train import frozen_trunk, train
@@ -124,3 +126,20 @@ def test_what_a_killed_writer_had_begun_goes_with_the_next_run(config):
     assert path.name not in begun
     prepared(config)
     assert {one.name for one in path.parent.iterdir()} == {path.name, f".{path.name}.lock"}
+
+
+def test_two_writers_do_not_write_one_file(tmp_path, monkeypatch):
+    """Of one process or of one machine's number on another machine."""
+    path, names = tmp_path / "trunk.safetensors", []
+    save = frozen_trunk_module.save_file
+
+    def noted(states, unfinished, about):
+        names.append(unfinished.name)
+        save(states, unfinished, about)
+
+    monkeypatch.setattr(frozen_trunk_module, "save_file", noted)
+    for host in ("one", "another"):
+        monkeypatch.setattr(frozen_trunk_module.socket, "gethostname", lambda host=host: host)
+        frozen_trunk_module.write(path, torch.zeros(1), "")
+    assert len(set(names)) == 2
+    assert str(os.getpid()) in names[0]

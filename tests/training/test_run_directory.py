@@ -204,9 +204,11 @@ def test_members_of_one_plan_are_not_trained_on_different_data(longer, easy_pair
     assert main([given, "--member", "0"]) == 0
     whole = data.read_text()
     data.write_text(whole.replace("because it is so", "as it is so"))
-    with pytest.raises(SettingsError, match=f"{data} is sha256:.*, was sha256:") as refused:
+    with pytest.raises(
+        SettingsError, match=rf"sources\.easy \({data}\) is sha256:.*, was sha256:"
+    ) as refused:
         main([given, "--member", "1"])
-    assert str(refused.value).endswith(f"begin anew: rm -r {plan.out}")
+    assert str(refused.value).endswith("Restore what it was, or choose another out=DIR")
     assert outcomes(plan)[1] is None
     data.write_text(whole)
     assert main([given, "--member", "1"]) == 0
@@ -286,7 +288,7 @@ def test_one_member_s_failure_ends_no_other_and_is_listed(longer, tmp_path, capf
 
 
 def test_a_member_whose_process_died_after_its_seal_is_complete(
-    uninterrupted, longer, tmp_path, monkeypatch
+    uninterrupted, longer, tmp_path, monkeypatch, capfd
 ):
     plan = longer(tmp_path / "out")
     sealed = [tmp_path / f"sealed-{index}" for index in (0, 1)]
@@ -297,9 +299,49 @@ def test_a_member_whose_process_died_after_its_seal_is_complete(
     ends.append(f"cp -r {sealed[1]}/. {plan.member(1).out} && exit 3")
     monkeypatch.setattr(workers, "command", lambda _, index: ["sh", "-c", ends[index]])
     assert main([written(plan, tmp_path), "--parallel", "1"]) == 0
+    said = capfd.readouterr().err
+    assert f"{plan.member(0).out}: complete, its process ended by SIGKILL after its seal" in said
+    assert f"{plan.member(1).out}: complete, its process ended with 3 after its seal" in said
     assert [found.state for found in outcomes(plan)] == ["complete", "complete"]
     assert all(found.validation_accuracy is not None for found in outcomes(plan))
     assert (plan.out / "ensemble.yaml").is_file()
+
+
+def test_a_member_that_raises_behind_its_seal_is_complete(uninterrupted, tmp_path):
+    member = shutil.copytree(uninterrupted.member(0).out, tmp_path / "member-0")
+    outcome.write(member, Outcome("sha256:plan"))
+    with (
+        pytest.raises(RuntimeError, match="at the end"),
+        outcome.attempt(member, "sha256:plan", lambda: None),
+    ):
+        raise RuntimeError("at the end")
+    found = outcome.read(member)
+    assert (found.state, found.error) == ("complete", None)
+    assert found.validation_accuracy is not None
+
+
+def test_what_a_run_reads_is_known_by_name_and_contents(configure, easy_pairs, tmp_path, capsys):
+    """A source that comes or goes, and a template, are other data; another place is not."""
+    data, template = shutil.copy(easy_pairs, tmp_path / "data.jsonl"), tmp_path / "chat.jinja"
+    template.write_text("one")
+    own = Source(name="easy", path=data)
+    config = configure(tmp_path / "an out", sources=[own], chat_template=template)
+    kept = config.out / "trainer"
+    (kept / "checkpoint-1").mkdir(parents=True)
+    data_files.record(kept, config, begun=True)
+    assert f"not known what {config.out} began with" in capsys.readouterr().out
+    moved = Source(name="easy", path=shutil.copy(data, tmp_path / "moved.jsonl"))
+    data_files.record(kept, config.model_copy(update={"sources": [moved]}), begun=True)
+    for sources in ([own, Source(name="new", path=data)], [Source(name="other", path=data)]):
+        with pytest.raises(SettingsError, match="was not given"):
+            data_files.record(kept, config.model_copy(update={"sources": sources}), begun=True)
+    template.write_text("two")
+    with pytest.raises(SettingsError, match=rf"chat_template \({template}\) is sha") as refused:
+        data_files.record(kept, config, begun=True)
+    assert str(refused.value).endswith(f"Restore what it was, choose another out=DIR, or begin "
+                                       f"anew: rm -r '{config.out}'")  # fmt: skip
+    data_files.record(kept, config, begun=False)
+    assert capsys.readouterr().out == ""
 
 
 def test_sigterm_ends_the_members_too(longer, tmp_path):

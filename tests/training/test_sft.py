@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from copy import deepcopy
 from pathlib import Path
 
 import msgspec
@@ -15,6 +16,8 @@ from plaudit import checkpoint
 from plaudit.checkpoint import Base, CheckpointError
 from plaudit.conversation import Encoder
 from training import average, ensemble, lineage
+from training.data.encoding import EncodedPair
+from training.data.shapes import Pair
 from training.data.sources import Source
 from training.data.splits import Split
 from training.method_settings import LinearProbe
@@ -129,6 +132,57 @@ def test_the_end_of_a_cut_response_is_not_learnt(tune, easy_pairs, tokenizer, tm
         assert learnt[-len(pair.pair.chosen) - len(end) :] == encoder.text(pair.pair.chosen) + end
         ends += len(end)
     assert 0 < ends < len(pairs)
+
+
+@pytest.fixture
+def chatml(tokenizer):
+    """A tokenizer whose template writes a line break behind the end of each turn."""
+    found = deepcopy(tokenizer)
+    found.chat_template = (
+        "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
+        "{{ message['content'] }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    return found
+
+
+def pair_of(chosen: str, finished: bool = True) -> EncodedPair:
+    """By what its template writes alone."""
+    asked = ({"role": "user", "content": "So?"},)
+    return EncodedPair(Pair(asked, chosen, "no", "easy", "", finished=(finished, True)), [], [])
+
+
+def taught(row: dict[str, list[int]]) -> list[int]:
+    where = zip(row["input_ids"], row["completion_mask"], strict=True)
+    return [token for token, learnt in where if learnt]
+
+
+def test_nothing_behind_the_end_of_a_response_is_learnt(chatml):
+    end = {chatml.convert_tokens_to_ids("<|im_end|>")}
+    whole, cut = examples([pair_of("yes"), pair_of("so", finished=False)], chatml, end)
+    assert chatml.decode(taught(whole)) == "yes<|im_end|>"
+    assert whole["input_ids"][-1] in end
+    assert chatml.decode(taught(cut)) == "so"
+
+
+def test_a_cut_response_whose_end_is_not_known_is_refused(chatml):
+    other = {chatml.pad_token_id}
+    examples([pair_of("yes")], chatml, other)
+    with pytest.raises(SettingsError, match=r"ends it with no eos token of the model \(<"):
+        examples([pair_of("yes", finished=False)], chatml, other)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_response_that_is_said_to_be_cut_somewhere_is_cut(chatml, order):
+    end = {chatml.convert_tokens_to_ids("<|im_end|>")}
+    both = [pair_of("yes"), pair_of("yes", finished=False)][::order]
+    (row,) = examples(both, chatml, end)
+    assert chatml.decode(taught(row)) == "yes"
+
+
+def test_a_cut_response_of_no_tokens_is_left_out(chatml):
+    end = {chatml.convert_tokens_to_ids("<|im_end|>")}
+    assert len(examples([pair_of("", finished=False), pair_of("yes")], chatml, end)) == 1
 
 
 def test_training_lowers_the_loss(tuned):

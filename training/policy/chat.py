@@ -1,6 +1,6 @@
 """A policy's own chat template: prompts ready to be answered, and responses behind them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from transformers import AutoTokenizer, GenerationConfig
 from transformers import PreTrainedTokenizerBase as Tokenizer
@@ -52,13 +52,11 @@ class Chat:
                 "before its answer, so that a response cannot be told from its prompt; mend the "
                 "template's generation prompt"
             )
-        ids = self._ids(whole[len(before) :])
-        own = ids[: self.length(ids)]
-        return own if finished else [one for one in own if one not in self.ends]
+        return own(self._ids(whole[len(before) :]), finished, self.ends, self.tokenizer)
 
     def length(self, ids: Sequence[int]) -> int:
         """How many tokens a response has: up to its end, which is its own last token."""
-        return next((place + 1 for place, one in enumerate(ids) if one in self.ends), len(ids))
+        return own_length(ids, self.ends)
 
     def text(self, ids: Sequence[int]) -> str:
         """Of a response's ids, without the end and other marks."""
@@ -74,6 +72,29 @@ class Chat:
     def _ids(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer(text, add_special_tokens=False).input_ids
         return ids
+
+
+def own_length(ids: Sequence[int], ends: Collection[int]) -> int:
+    """How many of ``ids`` come before the first of ``ends`` or are it."""
+    return next((place + 1 for place, one in enumerate(ids) if one in ends), len(ids))
+
+
+def own(
+    ids: Sequence[int], finished: bool, ends: Collection[int], tokenizer: Tokenizer
+) -> list[int]:
+    """Of what the template writes for a response: up to its end, and without it where the response
+    was cut. SettingsError where the template shows no end to take off."""
+    found = list(ids[: own_length(ids, ends)])
+    if finished:
+        return found
+    if not found or found[-1] not in ends:
+        known = ", ".join(tokenizer.convert_ids_to_tokens(sorted(ends))) or "none"
+        raise SettingsError(
+            f"a response was cut, and the chat template used with {tokenizer.name_or_path} ends it "
+            f"with no eos token of the model ({known}), so that its end cannot be taken off: add "
+            "the token that the template writes there to eos_token_id in generation_config.json"
+        )
+    return found[:-1]
 
 
 def ends_of(model: str, tokenizer: Tokenizer) -> list[int]:

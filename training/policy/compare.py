@@ -41,8 +41,10 @@ class CompareSettings(BaseModel):
     def _has_enough(self) -> "CompareSettings":
         if min(self.samples) < 1 or self.names[0] == self.names[1]:
             raise ValueError("samples are at least 1, and the names differ")
-        if any(Path(name).name != name for name in self.names):
-            raise ValueError("names are those of files in OUT too: leave / out of them")
+        if any(name in ("", ".", "..") or "/" in name for name in self.names):
+            raise ValueError(
+                "names are those of files in OUT too: leave / out of them, and none empty"
+            )
         policies = [one for one in (self.first, self.second) if not is_file(one)]
         if policies and self.prompts is None:
             raise ValueError(f"{policies[0]} is a policy: say what to ask it, prompts.path=FILE")

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from datasets import Dataset
 from pydantic import Field, model_validator
+from transformers import set_seed
 from trl import GRPOConfig
 
 from plaudit.checkpoint import file_digest
@@ -17,7 +18,7 @@ from plaudit.integrations.trl import Reward
 from plaudit.wire import ModelInfo
 from training import settings
 from training.data.splits import Name, Split
-from training.policy import prompts, tuning
+from training.policy import plan_file, prompts, tuning
 from training.policy.chat import Chat
 from training.policy.group_trainer import GroupTrainer
 from training.policy.prompts import Prompt, PromptFile
@@ -81,7 +82,7 @@ def on_rewards(config: Settings, make: Make[Settings]) -> None:
     judge = named(config.service.url, config.service.model)
     check(config.service, judge)
     digest = file_digest(config.prompts.path)
-    tuning.begin(config, {"prompts": digest, "judge": judge.revision})
+    tuning.begin(config, {"prompts": digest, plan_file.JUDGE: judge.revision})
     reward = reward_of(config.service, judge)
     try:
         tuning.run(config, make(config, chat, asked, reward), chat)
@@ -93,10 +94,12 @@ def trainer_of(
     config: GrpoSettings, chat: Chat, asked: Sequence[Prompt], reward: RewardFunction
 ) -> GroupTrainer:
     """TRL's trainer before its first step."""
+    policy = tuning.load(config, chat)
+    set_seed(config.seed)  # TRL draws the adapters before it does
     return GroupTrainer(
         reward,
         config.parts,
-        model=tuning.load(config, chat),
+        model=policy,
         args=GRPOConfig(**arguments(config)),
         train_dataset=dataset(asked),
         processing_class=chat.tokenizer,

@@ -9,15 +9,14 @@ same plan again.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from plaudit import checkpoint
-from training import settings, train
-from training.data.sources import Source
+from training import data_files, settings, train
 from training.policy import generate, grpo, label, one_process, plan_file, prefer, tuning
 from training.policy.generate import GenerateSettings
 from training.policy.grpo import GrpoSettings
@@ -29,6 +28,15 @@ from training.termination import end_on_sigterm
 
 # Where the judges lie, each under the name of its round: what the service may load.
 JUDGES = "judges"
+# What the stages are plans of, with what is each round's own in them.
+ROUND = "each round's"
+POLICY = {"model": ROUND, "out": ROUND}
+STAGES: dict[str, tuple[type[BaseModel], dict[str, Any]]] = {
+    "generate": (GenerateSettings, POLICY),
+    "judge": (TrainSettings, {"out": ROUND, "meta.path": ROUND}),
+    "grpo": (GrpoSettings, POLICY | {"service.url": "http://each-round"}),
+    "prefer": (PreferSettings, POLICY | {"sources": [{"name": "pairs", "path": ROUND}]}),
+}
 
 
 class IteratePlan(BaseModel):
@@ -65,7 +73,7 @@ def iterate(plan: IteratePlan) -> Path:
     """Run what is missing of all rounds; the last policy."""
     one_process.require("plaudit iterate")
     with alone(plan.out.resolve()):
-        plan_file.record(plan, plan.out, inputs(plan))
+        plan_file.record(recorded(plan), plan.out, inputs(plan))
         policy = plan.model
         with JudgeService(plan.out, plan.out / JUDGES, plan.port, plan.dtype) as service:
             for number in range(1, plan.rounds + 1):
@@ -73,11 +81,36 @@ def iterate(plan: IteratePlan) -> Path:
     return Path(policy)
 
 
+def recorded(plan: IteratePlan) -> dict[str, Any]:
+    """The plan with those of its stages in the place of their files, so that a comment, or what has
+    no effect, may change there."""
+    plans = {name: one.model_dump(mode="json") for name, one in stages(plan).items()}
+    return plan.model_dump(mode="json") | plans
+
+
+def stages(plan: IteratePlan) -> dict[str, BaseModel]:
+    """Plans of the stages, by name. A judge that is given has none."""
+    found: dict[str, BaseModel] = {}
+    for name, (kind, own) in STAGES.items():
+        file = getattr(plan, name)
+        if file is not None and not file.is_dir():
+            found[name] = changed(kind, file, own)
+    return found
+
+
 def inputs(plan: IteratePlan) -> plan_file.Inputs:
-    """The first policy, the plans of the stages, and a judge that is given for all rounds."""
-    judge = plan.judge / checkpoint.MANIFEST if plan.judge.is_dir() else plan.judge
-    stages = (plan.generate, judge, plan.grpo, plan.prefer)
-    return plan_file.digests([plan.model], [one for one in stages if one is not None])
+    """The first policy, and what the stages read that is no round's own; a judge that is given."""
+    found = stages(plan)
+    bases = [plan.model]
+    asking = [one for one in found.values() if isinstance(one, GenerateSettings | GrpoSettings)]
+    files = [one.prompts.path for one in asking]
+    judge = found.get("judge")
+    if isinstance(judge, TrainSettings):
+        bases.append(judge.model)
+        files += [path for name, path in data_files.files(judge).items() if name != "meta"]
+    else:
+        files.append(plan.judge / checkpoint.MANIFEST)
+    return plan_file.digests(bases, files)
 
 
 def take_round(plan: IteratePlan, directory: Path, policy: str, service: JudgeService) -> str:
@@ -107,7 +140,7 @@ def judge_of(plan: IteratePlan, directory: Path, fresh: Path) -> Path:
 
 
 def tune(plan: IteratePlan, directory: Path, policy: str, fresh: Path, url: str) -> None:
-    own = {"model": policy, "out": str(directory / "tuning")}
+    own: dict[str, Any] = {"model": policy, "out": str(directory / "tuning")}
     if plan.grpo is not None:
         grpo.grpo(changed(GrpoSettings, plan.grpo, own | {"service.url": url}))
         return
@@ -116,13 +149,12 @@ def tune(plan: IteratePlan, directory: Path, policy: str, fresh: Path, url: str)
     if not pairs.exists():
         gap = ["--min-gap", str(plan.min_gap)]
         label.main([str(fresh), "--url", url, "--out", str(pairs), *gap])
-    config = changed(PreferSettings, plan.prefer, own)
-    source = Source(name="pairs", path=pairs)
-    prefer.prefer(config.model_copy(update={"sources": [source]}))
+    own["sources"] = [{"name": "pairs", "path": str(pairs)}]
+    prefer.prefer(changed(PreferSettings, plan.prefer, own))
 
 
-def changed(kind: type[Any], file: Path, values: dict[str, str]) -> Any:
+def changed(kind: type[Any], file: Path, values: Mapping[str, Any]) -> Any:
     """A plan of another command with what is this round's."""
-    return settings.load(
-        kind, file, [f"{key}={json.dumps(value)}" for key, value in values.items()]
-    )
+    # Unescaped: YAML reads no pair of surrogates.
+    given = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
+    return settings.load(kind, file, given)

@@ -6,6 +6,7 @@ A killed run goes on where it stopped: give it the same settings again.
 from collections.abc import Sequence
 
 from pydantic import Field
+from transformers import set_seed
 from trl import GRPOConfig
 
 from training import settings
@@ -50,13 +51,16 @@ def trainer_of(
     """The trainer before its first step."""
     args = GRPOConfig(**arguments(config))
     base = config.critic or config.model
+    critic = Critic.load(base, config.critic_lr, chat.tokenizer.pad_token_id, args.device)
+    policy = tuning.load(config, chat)
+    set_seed(config.seed)  # TRL draws the adapters before it does
     return PpoTrainer(
         reward,
         config.parts,
-        Critic.load(base, config.critic_lr, chat.tokenizer.pad_token_id, args.device),
+        critic,
         config.gamma,
         config.lam,
-        model=tuning.load(config, chat),
+        model=policy,
         args=args,
         train_dataset=dataset(asked),
         processing_class=chat.tokenizer,

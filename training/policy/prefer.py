@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pydantic import Field, model_validator
-from transformers import Trainer
+from transformers import Trainer, set_seed
 
 from plaudit.conversation import Encoder
 from training import settings
@@ -76,6 +76,7 @@ def trainer_of(config: PreferSettings, chat: Chat, loaded: Sequence[Loaded]) -> 
     model = tuning.load(config, chat)
     encoder = Encoder(chat.tokenizer, model.config.vocab_size, config.max_tokens)
     kept, held_out = sides(config, loaded, encoder)
+    set_seed(config.seed)  # TRL draws the adapters before it does
     trainer: Trainer = recipe.trainer(
         model=model,
         args=arguments(config),

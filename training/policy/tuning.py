@@ -9,7 +9,7 @@ from typing import Any
 
 from peft import LoraConfig
 from pydantic import Field
-from transformers import PreTrainedModel, Trainer, TrainerCallback, set_seed
+from transformers import PreTrainedModel, Trainer, TrainerCallback
 
 from training import fine_tuning
 from training.fine_tuning import FineTuning
@@ -21,6 +21,8 @@ from training.train import last_state, refuse_shards
 
 # The tuned policy, in the directory of its run.
 POLICY = "policy"
+# What a run that is begun anew would take for its own.
+STATES = ("trainer/checkpoint-*",)
 
 
 class Tuning(FineTuning):
@@ -47,17 +49,15 @@ def begin(config: Tuning, data: Mapping[str, str]) -> None:
     """
     if (config.out / POLICY).is_dir():
         raise SettingsError(f"{config.out / POLICY} is there already; choose another out=DIR")
-    plan_file.record(config, config.out, plan_file.digests(config.bases, []) | dict(data))
+    inputs = plan_file.digests(config.bases, []) | dict(data)
+    plan_file.record(config, config.out, inputs, STATES)
 
 
 def load(config: Tuning, chat: Chat) -> PreTrainedModel:
-    """The policy with its trainable part chosen. Sets the run's seed: TRL draws the adapters before
-    it does."""
+    """The policy with its trainable part chosen."""
     if config.lora is not None and config.train_layers is not None:
         raise SettingsError("lora trains adapters, train_layers the blocks themselves: keep one")
-    found = tune.load(config.model, chat, config)
-    set_seed(config.seed)
-    return found
+    return tune.load(config.model, chat, config)
 
 
 def adapters(config: Tuning) -> LoraConfig | None:

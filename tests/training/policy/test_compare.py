@@ -100,7 +100,8 @@ def test_what_cannot_be_compared_is_refused(policy, questions, service_url, tmp_
         CompareSettings(**values)
     with pytest.raises(ValueError, match="the best of 8 needs as many"):
         CompareSettings(**values, prompts={"path": questions}, samples=[8])
-    with pytest.raises(ValueError, match="leave / out of them"):
-        CompareSettings(**values, prompts={"path": questions}, names=("../first", "second"))
+    for name in ("../first", "..", ""):
+        with pytest.raises(ValueError, match="leave / out of them"):
+            CompareSettings(**values, prompts={"path": questions}, names=(name, "second"))
     with pytest.raises(DataError, match="no file"):
         compare(CompareSettings(**values | {"first": "a.jsonl", "out": tmp_path / "out"}))

@@ -18,7 +18,7 @@ from training.data.sources import Source
 from training.policy import candidates, plan_file, tuning
 from training.policy import iterate as rounds_module
 from training.policy.generate import GenerateSettings
-from training.policy.iterate import IteratePlan, changed, inputs, iterate
+from training.policy.iterate import IteratePlan, changed, inputs, iterate, recorded
 from training.service_process import free_port
 from training.settings import SettingsError, TrainSettings
 
@@ -144,7 +144,7 @@ def test_rounds_swap_the_judge_in_the_running_service_and_move_the_policy(plan, 
 def test_a_round_may_label_the_fresh_responses_by_a_given_judge(plan, tiny_checkpoint, tmp_path):
     tuned = {"precision": "fp32", "save_dtype": "float32", "log_to": [], "lr": 1e-3}
     prefer = tmp_path / "prefer.yaml"
-    unused = {"model": "", "out": "unused", "sources": [{"name": "none", "path": "none"}]}
+    unused = {"model": "", "out": "unused"}
     split = {"validation": 0.3, "test": 0.0}
     prefer.write_text(yaml.safe_dump({**tuned, **unused, "split": split, "loss": "ipo"}))
     config = plan(rounds=1, judge=tiny_checkpoint, grpo=None, prefer=prefer)
@@ -161,19 +161,45 @@ def test_a_round_may_label_the_fresh_responses_by_a_given_judge(plan, tiny_check
 def test_another_plan_of_a_stage_or_another_judge_is_refused(plan, tiny_checkpoint, tmp_path):
     judge = shutil.copytree(tiny_checkpoint, tmp_path / "given")
     config = plan(judge=judge)
-    plan_file.record(config, config.out, inputs(config))
-    for path in (config.generate, judge / checkpoint.MANIFEST, config.grpo):
-        before = path.read_bytes()
-        path.write_bytes(before + b"\n")
-        with pytest.raises(SettingsError, match=rf"inputs\.\S*{path.name} is sha256"):
-            plan_file.record(config, config.out, inputs(config))
-        path.write_bytes(before)
-    plan_file.record(config, config.out, inputs(config))
+
+    def record() -> None:
+        plan_file.record(recorded(config), config.out, inputs(config))
+
+    record()
+    manifest = judge / checkpoint.MANIFEST
+    before = manifest.read_bytes()
+    manifest.write_bytes(before + b"\n")
+    with pytest.raises(SettingsError, match=rf"inputs\.\S*{manifest.name} is sha256"):
+        record()
+    manifest.write_bytes(before)
+    config.generate.write_text(config.generate.read_text().replace("responses: 4", "responses: 5"))
+    with pytest.raises(SettingsError, match=r"generate\.sampling\.responses is 5, was 4"):
+        record()
+    config.generate.write_text(config.generate.read_text().replace("responses: 5", "responses: 4"))
+    tuning_plan = config.grpo.read_text() + "save_steps: 7\n# More patient now.\n"
+    config.grpo.write_text(tuning_plan.replace("url:", "timeout_seconds: 99\n  url:"))
+    config = config.model_copy(update={"port": 1})
+    record()
+
+
+def test_what_the_stages_read_is_an_input(plan, questions, easy_pairs, tmp_path):
+    """The prompts of both, and the pairs that the judge is trained on."""
+    config = plan()
+    own = shutil.copy(questions, tmp_path / "questions.jsonl")
+    config.grpo.write_text(config.grpo.read_text().replace(str(questions), str(own)))
+    found = inputs(config)
+    assert {str(questions), str(own), str(easy_pairs), config.model} < found.keys()
+    plan_file.record(recorded(config), config.out, found)
+    own.write_text(own.read_text() + "\n")
+    with pytest.raises(SettingsError, match=r"inputs\.\S*questions\.jsonl is sha256"):
+        plan_file.record(recorded(config), config.out, inputs(config))
 
 
 def test_a_round_s_paths_are_taken_as_they_are(plan):
-    found = changed(GenerateSettings, plan().generate, {"model": "a: b #c", "out": "1e3"})
-    assert (found.model, found.out) == ("a: b #c", Path("1e3"))
+    found = changed(
+        GenerateSettings, plan().generate, {"model": "a: b #c \U0001f600", "out": "1e3"}
+    )
+    assert (found.model, found.out) == ("a: b #c \U0001f600", Path("1e3"))
 
 
 def test_one_way_to_tune_is_given(plan):

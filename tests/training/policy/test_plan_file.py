@@ -121,8 +121,41 @@ def test_what_several_processes_would_each_do_is_refused(command, monkeypatch):
     with pytest.raises(SettingsError, match="runs in one process, and this is one of 2"):
         command(None)
     monkeypatch.setenv("WORLD_SIZE", "1")
-    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    with pytest.raises(SettingsError, match=r"\(FSDP\): start it without accelerate$"):
-        command(None)
-    monkeypatch.setenv("ACCELERATE_USE_FSDP", "false")
+    for kind in ("FSDP", "DEEPSPEED"):
+        monkeypatch.setenv(f"ACCELERATE_USE_{kind}", "true")
+        with pytest.raises(SettingsError, match=rf"\({kind}\): start it without accelerate$"):
+            command(None)
+        monkeypatch.setenv(f"ACCELERATE_USE_{kind}", "false")
     one_process.require("plaudit raft")
+
+
+@pytest.mark.parametrize("key", ["port", "service.prompts_per_call", "grpo.logging_steps"])
+def test_what_computes_nothing_may_change(key, tmp_path):
+    plan_file.record({key: 1}, tmp_path / "out", {})
+    plan_file.record({key: 2}, tmp_path / "out", {})
+
+
+def test_a_directory_with_states_of_an_unknown_run_is_refused(policy, tmp_path):
+    """And one with the log of this run is not."""
+    config = PpoSettings(
+        model=str(policy),
+        out=tmp_path / "out",
+        prompts=PromptFile(path=tmp_path / "prompts.jsonl"),
+        service=Service(url="http://one"),
+    )
+    (config.out / "trainer" / "checkpoint-3").mkdir(parents=True)
+    (config.out / "log.txt").touch()
+    with pytest.raises(SettingsError, match=r"holds trainer/checkpoint-3 and no plan\.yaml"):
+        tuning.begin(config, {})
+    (config.out / "trainer" / "checkpoint-3").rmdir()
+    tuning.begin(config, {})
+
+
+def test_what_has_changed_is_to_be_restored_or_served(tmp_path):
+    plan_file.record({"lr": 1}, tmp_path, {"judge": "one", "a file": "1"})
+    with pytest.raises(SettingsError, match="Serve that revision, choose another out=DIR"):
+        plan_file.record({"lr": 1}, tmp_path, {"judge": "two", "a file": "1"})
+    with pytest.raises(SettingsError, match="Restore what it was, choose another out=DIR"):
+        plan_file.record({"lr": 1}, tmp_path, {"judge": "one", "a file": "2"})
+    with pytest.raises(SettingsError, match="Serve that revision and restore what it was, "):
+        plan_file.record({"lr": 2}, tmp_path, {"judge": "two", "a file": "1"})
