@@ -4,7 +4,7 @@ Of the probes of each checkpoint, against their stored fp32 scores: differences,
 that change their order, bytes of the weights, CPU seconds of one scoring of all.
 """
 
-import sys
+import argparse
 import time
 from pathlib import Path
 
@@ -19,11 +19,14 @@ HEAD = """\
 |---|---|---|---|---|---|---|---|"""
 
 
-def main(models: list[str]) -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("models", nargs="+", type=Path, metavar="MODEL", help="a checkpoint")
+    models = parser.parse_args().models
     print(HEAD)
     for model in models:
         for dtype in ("bfloat16", "int8"):
-            print(measure(Path(model), dtype), flush=True)
+            print(measure(model, dtype), flush=True)
 
 
 def measure(path: Path, dtype: str) -> str:
@@ -56,4 +59,4 @@ def margins_of_flips(
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()
