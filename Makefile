@@ -33,7 +33,7 @@ vllm: $(VLLM)/.run  ## the environment of test-vllm
 test-vllm: $(VLLM)/.run  ## the vLLM engine against the real vLLM, on the CPU
 	$(VLLM)/bin/python -m pytest -W default tests/vllm  # vLLM warns of things that are its own
 
-chaos: $(VENV)/.dev $(MODEL)/tokenizer_config.json  ## the long forms of the promises under load and faults; about half an hour
+chaos: $(VENV)/.dev $(MODEL)/tokenizer_config.json  ## the long forms of the promises under load and faults; about twenty minutes
 	rm -f $(FIGURES)
 	$(BIN)/python -m pytest tests/chaos --long --seed $(SEED) --figures $(FIGURES)
 
