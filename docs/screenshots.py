@@ -25,7 +25,7 @@ DEMO = ("runs/demo/warm", "runs/demo/ensemble.yaml")
 WIDTH, REPORT_WIDTH = 1180, 1000
 BENCH = (
     "--workload", "single", "--prompt-tokens", "40", "--response-tokens", "40",
-    "--rates", "1", "2", "4", "8", "--seconds", "20", "--slo-ms", "2000",
+    "--rates", "2", "4", "8", "16", "--seconds", "20", "--slo-ms", "2000",
 )  # fmt: skip
 WARM_UP_SECONDS, TRAFFIC_SECONDS = 15, 40
 PROMPTS = (

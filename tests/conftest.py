@@ -30,6 +30,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--figures", help="file to which what was counted is appended, JSON lines")
 
 
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """At the end, for ``-q`` leaves headers out."""
+    form = "long" if config.getoption("long") else "bounded"
+    terminalreporter.write_line(f"chaos: seed {config.getoption('seed')}, {form} forms")
+
+
 # Files that take minutes. First, so that at the end no process is left alone with one of them.
 LONGEST = (
     "training/experiments/test_quick.py",

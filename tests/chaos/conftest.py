@@ -15,11 +15,6 @@ import pytest
 Promise = Callable[..., None]
 
 
-def pytest_report_header(config: pytest.Config) -> str:
-    form = "long" if config.getoption("long") else "bounded"
-    return f"chaos: seed {config.getoption('seed')}, {form} forms"
-
-
 @pytest.fixture(scope="session")
 def long(pytestconfig: pytest.Config) -> bool:
     """Whether this is the long form: ``seconds = 600 if long else 5``."""
