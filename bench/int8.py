@@ -6,15 +6,17 @@ that change their order, bytes of the weights, CPU seconds of one scoring of all
 
 import argparse
 import time
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 
 from plaudit import probes
 from plaudit.reward_model import RewardModel
+from service import parity_report
 
 HEAD = """\
-| model | dtype | largest difference | root mean square | flips | fp32 margin of the worst \
+| model | dtype | largest difference | root mean square | flips | flips over 0.05 \
 | weights | CPU seconds |
 |---|---|---|---|---|---|---|---|"""
 
@@ -31,31 +33,19 @@ def main() -> None:
 
 def measure(path: Path, dtype: str) -> str:
     model = RewardModel.load(path, "cpu", dtype)
-    expected = np.array([probe.score for probe in model.manifest.probes])
+    expected = np.array([probe.score for probe in model.manifest.probes], np.float32)
     sequences = probes.stored_ids(model)
     start = time.process_time()
     found = model.score_all(sequences)
     seconds = time.process_time() - start
     held = sum(p.numel() * p.element_size() for p in model.classifier.parameters())
-    off = found - expected
-    lost = margins_of_flips(expected, found)
+    pairs = list(combinations(range(len(expected)), 2))
+    row = parity_report.row("torch", dtype, [found], expected, pairs, margin=0.05)
+    rms = ((found - expected) ** 2).mean() ** 0.5
     return (
-        f"| {path.name} | {dtype} | {abs(off).max():.2g} | {(off**2).mean() ** 0.5:.2g} "
-        f"| {len(lost)} | {lost.max(initial=0):.2g} | {held / 1e6:.0f} MB | {seconds:.2f} |"
+        f"| {path.name} | {dtype} | {row.largest_difference:.2g} | {rms:.2g} | {row.flips} "
+        f"| {row.strong_flips} | {held / 1e6:.0f} MB | {seconds:.2f} |"
     )
-
-
-def margins_of_flips(
-    expected: np.ndarray[tuple[int], np.dtype[np.float64]],
-    found: np.ndarray[tuple[int], np.dtype[np.float32]],
-) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """Of all pairs that lose their order, how far they were apart."""
-    left, right = np.triu_indices(len(expected), 1)
-    margins = expected[left] - expected[right]
-    flipped: np.ndarray[tuple[int], np.dtype[np.float64]] = abs(
-        margins[np.sign(margins) != np.sign(found[left] - found[right])]
-    )
-    return flipped
 
 
 if __name__ == "__main__":
