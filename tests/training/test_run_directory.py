@@ -15,6 +15,7 @@ from threading import Event, Thread
 import msgspec
 import pytest
 import yaml
+from heard import heard
 from short_runs import same
 
 from plaudit import checkpoint
@@ -239,7 +240,7 @@ def trained_steps(member: Path) -> list[dict[str, float]]:
     return [entry for entry in json.loads(state.read_text())["log_history"] if "loss" in entry]
 
 
-def test_workers_of_a_job_survive_a_kill_and_are_averaged(uninterrupted, longer, tmp_path, capsys):
+def test_workers_of_a_job_survive_a_kill_and_are_averaged(uninterrupted, longer, tmp_path):
     """Two indices side by side; either may be the one that makes the head, or the trunk."""
     plan = longer(tmp_path / "out")
     given = written(plan, tmp_path)
@@ -247,16 +248,13 @@ def test_workers_of_a_job_survive_a_kill_and_are_averaged(uninterrupted, longer,
         started(*job_words(given, 0)) as kept,
         started(*job_words(given, 1)) as killed,
     ):
-        waiting = Thread(target=wait, args=[plan])
-        waiting.start()
-        kill_in(killed, plan.member(1).out)
-        kept.join(120)
-        assert kept.exitcode == 0
-        said = ""
-        while "waiting for member-1\n" not in said:  # it looks again now and then
-            waiting.join(0.05)
-            assert waiting.is_alive()
-            said += capsys.readouterr().out
+        with heard() as said:
+            waiting = Thread(target=wait, args=[plan])
+            waiting.start()
+            kill_in(killed, plan.member(1).out)
+            kept.join(120)
+            assert kept.exitcode == 0
+            said.wait_for("waiting for member-1\n")
         assert main(job_words(given, 1)) == 0
         waiting.join(timeout=60)
         assert not waiting.is_alive()

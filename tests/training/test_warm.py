@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from heard import heard
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -201,18 +202,16 @@ def test_any_other_complete_directory_is_refused(averaged_members, trained_membe
 
 
 def test_an_average_that_another_process_seals_meanwhile_is_kept(
-    averaged_members, trained_members, tmp_path, capsys
+    averaged_members, trained_members, tmp_path
 ):
     out = tmp_path / "warm"
-    said = ""
-    with ThreadPoolExecutor(1) as threads:
+    with heard() as said, ThreadPoolExecutor(1) as threads:
         with alone(out):
             late = threads.submit(warm, trained_members, out)
-            while "waiting for that one" not in said and not late.done():
-                said += capsys.readouterr().out
+            said.wait_for("waiting for that one\n")
             shutil.copytree(averaged_members, out)
         late.result(60)
-    assert capsys.readouterr().out == f"{out}: complete already\n"
+    assert said.getvalue().endswith(f"waiting for that one\n{out}: complete already\n")
     checkpoint.read(out)
 
 
