@@ -21,7 +21,7 @@ from trl import SFTConfig, SFTTrainer
 from plaudit.checkpoint import Base, sha256
 from plaudit.conversation import Encoder
 from plaudit.whole_file import write_whole
-from training import backbone, fine_tuning, lineage, saved_tokenizer, settings
+from training import backbone, fine_tuning, lineage, saved_tokenizer, settings, shards
 from training.data.encoding import EncodedPair
 from training.data.shapes import Pair
 from training.data.sources import Loaded
@@ -29,7 +29,7 @@ from training.fine_tuning import FineTuning
 from training.lineage import Lineage
 from training.policy.chat import ends_of, own
 from training.settings import DataSettings, SettingsError, TrainSettings
-from training.train import last_state, refuse_shards
+from training.train import last_state
 from training.training_data import read, train_region
 
 # Settings that leave the weights of a step as they are.
@@ -90,7 +90,7 @@ def sft(config: SftSettings, resume: bool = False) -> None:
         processing_class=tokenizer,
         callbacks=[keep],
     )
-    refuse_shards(trainer)
+    shards.refuse(trainer)
     trainer.train(resume_from_checkpoint=last)
 
 

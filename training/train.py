@@ -14,16 +14,24 @@ from transformers import (
     PreTrainedModel,
     PrinterCallback,
     ProgressCallback,
-    Trainer,
     TrainerCallback,
     set_seed,
 )
+from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from plaudit import checkpoint
 from plaudit.checkpoint import Manifest
 from plaudit.conversation import Encoder
 from plaudit.reward_model import head
-from training import backbone, data_files, lineage, linear_probe, saved_tokenizer, settings
+from training import (
+    backbone,
+    data_files,
+    lineage,
+    linear_probe,
+    saved_tokenizer,
+    settings,
+    shards,
+)
 from training.contrastive import Contrast
 from training.data.batches import PairCollator, dataset
 from training.data.encoding import EncodedPair
@@ -56,21 +64,33 @@ def train(
         config = with_probed_head(config, config.probe)
     set_seed(config.seed)
     tokenizer = backbone.load_tokenizer(config)
-    model = backbone.load_backbone(config, tokenizer)
+    model, tuner = to_train(config, tokenizer)
     head_init = backbone.head_digest(model)
     data = Data.of(config, Encoder(tokenizer, model.config.vocab_size, config.max_tokens))
-    tuner = add_lora(model, config.lora) if config.lora else None
-    if config.train_layers is not None and use_bf16(config):
-        backbone.hold_frozen_in_bf16(model)
     trainer = fitting(config, model, data)
     if watch is not None:
         trainer.add_callback(watch)
     trainer.train(resume_from_checkpoint=last)
+    gathered = shards.gather(trainer)
     if trainer.is_world_process_zero():
+        if gathered is not None:
+            model, tuner = to_train(config, tokenizer)
+            model.load_state_dict(gathered)
         if tuner is not None:
             model = tuner.merge_and_unload()
         complete(config, model, tokenizer, head_init, data)
     trainer.accelerator.wait_for_everyone()
+
+
+def to_train(
+    config: TrainSettings, tokenizer: Tokenizer
+) -> tuple[PreTrainedModel, LoraModel | None]:
+    """The backbone as it is before its first step, and the adapters in it."""
+    model = backbone.load_backbone(config, tokenizer)
+    tuner = add_lora(model, config.lora) if config.lora else None
+    if config.train_layers is not None and use_bf16(config):
+        backbone.hold_frozen_in_bf16(model)
+    return model, tuner
 
 
 def with_probed_head(config: TrainSettings, probe: LinearProbe) -> TrainSettings:
@@ -151,7 +171,8 @@ def fitting(config: TrainSettings, model: PreTrainedModel, data: Data) -> PairTr
     trainer.remove_callback(ProgressCallback)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(Progress)
-    refuse_shards(trainer)
+    shards.check(trainer, config)
+    shards.keep_fp32(trainer)
     return trainer
 
 
@@ -172,15 +193,6 @@ def refuse_processes(config: TrainSettings, count: int) -> None:
     """Each would take the step of ``meta`` by its own objective: nothing averages its gradient."""
     if config.meta is not None and count > 1:
         raise SettingsError(f"meta trains in one process, not {count}: take more accumulation")
-
-
-def refuse_shards(trainer: Trainer) -> None:
-    """What is saved at the end is the model of the first process, which must be whole."""
-    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
-        raise SettingsError(
-            "FSDP and DeepSpeed cut the model in parts, which are not put together yet: launch "
-            "with accelerate launch --multi_gpu, where each process holds the whole model"
-        )
 
 
 def complete(

@@ -62,6 +62,7 @@ class Scorer(nn.Module):
         """``beside`` and ``contrast`` are trained with the model and not saved with it."""
         super().__init__()
         self.model = model
+        self._no_split_modules = model._no_split_modules  # what FSDP cuts between
         self.beside = beside
         self.contrast = contrast
         self._trunk = trunk
@@ -134,6 +135,12 @@ class PairTrainer(Trainer):
             loss = loss + term
         self._window.add((chosen - rejected).detach(), inputs["tokens"])
         return (loss, found) if return_outputs else loss
+
+    def autocast_smart_context_manager(self, cache_enabled: bool | None = True) -> Any:
+        """Accelerate puts autocast around a forward, but not around one in FSDP's shards."""
+        if self.is_fsdp_enabled:
+            return self.accelerator.autocast()
+        return super().autocast_smart_context_manager(cache_enabled)
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """The parent's; a bias expert learns at a rate of its own."""

@@ -2,10 +2,11 @@
 
 import json
 import signal
+import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -13,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from plaudit import checkpoint
 from training.settings import TrainSettings
 from training.train import last_state
 
@@ -60,3 +62,22 @@ def interrupted_after_first_state(out: Path) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+def written(config: TrainSettings, directory: Path) -> str:
+    path = directory / "settings.yaml"
+    path.write_text(config.model_dump_json())  # JSON is YAML
+    return str(path)
+
+
+def interrupt_after(steps: int, config: TrainSettings, command: Sequence[str]) -> None:
+    """Start processes and end them as soon as a state of so many steps is on disk."""
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as started:
+        while True:
+            last = last_state(config.out / "trainer")
+            if last is not None and int(last.rpartition("-")[2]) >= steps:
+                started.terminate()
+                break
+            with suppress(subprocess.TimeoutExpired):
+                pytest.fail(f"ended with {started.wait(timeout=0.01)} before {steps} steps")
+    assert not checkpoint.is_complete(config.out)

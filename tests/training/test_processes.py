@@ -2,17 +2,16 @@
 
 import json
 import subprocess
-from contextlib import suppress
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from short_runs import LAUNCH
+from short_runs import LAUNCH, interrupt_after, written
 
 from plaudit import checkpoint
 from training.contrastive import Contrast
 from training.method_settings import ContrastiveSettings
-from training.train import last_state, train
+from training.train import train
 
 
 def losses(config) -> list[float]:
@@ -23,9 +22,7 @@ def losses(config) -> list[float]:
 
 
 def launch(config, tmp_path, *more: str) -> subprocess.CompletedProcess[str]:
-    settings = tmp_path / "settings.yaml"
-    settings.write_text(config.model_dump_json())  # JSON is YAML
-    command = [*LAUNCH, "train", str(settings), *more]
+    command = [*LAUNCH, "train", written(config, tmp_path), *more]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
@@ -72,23 +69,9 @@ def test_an_interrupted_run_of_two_resumes_to_the_weights_of_a_whole_one(configu
         for name in ("whole", "broken")
     )
     assert launch(whole, tmp_path).returncode == 0
-    interrupt_after(broken, tmp_path, steps=8)  # in the second epoch of five steps
+    command = [*LAUNCH, "train", written(broken, tmp_path)]
+    interrupt_after(8, broken, command)  # in the second epoch of five steps
     found = launch(broken, tmp_path, "--resume")
     assert found.returncode == 0, found.stderr[-2000:]
     weights, expected = (load_file(c.out / "model.safetensors") for c in (broken, whole))
     assert all(torch.equal(tensor, expected[name]) for name, tensor in weights.items())
-
-
-def interrupt_after(config, tmp_path, steps: int) -> None:
-    """Start two processes and end them as soon as a state of so many steps is on disk."""
-    settings = tmp_path / "broken.yaml"
-    settings.write_text(config.model_dump_json())
-    with subprocess.Popen([*LAUNCH, "train", str(settings)], stderr=subprocess.DEVNULL) as started:
-        while True:
-            last = last_state(config.out / "trainer")
-            if last is not None and int(last.rpartition("-")[2]) >= steps:
-                started.terminate()
-                break
-            with suppress(subprocess.TimeoutExpired):
-                pytest.fail(f"ended with {started.wait(timeout=0.01)} before {steps} steps")
-    assert not checkpoint.is_complete(config.out)

@@ -11,13 +11,13 @@ from peft import LoraConfig
 from pydantic import Field
 from transformers import PreTrainedModel, Trainer, TrainerCallback
 
-from training import fine_tuning
+from training import fine_tuning, shards
 from training.fine_tuning import FineTuning
 from training.method_settings import Lora
 from training.policy import curves, plan_file, tune
 from training.policy.chat import Chat
 from training.settings import SettingsError
-from training.train import last_state, refuse_shards
+from training.train import last_state
 
 # The tuned policy, in the directory of its run.
 POLICY = "policy"
@@ -80,7 +80,7 @@ def arguments(config: Tuning) -> dict[str, Any]:
 
 def run(config: Tuning, trainer: Trainer, chat: Chat) -> None:
     """Train from the last state or from the start, and write ``OUT/policy``, whole or not."""
-    refuse_shards(trainer)
+    shards.refuse(trainer)
     trainer.train(resume_from_checkpoint=last_state(config.out / "trainer"))
     if trainer.is_world_process_zero():
         save(config, trainer, chat)

@@ -1,0 +1,96 @@
+"""Two processes with a half each of what is trained (gloo) train what one process does."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from short_runs import history, interrupt_after, weights, written
+
+from plaudit import checkpoint
+from training import shards
+from training.method_settings import Lora, Odin
+from training.settings import SettingsError
+from training.train import train
+
+ROOT = Path(__file__).parents[2]
+needs_deepspeed = pytest.mark.skipif(
+    importlib.util.find_spec("deepspeed") is None,
+    reason="deepspeed is not installed: pip install deepspeed (it compiles when it is first used)",
+)
+
+
+def launched(kind: str, config, directory: Path) -> list[str]:
+    """The words of a launch of ``plaudit train`` by the example's configuration."""
+    return [
+        *(sys.executable, "-m", "accelerate.commands.launch"),
+        *("--config_file", str(ROOT / "examples" / "launch" / f"{kind}.yaml")),
+        *("--num_processes", "2", "--main_process_port", "0"),
+        str(ROOT / "tests" / "tiny" / "sharding_on_cpus.py"),
+        *("train", written(config, directory)),
+    ]
+
+
+def run(command: list[str]) -> None:
+    found = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert found.returncode == 0, found.stderr[-2000:]
+
+
+def assert_same_run(a, b, within: float) -> None:
+    for name in ("loss", "grad_norm"):
+        found, expected = ([entry[name] for entry in history(config)] for config in (a, b))
+        assert found == pytest.approx(expected, abs=within), name
+    found, expected = weights(a.out), weights(b.out)
+    assert found.keys() == expected.keys()
+    for name, tensor in found.items():
+        torch.testing.assert_close(tensor, expected[name], rtol=0, atol=within)
+    checkpoint.read(a.out)
+
+
+@pytest.mark.parametrize("kind", ["fsdp", pytest.param("deepspeed", marks=needs_deepspeed)])
+def test_a_broken_off_run_in_shards_goes_on_to_what_one_process_trains(configure, tmp_path, kind):
+    shared = {"epochs": 12, "batch_pairs": 4, "save_steps": 20}
+    alone = configure(tmp_path / "alone", accumulation=2, **shared)
+    train(alone)
+    sharded = configure(tmp_path / "sharded", **shared)
+    command = launched(kind, sharded, tmp_path)
+    interrupt_after(20, sharded, command)
+    run([*command, "--resume"])
+    assert_same_run(sharded, alone, within=1e-4)
+
+
+def test_adapters_are_put_together_and_merged_and_bf16_is_that_of_one_process(configure, tmp_path):
+    adapters = {"lora": Lora(r=2, alpha=8), "precision": "bf16"}
+    shared = {"epochs": 2, "batch_pairs": 4, "save_steps": 10} | adapters
+    alone = configure(tmp_path / "alone", accumulation=2, **shared)
+    train(alone)
+    sharded = configure(tmp_path / "sharded", **shared)
+    run(launched("fsdp", sharded, tmp_path))
+    first, expected = (history(config)[0]["loss"] for config in (sharded, alone))
+    assert first == expected  # what is rounded to bf16 is what is without shards
+    assert_same_run(sharded, alone, within=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("state", "changes", "complaint"),
+    [
+        ({"deepspeed_plugin": SimpleNamespace(zero_stage=3)}, {}, "set zero_stage: 2"),
+        ({"fsdp_plugin": SimpleNamespace(fsdp_version=1)}, {}, "set fsdp_version: 2"),
+        (
+            {"fsdp_plugin": SimpleNamespace(fsdp_version=2)},
+            {"odin": Odin()},
+            "odin reads weights outside the forward",
+        ),
+    ],
+)
+def test_what_does_not_train_in_shards_is_refused(configure, tmp_path, state, changes, complaint):
+    trainer = SimpleNamespace(
+        accelerator=SimpleNamespace(state=SimpleNamespace(**state)),
+        is_fsdp_enabled="fsdp_plugin" in state,
+        is_deepspeed_enabled="deepspeed_plugin" in state,
+    )
+    with pytest.raises(SettingsError, match=complaint):
+        shards.check(trainer, configure(tmp_path, **changes))
