@@ -30,7 +30,7 @@ def seal(
     Everything is measured on the files, not on the model in memory: what is promised is what a
     loader gets. Probes are scored in fp32, the validation pairs ``reference`` as fast as possible.
     """
-    exact = RewardModel.open(directory, draft, "", "auto", "float32")
+    scored_probes = probes.make(RewardModel.open(directory, draft, "", "auto", "float32"))
     quick = RewardModel.open(directory, draft, "", "auto", measuring_dtype())
     measured = score_pairs(quick, reference)
     pairs = [pair.pair for pair in reference]
@@ -49,7 +49,7 @@ def seal(
         draft,
         stats=found,
         calibration=calibration,
-        probes=probes.make(exact),
+        probes=scored_probes,
         training=draft.training | {"validation_accuracy": served.accuracy},
     )
     checkpoint.write(directory, manifest)

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from peft import LoraConfig
 from peft.tuners.lora import LoraModel
+from torch import Tensor
 from transformers import (
     PreTrainedModel,
     PrinterCallback,
@@ -67,19 +69,32 @@ def train(
     model, tuner = to_train(config, tokenizer)
     head_init = backbone.head_digest(model)
     data = Data.of(config, Encoder(tokenizer, model.config.vocab_size, config.max_tokens))
+    accelerator, gathered = fit(config, model, data, last, watch)
+    if accelerator.is_main_process:
+        if gathered is not None:
+            model, tuner = to_train(config, tokenizer)
+            model.load_state_dict(gathered)
+            del gathered
+            accelerator.free_memory()  # of what is no longer reached: this process's shards
+        if tuner is not None:
+            model = tuner.merge_and_unload()
+        complete(config, model, tokenizer, head_init, data)
+    accelerator.wait_for_everyone()
+
+
+def fit(
+    config: TrainSettings,
+    model: PreTrainedModel,
+    data: Data,
+    last: str | None,
+    watch: TrainerCallback | None,
+) -> tuple[Accelerator, dict[str, Tensor] | None]:
+    """Change the ``model``'s weights, or, in shards, return them whole."""
     trainer = fitting(config, model, data)
     if watch is not None:
         trainer.add_callback(watch)
     trainer.train(resume_from_checkpoint=last)
-    gathered = shards.gather(trainer)
-    if trainer.is_world_process_zero():
-        if gathered is not None:
-            model, tuner = to_train(config, tokenizer)
-            model.load_state_dict(gathered)
-        if tuner is not None:
-            model = tuner.merge_and_unload()
-        complete(config, model, tokenizer, head_init, data)
-    trainer.accelerator.wait_for_everyone()
+    return trainer.accelerator, shards.gather(trainer)
 
 
 def to_train(

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
+from accelerate.utils import AutocastKwargs
 from torch import Tensor, nn
 from transformers import (
     PreTrainedModel,
@@ -38,6 +39,9 @@ from training.length_bias.product_of_experts import LengthExpert
 from training.meta import Shifted, difference, moved
 from training.precision import trains_in_bf16
 from training.settings import TrainSettings
+
+# Of processes for the first, which loads, measures and writes what all have trained.
+WAIT_SECONDS = 24 * 3600
 
 
 class Forward(NamedTuple):
@@ -73,7 +77,7 @@ class Scorer(nn.Module):
         """With ``states`` (1, T, D) of a frozen trunk, only what is above it runs. What is trained
         beside the model reads the ``characters`` (N,) of the responses, and is left out without."""
         pooled = self._pooled(batch, states)
-        scores = apply_head(self.model, pooled)
+        scores = apply_head(self.model, pooled).clone()  # FSDP hooks into outputs, not into views
         if self.beside is None or characters is None:
             return Forward(scores, pooled, torch.zeros_like(scores))
         return Forward(scores, pooled, self.beside(pooled, characters))
@@ -137,9 +141,10 @@ class PairTrainer(Trainer):
         return (loss, found) if return_outputs else loss
 
     def autocast_smart_context_manager(self, cache_enabled: bool | None = True) -> Any:
-        """Accelerate puts autocast around a forward, but not around one in FSDP's shards."""
+        """Accelerate puts autocast around a forward, but not around one in FSDP's shards. Its cache
+        would keep a bf16 copy of weights that each process is to hold for a moment only."""
         if self.is_fsdp_enabled:
-            return self.accelerator.autocast()
+            return self.accelerator.autocast(AutocastKwargs(cache_enabled=False))
         return super().autocast_smart_context_manager(cache_enabled)
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
@@ -265,6 +270,7 @@ def arguments(settings: TrainSettings) -> TrainingArguments:
         bf16=use_bf16(settings),
         use_cpu=not torch.cuda.is_available(),
         ddp_find_unused_parameters=False,
+        ddp_timeout=WAIT_SECONDS,
         dataloader_pin_memory=torch.cuda.is_available(),
         save_steps=settings.save_steps,
         save_total_limit=1,

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from short_runs import history, interrupt_after, weights, written
+from torch.distributed.fsdp import CPUOffloadPolicy
 
 from plaudit import checkpoint
 from training import shards
@@ -21,6 +22,7 @@ needs_deepspeed = pytest.mark.skipif(
     importlib.util.find_spec("deepspeed") is None,
     reason="deepspeed is not installed: pip install deepspeed (it compiles when it is first used)",
 )
+OFFLOADED = SimpleNamespace(fsdp_version=2, cpu_offload=CPUOffloadPolicy())
 
 
 def launched(kind: str, config, directory: Path) -> list[str]:
@@ -62,15 +64,23 @@ def test_a_broken_off_run_in_shards_goes_on_to_what_one_process_trains(configure
     assert_same_run(sharded, alone, within=1e-4)
 
 
-def test_adapters_are_put_together_and_merged_and_bf16_is_that_of_one_process(configure, tmp_path):
-    adapters = {"lora": Lora(r=2, alpha=8), "precision": "bf16"}
-    shared = {"epochs": 2, "batch_pairs": 4, "save_steps": 10} | adapters
-    alone = configure(tmp_path / "alone", accumulation=2, **shared)
+def test_adapters_in_shards_are_put_together_and_merged(configure, tmp_path):
+    shared = {"epochs": 2, "batch_pairs": 4, "save_steps": 10, "lora": Lora(r=2, alpha=8)}
+    alone = configure(tmp_path / "alone", accumulation=4, **shared)
     train(alone)
-    sharded = configure(tmp_path / "sharded", **shared)
+    sharded = configure(tmp_path / "sharded", accumulation=2, **shared)
+    run(launched("fsdp", sharded, tmp_path))
+    assert_same_run(sharded, alone, within=1e-4)
+
+
+def test_what_shards_round_to_bf16_is_what_one_process_rounds(configure, tmp_path):
+    shared = {"epochs": 2, "batch_pairs": 4, "save_steps": 10, "precision": "bf16"}
+    alone = configure(tmp_path / "alone", accumulation=2, train_layers=2, **shared)
+    train(alone)
+    sharded = configure(tmp_path / "sharded", train_layers=2, **shared)
     run(launched("fsdp", sharded, tmp_path))
     first, expected = (history(config)[0]["loss"] for config in (sharded, alone))
-    assert first == expected  # what is rounded to bf16 is what is without shards
+    assert first == expected
     assert_same_run(sharded, alone, within=1e-2)
 
 
@@ -79,11 +89,8 @@ def test_adapters_are_put_together_and_merged_and_bf16_is_that_of_one_process(co
     [
         ({"deepspeed_plugin": SimpleNamespace(zero_stage=3)}, {}, "set zero_stage: 2"),
         ({"fsdp_plugin": SimpleNamespace(fsdp_version=1)}, {}, "set fsdp_version: 2"),
-        (
-            {"fsdp_plugin": SimpleNamespace(fsdp_version=2)},
-            {"odin": Odin()},
-            "odin reads weights outside the forward",
-        ),
+        ({"fsdp_plugin": OFFLOADED}, {}, "set fsdp_offload_params: false"),
+        ({"fsdp_plugin": OFFLOADED}, {"odin": Odin()}, "odin reads weights or lengths beside"),
     ],
 )
 def test_what_does_not_train_in_shards_is_refused(configure, tmp_path, state, changes, complaint):
