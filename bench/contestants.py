@@ -121,9 +121,8 @@ class Vllm:
     """vLLM's AsyncLLM in its own environment, prefix caching on, all sequences asked for at once
     (bench/vllm_peer.py)."""
 
-    name = "vLLM"
-
     def __init__(self, python: Path, directory: Path, max_tokens: int, block_size: int):
+        self.name = f"vLLM, blocks of {block_size}"
         self._process = subprocess.Popen(
             [python, Path(__file__).with_name("vllm_peer.py"), directory, str(max_tokens),
              str(block_size)],
@@ -131,6 +130,10 @@ class Vllm:
             env=os.environ | {"VLLM_LOGGING_LEVEL": "ERROR"},
         )  # fmt: skip
         assert self._read() == "ready"
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def _read(self) -> object:
         """The next line that is the peer's: its libraries print too."""

@@ -1,21 +1,25 @@
 """Scoring side by side on real texts: Plaudit, Transformers, vLLM, and the limit of the machine.
 
     python bench/engines.py --model runs/real/warm --data ../shared/data \\
-        [--vllm .venv-vllm/bin/python] [--repeats 3] [--size 4] [--json FILE] [--plot FILE.svg]
+        [--vllm .venv-vllm/bin/python] [--block-sizes 128] [--repeats 3] [--size 4]
+        [--json FILE] [--plot FILE.svg]
 
 Each row is a load (bench/loads.py). All contestants score it one after another in every round, so
 that noise of a shared machine meets all of them; figures are medians. "Useful" tokens are those of
-all sequences, whether computed, shared or padded around.
+all sequences, whether computed, shared or padded around. Memory is what one more round takes beyond
+what was held before it: weights, and vLLM's cache of keys and values, are.
 """
 
 import argparse
 import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from contestants import Contestant, MatrixProducts, Plain, Plaudit, Unshared, Vllm, median_seconds
 from loads import LOADS, load
 from matplotlib.figure import Figure
+from memory import peak_megabytes
 
 from plaudit.conversation import Encoder
 from plaudit.reward_model import RewardModel
@@ -30,7 +34,9 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=Path("runs/demo/warm"))
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--vllm", type=Path, help="Python of an environment that has vLLM")
-    parser.add_argument("--block-size", type=int, default=128, help="of vLLM's prefix cache")
+    parser.add_argument(
+        "--block-sizes", type=int, nargs="+", default=[128], help="of vLLM's prefix cache"
+    )
     parser.add_argument("--loads", nargs="+", choices=LOADS, default=list(LOADS))
     parser.add_argument("--size", type=int, default=4, help="prompts of 16 in a load")
     parser.add_argument("--max-tokens", type=int, default=4096)
@@ -46,20 +52,23 @@ def main() -> None:
         Unshared(options.model),
         MatrixProducts(options.model),
     ]
-    vllm = None
-    if options.vllm:
-        vllm = Vllm(options.vllm, options.model, options.max_tokens, options.block_size)
-        contestants.insert(1, vllm)
+    peers = [
+        Vllm(options.vllm, options.model, options.max_tokens, size)
+        for size in (options.block_sizes if options.vllm else [])
+    ]
+    contestants[1:1] = peers
     encoder = Encoder.load(options.model, options.max_tokens)
     found = []
     for name in options.loads:
         sequences = load(name, encoder, options.data, options.size)
         seconds = median_seconds(contestants, sequences, options.repeats)
-        found.append(figures(name, sequences, plaudit.computed(sequences), seconds))
+        megabytes = {one.name: megabytes_of(one, sequences) for one in contestants}
+        computed = plaudit.computed(sequences)
+        found.append(figures(name, sequences, computed, seconds, megabytes))
         print(row(found[-1]), flush=True)
-    if vllm:
-        vllm.close()
-    print("\n" + table(found))
+    for peer in peers:
+        peer.close()
+    print("\n" + table(found) + "\n\n" + memory_table(found))
     if options.json:
         options.json.write_text(json.dumps([asdict(one) for one in found], indent=1) + "\n")
     if options.plot:
@@ -68,7 +77,8 @@ def main() -> None:
 
 @dataclass(frozen=True)
 class Figures:
-    """One load: useful tokens per second of each contestant, and its time over Plaudit's."""
+    """One load: useful tokens per second of each contestant, its time over Plaudit's, and the
+    memory that a round takes."""
 
     load: str
     sequences: int
@@ -76,10 +86,20 @@ class Figures:
     computed_share: float
     tokens_per_second: dict[str, float]
     ratio: dict[str, float]
+    megabytes: dict[str, float]
+
+
+def megabytes_of(contestant: Contestant, sequences: list[list[int]]) -> float:
+    process = contestant.pid if isinstance(contestant, Vllm) else os.getpid()
+    return peak_megabytes(lambda: contestant.seconds(sequences), process)
 
 
 def figures(
-    name: str, sequences: list[list[int]], computed: int, seconds: dict[str, float]
+    name: str,
+    sequences: list[list[int]],
+    computed: int,
+    seconds: dict[str, float],
+    megabytes: dict[str, float],
 ) -> Figures:
     useful = sum(map(len, sequences))
     ours = seconds["plaudit"]
@@ -90,6 +110,7 @@ def figures(
         computed_share=computed / useful,
         tokens_per_second={who: useful / taken for who, taken in seconds.items()},
         ratio={who: taken / ours for who, taken in seconds.items() if who != "plaudit"},
+        megabytes=megabytes,
     )
 
 
@@ -112,6 +133,13 @@ def table(found: list[Figures]) -> str:
     head += [f"over {who}" for who in found[0].ratio]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     return "\n".join([*lines, *map(row, found)])
+
+
+def memory_table(found: list[Figures]) -> str:
+    head = ["load", *(f"{who}, MB" for who in found[0].megabytes)]
+    rows = [[one.load, *(f"{taken:.0f}" for taken in one.megabytes.values())] for one in found]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    return "\n".join([*lines, *(f"| {' | '.join(cells)} |" for cells in rows)])
 
 
 def draw(found: list[Figures], path: Path) -> None:
