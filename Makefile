@@ -67,6 +67,7 @@ demo: $(DEMO)/warm/reward.json  ## train the demo members, their WARM average an
 
 bench: $(DEMO)/warm/reward.json $(VLLM)/.run  ## speed beside Transformers, vLLM, TRL and the limit; of the server
 	$(BIN)/python bench/engines.py --vllm $(VLLM)/bin/python
+	$(BIN)/python bench/ensemble.py
 	$(BIN)/python bench/server.py
 	$(BIN)/python bench/trainers.py --steps 5 --layers 10
 
