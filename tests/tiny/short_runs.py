@@ -1,18 +1,16 @@
 """What short trainings leave behind, how they are broken off, and how two processes are started."""
 
 import json
-import signal
 import subprocess
 import sys
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import FrameType
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from plaudit import checkpoint
 from training.settings import TrainSettings
@@ -43,26 +41,19 @@ def history(config: TrainSettings) -> list[dict[str, float]]:
 
 @contextmanager
 def interrupted_after_first_state(out: Path) -> Iterator[None]:
-    """Ctrl-C as soon as a resumable state is on disk. It may fall between ``open`` and ``with``, so
-    a file that is left open is no fault here."""
+    """Ctrl-C at the first step after a resumable state is on disk. A signal could fall where Python
+    lets no exception out, as in what it calls when it collects garbage."""
 
-    def look(number: int, frame: FrameType | None) -> None:
+    def look(*step: object) -> None:
         if last_state(out / "trainer") is not None:
-            signal.setitimer(signal.ITIMER_VIRTUAL, 0)
             raise KeyboardInterrupt
 
-    # Of the time that this process computes; the other clock is pytest-timeout's.
-    before = signal.signal(signal.SIGVTALRM, look)
-    signal.setitimer(signal.ITIMER_VIRTUAL, 0.005, 0.005)
+    hook = register_optimizer_step_pre_hook(look)
     try:
-        with (
-            warnings.catch_warnings(action="ignore", category=ResourceWarning),
-            pytest.raises(KeyboardInterrupt),
-        ):
+        with pytest.raises(KeyboardInterrupt):
             yield
     finally:
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-        signal.signal(signal.SIGVTALRM, before)
+        hook.remove()
 
 
 def written(config: TrainSettings, directory: Path) -> str:
