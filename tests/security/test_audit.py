@@ -73,6 +73,8 @@ def test_each_act_and_each_refusal_is_a_line_in_the_log_and_in_the_file(
         assert swap(server, headers, checkpoint).status_code == status
     cancelled = httpx2.delete(f"{server.ops}/admin/swap", headers=OPERATOR)
     assert cancelled.status_code == 404
+    # The last answer is sent before its line is written.
+    wait_for("every line", lambda: len(written(server.audit)) >= before + 12)
     lines = written(server.audit)[before:]
     said = [(one["event"], one["who"], one["outcome"], checkpoint_of(one)) for one in lines]
     post, delete = "POST /admin/swap", "DELETE /admin/swap"
