@@ -136,7 +136,7 @@ class Settings(BaseSettings):
     linger_ms: float = Field(2.0, ge=0, description="most that an idle engine waits for company")
 
     max_queued_tokens: int = Field(
-        1_000_000, ge=1, description="bounds memory: of tokens in the house, and of those held"
+        1_000_000, ge=1, description="bounds memory: of tokens let in, and of those held"
     )
     deadline_seconds: float = Field(
         90.0, gt=0, description="time to answer, unless X-Request-Deadline-Ms says less"

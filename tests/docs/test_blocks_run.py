@@ -32,7 +32,7 @@ RUN = (
     "plaudit score runs/demo/warm",
     "plaudit select",
     "plaudit calibrate",
-    "plaudit parity runs/warm --data",
+    "plaudit parity runs/demo/warm --data",
     "python bench/int8.py",
     "plaudit sft examples/warm/sft.yaml\n",
     "plaudit ensemble examples/warm/ensemble.yaml\n",
@@ -162,7 +162,7 @@ def place(served: str, redis: str, demo: Path, tmp_path_factory: pytest.TempPath
     for name in ("warm", "warm-2"):
         shutil.copytree(demo / "runs/demo/member-0", folder / "models" / name)
     shutil.copytree(demo / "runs/demo/member-1", folder / "runs/real/warm")
-    shutil.copytree(demo / "runs/demo/member-1", folder / "runs/warm")
+    shutil.copytree(demo / "runs/demo/member-1", folder / "runs/experiments/judges/one")
     shutil.copytree(demo / "runs/demo/member-2", folder / "untrained")
     shutil.copy(demo / "balanced.yaml", folder)
     (folder / "ensemble.yaml").write_text("members: [models/warm, models/warm-2]\n")
