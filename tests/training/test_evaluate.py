@@ -370,6 +370,18 @@ def test_overlong_pairs_are_cut_and_counted_or_dropped_for_every_row(
     assert dropped["provenance"]["data"]["<b>demo</b>"]["dropped_pairs"] == counts["short"]
 
 
+@pytest.mark.parametrize("overlong", ["cut", "drop"])
+def test_a_lower_limit_measures_as_if_it_were_the_models_own(
+    tmp_path: Path, tiny_checkpoint: Path, evaluate: Evaluate, overlong: str
+):
+    short = copy_with(tiny_checkpoint, tmp_path / "m0", max_tokens=64)
+    lower = evaluate(tiny_checkpoint, "--overlong", overlong, "--max-tokens", "64")
+    assert lower["sources"] == evaluate(short, "--overlong", overlong)["sources"]
+    assert lower["sources"] != evaluate(tiny_checkpoint, "--overlong", overlong)["sources"]
+    higher = evaluate(short, "--overlong", overlong, "--max-tokens", "100")
+    assert higher["sources"] == lower["sources"]
+
+
 def test_overrides_and_max_pairs_choose_the_pairs(tiny_checkpoint: Path, evaluate: Evaluate):
     found = evaluate(tiny_checkpoint, "split.test=0.9", "--split", "validation")
     assert found["provenance"]["split"]["test"] == 0.9

@@ -36,7 +36,9 @@ def main(argv: Sequence[str]) -> int:
     pairs = evaluation.choose(loaded, config.split, options.split)
     shapes = {source.name: source.shape for source in config.sources}
     listed = {name for name, shape in shapes.items() if shape in LISTED}
-    kept, encoded = evaluation.encode_all(found, pairs, options.overlong, listed)
+    kept, encoded = evaluation.encode_all(
+        found, pairs, options.overlong, listed, options.max_tokens
+    )
     raw = evaluation.score_all(found, kept, encoded, dtype)
     rewarded = evaluation.calibrate_all(found, kept, raw)
     scores = evaluation.judged(found, kept, raw, rewarded)
@@ -46,6 +48,7 @@ def main(argv: Sequence[str]) -> int:
         "split": config.split.model_dump(),
         "dtype": dtype,
         "overlong": options.overlong,
+        "max_tokens": options.max_tokens,
         **provenance.of_models(found, encoded),
         **provenance.of_data(loaded, pairs, kept),
     }
@@ -94,6 +97,12 @@ def parser() -> argparse.ArgumentParser:
         "default: %(default)s",
     )
     found.add_argument(
+        "--max-tokens",
+        type=limit,
+        metavar="N",
+        help="pairs over N tokens are overlong, where a model's own limit is higher",
+    )
+    found.add_argument(
         "--show-mistakes",
         type=count,
         default=0,
@@ -106,6 +115,12 @@ def parser() -> argparse.ArgumentParser:
 def count(argument: str) -> int:
     if not argument.isdecimal():
         raise argparse.ArgumentTypeError(f"{argument!r} is no number from 0")
+    return int(argument)
+
+
+def limit(argument: str) -> int:
+    if not count(argument):
+        raise argparse.ArgumentTypeError("0 tokens leave nothing to evaluate")
     return int(argument)
 
 

@@ -69,10 +69,13 @@ def key(manifest: Manifest) -> Key:
     return digests.tokenizer, digests.template, manifest.max_tokens, manifest.truncation_side
 
 
-def encoders(candidates: Candidates) -> dict[Key, Encoder]:
-    """One encoder for all checkpoints that make the same token ids."""
+def encoders(candidates: Candidates, most: int | None = None) -> dict[Key, Encoder]:
+    """One encoder for all checkpoints that make the same token ids; its limit is ``most`` where a
+    checkpoint's own is higher."""
     owners = {key(one.manifest): one for one in candidates.checkpoints.values()}
-    return {k: Encoder.load(one.path, one.manifest.max_tokens) for k, one in owners.items()}
+    limits = {k: one.manifest.max_tokens for k, one in owners.items()}
+    lower = {k: limit if most is None else min(most, limit) for k, limit in limits.items()}
+    return {k: Encoder.load(one.path, lower[k]) for k, one in owners.items()}
 
 
 def fitting(pairs: Pairs, found: Sequence[Encoder], listed: Collection[str]) -> Pairs:
@@ -94,11 +97,15 @@ def _fitting(pairs: list[Pair], found: Sequence[Encoder], listed: bool) -> list[
 
 
 def encode_all(
-    candidates: Candidates, pairs: Pairs, overlong: Overlong, listed: Collection[str]
+    candidates: Candidates,
+    pairs: Pairs,
+    overlong: Overlong,
+    listed: Collection[str],
+    most: int | None = None,
 ) -> tuple[Pairs, Encoded]:
-    """The pairs to score, and their token ids: pairs over a limit are cut at the checkpoint's
-    side, or dropped for every row; of a ``listed`` source whole rows of the file."""
-    found = encoders(candidates)
+    """The pairs to score, and their token ids: pairs over a limit, at most ``most``, are cut at the
+    checkpoint's side, or dropped for every row; of a ``listed`` source whole rows of the file."""
+    found = encoders(candidates, most)
     kept = fitting(pairs, [*found.values()], listed) if overlong == "drop" else pairs
     encoded = {
         k: {source: encode(some, encoder, k[-1]) for source, some in kept.items()}
