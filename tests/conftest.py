@@ -1,6 +1,7 @@
 """Tiny real models: two layers, width 32, random weights from a seed, saved as real checkpoints."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,12 @@ from plaudit.calibration import Calibration
 from plaudit.checkpoint import Base, Manifest
 from plaudit.probes import make
 from plaudit.reward_model import RewardModel
+from training import service_process
+
+# Processes that run tests beside each other have ports of their own: one that was drawn is free
+# until its server listens, seconds later.
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+service_process.PORTS = service_process.PORTS[WORKER::8]
 
 # How long an example takes is the machine's affair.
 hypothesis.settings.register_profile("plaudit", deadline=None)

@@ -20,6 +20,7 @@ LOOKS = 300
 # Below those that systems give to connections by themselves, one of which may take a free port
 # before the service listens.
 PORTS = range(20_000, 32_000)
+GIVEN: set[int] = set()  # by this process, to servers that may not listen yet
 
 
 def serving(
@@ -66,7 +67,9 @@ def free_port() -> int:
     """Drawn by the system: a training seeds ``random``, and two that run beside each other with one
     seed would draw the same ports."""
     drawn = random.SystemRandom().sample(PORTS, len(PORTS))
-    return next(port for port in drawn if is_free(port))
+    port = next(port for port in drawn if port not in GIVEN and is_free(port))
+    GIVEN.add(port)
+    return port
 
 
 def is_free(port: int) -> bool:

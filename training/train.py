@@ -132,6 +132,8 @@ def last_state(directory: Path) -> str | None:
     for path in directory.glob("checkpoint-*/trainer_state.json"):
         try:
             found[json.loads(path.read_text())["global_step"]] = str(path.parent)
+        except FileNotFoundError:
+            continue  # by a run that goes on: it deletes a state once there is a newer one
         except json.JSONDecodeError:
             print(f"{path.parent}: cut off while it was written, not used", flush=True)
     return found[max(found)] if found else None

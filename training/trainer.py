@@ -189,6 +189,12 @@ class PairTrainer(Trainer):
         """Packed batches are of few prompts; padded ones, the parent's, of similar lengths."""
         return super()._get_train_sampler(train_dataset) if self._order is None else self._order
 
+    def _save_rng_state(self, output_dir: str) -> None:
+        """trainer_state.json is written next, by the first process, and says that all is there: of
+        every process."""
+        super()._save_rng_state(output_dir)
+        self.accelerator.wait_for_everyone()
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:
             logs = logs | self._window.close()

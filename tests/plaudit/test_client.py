@@ -392,16 +392,17 @@ def test_a_problem_is_raised_at_once_with_detail_and_remedy(
 def test_one_failed_batch_ends_the_call(ask: Ask, server: Scripted) -> None:
     server.script += [usual, usual, refuse(422)]
     with pytest.raises(ProblemError, match="422"):
-        ask(lambda c: c.score([("p", "1")] * 40), batch_items=1, concurrency=2)
-    assert len(server.seen) < 40
+        ask(lambda c: c.score([("p", "1")] * 2000), batch_items=1, concurrency=2)
+    assert len(server.seen) < 2000
 
 
 def test_a_failed_batch_wakes_the_waiting_ones(ask: Ask, server: Scripted) -> None:
     server.script += [refuse(503, Retry_After="50"), refuse(422)]
+    others = set(threading.enumerate())
     with pytest.raises(ProblemError, match="422"):
         ask(lambda c: c.score([("p", "1")] * 2), batch_items=1, _clock=Clock())
-    waiting = [thread for thread in threading.enumerate() if "PoolExecutor" in thread.name]
-    for thread in waiting:
+    own = set(threading.enumerate()) - others
+    for thread in [one for one in own if "PoolExecutor" in one.name]:
         thread.join(10)
         assert not thread.is_alive()
 
@@ -555,9 +556,11 @@ def test_a_forked_worker_scores_through_the_same_object(server: Scripted) -> Non
         reader, writer = os.pipe()
         child = os.fork()
         if child == 0:
-            found = client.score([("p", str(n)) for n in range(5)])
-            os.write(writer, json.dumps(found.rewards).encode())
-            os._exit(0)
+            try:
+                found = client.score([("p", str(n)) for n in range(5)])
+                os.write(writer, json.dumps(found.rewards).encode())
+            finally:
+                os._exit(0)
         os.close(writer)
         with open(reader) as pipe:
             assert json.load(pipe) == [0.0, 1.0, 2.0, 3.0, 4.0]

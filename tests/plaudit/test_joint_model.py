@@ -136,7 +136,7 @@ def test_no_forward_computes_what_nobody_asked(trained_above):
     batches = joint.batches(asked, 64)
     assert sorted(sorted(batch) for batch in batches) == [[0], [1, 2], [3]]
     expected = [joint.score_all([one])[0] for one in asked]
-    np.testing.assert_allclose(joint.score_all(asked, 64), expected, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(joint.score_all(asked, 64), expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("depth", [3, BLOCKS])
@@ -148,7 +148,9 @@ def test_calls_that_come_one_by_one_compute_their_prompt_once(trained_above, dep
     for place, ids in enumerate(SEQUENCES[:-1]):  # each is the one before and a token
         known = (len(ids) - 1) // BLOCK * BLOCK if place else 0
         found = joint.compute([Asked(0, ids), Asked(1, ids)])
-        np.testing.assert_allclose(found.scores, [scores[place] for scores in alone], atol=1e-6)
+        np.testing.assert_allclose(
+            found.scores, [scores[place] for scores in alone], rtol=0, atol=1e-5
+        )
         assert found.tokens == round((len(ids) - known) * times)
 
 
@@ -158,7 +160,7 @@ def test_what_some_members_made_is_not_taken_for_that_of_others(trained_above):
     for members in ((0,), (1,), (2, 0), (0, 1, 2), (1, 2)):
         asked = [Asked(member, ids) for member in members for ids in SEQUENCES]
         expected = np.concatenate([alone[member] for member in members])
-        np.testing.assert_allclose(joint.score_all(asked), expected, rtol=0, atol=1e-6)
+        np.testing.assert_allclose(joint.score_all(asked), expected, rtol=0, atol=1e-5)
 
 
 def test_shared_blocks_are_counted_once(trained_above):

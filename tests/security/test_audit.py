@@ -49,7 +49,7 @@ def checkpoint_of(line: dict[str, Any]) -> str | None:
 
 def models(server: WatchedServer, key: str) -> int:
     headers = {"Authorization": f"Bearer {key}"}
-    return httpx2.get(f"{server.url}/models", headers=headers).status_code
+    return httpx2.get(f"{server.url}/models", headers=headers, timeout=120).status_code
 
 
 def reload(server: WatchedServer, keys: str) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def test_each_act_and_each_refusal_is_a_line_in_the_log_and_in_the_file(
     ]  # fmt: skip
     for headers, checkpoint, status in asked:
         assert swap(server, headers, checkpoint).status_code == status
-    cancelled = httpx2.delete(f"{server.ops}/admin/swap", headers=OPERATOR)
+    cancelled = httpx2.delete(f"{server.ops}/admin/swap", headers=OPERATOR, timeout=120)
     assert cancelled.status_code == 404
     # The last answer is sent before its line is written.
     wait_for("every line", lambda: len(written(server.audit)) >= before + 12)

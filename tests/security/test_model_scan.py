@@ -55,7 +55,7 @@ def watched(corpus: dict[str, Path]) -> Iterator[dict[str, Any]]:
     root = next(iter(corpus.values())).parent
     done = subprocess.run(
         [sys.executable, "-c", WATCHED], input=json.dumps({k: str(v) for k, v in corpus.items()}),
-        capture_output=True, text=True, check=True, timeout=300,
+        capture_output=True, text=True, check=True, timeout=1200,
     )  # fmt: skip
     yield json.loads(done.stdout)
     assert not (root / SUNG).exists()

@@ -166,7 +166,7 @@ def test_a_key_for_metrics_is_all_that_the_admin_port_asks_for():
 
 
 def said(admin_port: int, gauge: str) -> float:
-    text = httpx2.get(f"http://127.0.0.1:{admin_port}/metrics").text
+    text = httpx2.get(f"http://127.0.0.1:{admin_port}/metrics", timeout=120).text
     return float(re.search(rf"^{gauge} (.+)$", text, re.MULTILINE)[1])
 
 
@@ -188,7 +188,7 @@ def test_a_real_server_answers_what_it_accepted_and_ends_with_0_at_sigterm(tiny_
             assert client.get(f"http://127.0.0.1:{admin_port}/readyz").status_code == 200
             assert client.get(f"http://127.0.0.1:{port}/metrics").status_code == 404
             assert "process_open_fds" in client.get(f"http://127.0.0.1:{admin_port}/metrics").text
-        items = [{"token_ids": [n, k] * 100} for n in range(5, 15) for k in range(5, 15)]
+        items = [{"token_ids": [n, k] * 250} for n in range(5, 15) for k in range(5, 15)]
         with ThreadPoolExecutor(1) as elsewhere, httpx2.Client(timeout=120) as client:
             url = f"http://127.0.0.1:{port}/score"
             asking = elsewhere.submit(client.post, url, json={"items": items})

@@ -29,7 +29,7 @@ def lookups(metrics: Metrics, tier: str, result: str) -> float:
 
 @pytest.fixture
 async def redis_cache(redis_server, metrics):
-    cache = RedisCache(redis_server.url, metrics, timeout_seconds=2.0, ttl_seconds=60, secret="s3")
+    cache = RedisCache(redis_server.url, metrics, timeout_seconds=60.0, ttl_seconds=60, secret="s3")
     yield cache
     await cache.close()
 
@@ -129,7 +129,7 @@ async def test_many_lookups_at_once_share_connections_and_all_find(redis_cache, 
 
 async def test_very_many_scores_are_kept_in_time_and_found(redis_server, metrics):
     """More at once than one time-out is for: it is for each batch."""
-    cache = RedisCache(redis_server.url, metrics, timeout_seconds=2.0, ttl_seconds=60, secret="s")
+    cache = RedisCache(redis_server.url, metrics, timeout_seconds=60.0, ttl_seconds=60, secret="s")
     scores = {f"{i:045d}".encode(): i / 8 for i in range(2 * BATCH + 1)}
     await cache.put(scores)
     assert await cache.get([*scores]) == scores

@@ -1,10 +1,13 @@
 """The metrics' contract: their names, what feeds them, how many series there can be."""
 
 import asyncio
+import time
 
 import httpx2
 import pytest
 from promtool import promtool
+
+from plaudit.joint_model import JointModel
 
 NAMES = {
     "plaudit_audit_failures_total", "plaudit_audit_left_out_total",
@@ -72,8 +75,17 @@ async def test_a_score_leaves_its_traces_in_metrics(serve, tiny_checkpoint, valu
     assert 0 < value("plaudit_worker_busy_ratio") <= 1
 
 
-async def test_stages_add_up_to_the_request_while_callers_are_held(serve, tiny_checkpoint, value):
+async def test_stages_add_up_to_the_request_while_callers_are_held(
+    serve, tiny_checkpoint, value, monkeypatch
+):
+    compute = JointModel.compute
+
+    def slow(self, asked):
+        time.sleep(0.05)  # what no stage counts is little beside it, however busy the machine
+        return compute(self, asked)
+
     async with serve(models=[tiny_checkpoint], max_queued_tokens=1, cache_megabytes=0) as client:
+        monkeypatch.setattr(JointModel, "compute", slow)
         bodies = [{"items": [{"token_ids": [n] * 200}]} for n in range(5, 17)]
         answers = await asyncio.gather(*(client.post("/score", json=body) for body in bodies))
     assert {answer.status_code for answer in answers} == {200}

@@ -61,7 +61,7 @@ def test_no_stretch_of_time_has_more_than_its_burst_and_its_rate(asks):
     for first, (begin, _) in enumerate(spent):
         total = 0
         for at, tokens in spent[first:]:
-            assert total + min(tokens, BURST) <= BURST + RATE * (at - begin) + 1e-6
+            assert total + min(tokens, BURST) <= BURST + RATE * (at - begin) + 2e-5
             total += tokens
 
 

@@ -30,7 +30,7 @@ def collector() -> Iterator[Collector]:
 def metrics(collector, monkeypatch) -> Metrics:
     """What ``serve`` is built with: traces go to the collector, and are all there once the
     application has stopped."""
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")  # seconds to be patient at the end
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "5")  # seconds to be patient at the end
     return Metrics(traces.to(collector.url))
 
 

@@ -37,9 +37,9 @@ class Both:
             while not (self.main.started and self.admin.started):
                 await asyncio.sleep(0.01)
         port = self.main.servers[0].sockets[0].getsockname()[1]
-        self.client = httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}")
+        self.client = httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=120)
         url = f"http://127.0.0.1:{self.settings.admin_port}"
-        self.ops = httpx2.AsyncClient(base_url=url)
+        self.ops = httpx2.AsyncClient(base_url=url, timeout=120)
         return self
 
     async def __aexit__(self, *_):

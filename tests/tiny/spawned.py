@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 # Generous: for a machine that is busy with other things too.
-PATIENCE_SECONDS = 120.0
+PATIENCE_SECONDS = 300.0
 
 
 def wait_for(what: str, holds: Callable[[], bool]) -> None:

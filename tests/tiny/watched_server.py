@@ -48,7 +48,7 @@ class WatchedServer:
     def _is_ready(self) -> bool:
         assert self._process.poll() is None, self.log.read_text()
         try:
-            return httpx2.get(f"{self.url}/readyz").status_code == 200
+            return httpx2.get(f"{self.url}/readyz", timeout=60).status_code == 200
         except httpx2.TransportError:
             return False
 

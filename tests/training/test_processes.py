@@ -23,7 +23,7 @@ def losses(config) -> list[float]:
 
 def launch(config, tmp_path, *more: str) -> subprocess.CompletedProcess[str]:
     command = [*LAUNCH, "train", written(config, tmp_path), *more]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
 
 
 @pytest.mark.parametrize("kwise", [False, True])

@@ -252,11 +252,11 @@ def test_workers_of_a_job_survive_a_kill_and_are_averaged(uninterrupted, longer,
             waiting = Thread(target=wait, args=[plan])
             waiting.start()
             kill_in(killed, plan.member(1).out)
-            kept.join(120)
+            kept.join(600)
             assert kept.exitcode == 0
             said.wait_for("waiting for member-1\n")
         assert main(job_words(given, 1)) == 0
-        waiting.join(timeout=60)
+        waiting.join(timeout=300)
         assert not waiting.is_alive()
     assert settings.load(EnsemblePlan, plan.out / "plan.yaml").out == plan.out
     assert (plan.out / "ensemble.yaml").is_file()

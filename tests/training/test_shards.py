@@ -14,6 +14,7 @@ from torch.distributed.fsdp import CPUOffloadPolicy
 from plaudit import checkpoint
 from training import shards
 from training.method_settings import Lora, Odin
+from training.service_process import free_port
 from training.settings import SettingsError
 from training.train import train
 
@@ -30,14 +31,14 @@ def launched(kind: str, config, directory: Path) -> list[str]:
     return [
         *(sys.executable, "-m", "accelerate.commands.launch"),
         *("--config_file", str(ROOT / "examples" / "launch" / f"{kind}.yaml")),
-        *("--num_processes", "2", "--main_process_port", "0"),
+        *("--num_processes", "2", "--main_process_port", str(free_port())),
         str(ROOT / "tests" / "tiny" / "sharding_on_cpus.py"),
         *("train", written(config, directory)),
     ]
 
 
 def run(command: list[str]) -> None:
-    found = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    found = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
     assert found.returncode == 0, found.stderr[-2000:]
 
 

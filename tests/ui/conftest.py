@@ -61,7 +61,9 @@ def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
         pytest.skip("chromium is not installed: apt-get install chromium")
     with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        launched = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox"], timeout=180_000
+        )
         yield launched
         launched.close()
 
@@ -75,6 +77,7 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
     def open_one(url: str, **options: Any) -> Page:
         permissions = ["clipboard-read", "clipboard-write"]
         context = browser.new_context(permissions=permissions, **options)
+        context.set_default_timeout(120_000)
         page, watched = context.new_page(), Watched()
         watched.watch(page)
         opened.append((origin(url), watched, context))

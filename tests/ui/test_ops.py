@@ -30,7 +30,7 @@ def ports(url: str, admin_url: str) -> tuple[str, str]:
     """URLs of the main and of the admin port, after some traffic."""
     for _ in range(2):
         ensemble = {"ensemble": "careful", "items": ITEMS}
-        httpx2.post(url + "/ensemble_score", json=ensemble).raise_for_status()
+        httpx2.post(url + "/ensemble_score", json=ensemble, timeout=120).raise_for_status()
     return url, admin_url
 
 
@@ -87,8 +87,8 @@ def test_what_the_tiles_say_is_what_the_metrics_say(paused):
 
 def test_every_model_is_there_with_its_revision_and_scores(paused, ports):
     ops, metrics = paused
-    models = httpx2.get(ports[1] + "/ops/models").json()["models"]
-    assert models == httpx2.get(ports[0] + "/models").json()["models"]
+    models = httpx2.get(ports[1] + "/ops/models", timeout=120).json()["models"]
+    assert models == httpx2.get(ports[0] + "/models", timeout=120).json()["models"]
     rows = ops.locator("#models tbody tr")
     expect(rows).to_have_count(len(models))
     for row, model in zip(rows.all(), models, strict=True):
@@ -133,7 +133,7 @@ def test_a_service_that_is_gone_is_said_and_its_return_too(ops):
 
 
 def test_the_parser_reads_what_prometheus_own_client_reads(ops, ports):
-    text = httpx2.get(ports[1] + "/metrics").text + (
+    text = httpx2.get(ports[1] + "/metrics", timeout=120).text + (
         '# HELP x a "comment" {with="braces"}\n'
         'odd{a="\\\\ \\" \\n {}, = é",b=""} 1e-05 1395066363000\n'
         "plain +Inf\nother -Inf\nnone NaN\n"
@@ -194,5 +194,5 @@ def test_nothing_is_cut_off_on_a_narrow_screen(open_page, ports):
 
 def test_the_main_port_has_no_such_page(url, keyed_url):
     for path in ("/ops", "/ops/models", "/ui/ops.js"):
-        assert httpx2.get(url + path).status_code == 404, path
-        assert httpx2.get(keyed_url + path).status_code in (401, 404), path
+        assert httpx2.get(url + path, timeout=120).status_code == 404, path
+        assert httpx2.get(keyed_url + path, timeout=120).status_code in (401, 404), path

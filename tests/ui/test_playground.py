@@ -15,7 +15,7 @@ GOOD, BAD = "Air scatters blue light more than red.", "No idea."
 @pytest.fixture
 def ask(url: str) -> Callable[..., Any]:
     def post(route: str, **body: Any) -> Any:
-        return httpx2.post(url + route, json=body).raise_for_status().json()
+        return httpx2.post(url + route, json=body, timeout=120).raise_for_status().json()
 
     return post
 
@@ -190,7 +190,7 @@ def test_a_refused_request_is_shown_with_what_mends_it(playground, url):
     playground.get_by_label("helpful").fill("2e6")
     playground.locator("#score").click()
     body = {"model": "balanced", "items": items(), "weights": {"helpful": 2e6, "harmless": 0.5}}
-    problem = httpx2.post(url + "/score", json=body).json()
+    problem = httpx2.post(url + "/score", json=body, timeout=120).json()
     shown_problem = playground.get_by_role("alert").filter(visible=True)
     for part in ("title", "detail", "remedy"):
         expect(shown_problem).to_contain_text(problem[part])

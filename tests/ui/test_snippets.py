@@ -69,6 +69,7 @@ def test_what_is_copied_gives_the_rewards_of_the_page(open_page, servers, server
 
 def test_without_a_clipboard_the_text_is_selected(browser, url):
     page = browser.new_page()  # without the permission, as on a page of plain http
+    page.set_default_timeout(120_000)
     page.add_init_script("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
     page.goto(url + "/")
     expect(page.locator("#score")).to_be_enabled()

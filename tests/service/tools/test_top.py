@@ -250,6 +250,7 @@ def test_without_a_terminal_it_prints_lines_until_it_is_interrupted(listen, tiny
         )
         lines = [process.stdout.readline() for _ in range(3)]
         process.send_signal(signal.SIGINT)
+        process.stdout.read()
         process.stdout.close()
         assert process.wait() == 0
     assert all(line.startswith("server=127.0.0.1:") and " up=1 req/s=" in line for line in lines)
