@@ -75,8 +75,9 @@ async def unless_gone(request: Request, answer: Coroutine[Any, Any, T]) -> T:
             await _done_or_gone(answering, request)
         return answering.result()
     finally:
-        answering.cancel()
-        await asyncio.gather(answering, return_exceptions=True)
+        if not answering.done():
+            answering.cancel()
+            await asyncio.gather(answering, return_exceptions=True)
 
 
 async def _done_or_gone(answering: asyncio.Future[T], request: Request) -> None:

@@ -178,7 +178,7 @@ class Scorer:
         asked = [under(member.revision, cut, sent) for member in members]
         seen = [self._repeats.get(row) for row in asked]
         kept = [self._member_scores.kept(row) for row in seen]
-        missing = [i for i in range(len(items)) if any(row[i] is None for row in kept)]
+        missing = [i for i, scores in enumerate(zip(*kept, strict=True)) if None in scores]
         again = [[row[i] for i in missing] for row in kept]
         anew = [items[i] for i in missing]
         fresh, found = await self._anew(members, anew, again, cut, caller, deadline)
