@@ -84,7 +84,7 @@ NOT_RUN = {
     "--engine vllm": "vLLM has an environment of its own; tests/vllm runs it",
     "--vllm .venv-vllm": "vLLM has an environment of its own; make bench runs it",
     "plaudit experiment": "takes hours; tests/training/experiments runs small ones",
-    "runs/real/evaluation": "needs the real data sets, and hours",
+    "examples/real/": "needs the real data sets, and hours",
     "bench/ensemble.py": "takes minutes; run when the figures are made",
     "--int8 --data ../shared": "takes a quarter of an hour; tests/service runs it on tiny models",
     "bench/growth.py": "draws into docs; made when the figures are",
