@@ -73,9 +73,11 @@ def encoders(candidates: Candidates, most: int | None = None) -> dict[Key, Encod
     """One encoder for all checkpoints that make the same token ids; its limit is ``most`` where a
     checkpoint's own is higher."""
     owners = {key(one.manifest): one for one in candidates.checkpoints.values()}
-    limits = {k: one.manifest.max_tokens for k, one in owners.items()}
-    lower = {k: limit if most is None else min(most, limit) for k, limit in limits.items()}
-    return {k: Encoder.load(one.path, lower[k]) for k, one in owners.items()}
+    bounds = [] if most is None else [most]
+    return {
+        k: Encoder.load(one.path, min([one.manifest.max_tokens, *bounds]))
+        for k, one in owners.items()
+    }
 
 
 def fitting(pairs: Pairs, found: Sequence[Encoder], listed: Collection[str]) -> Pairs:
@@ -101,7 +103,7 @@ def encode_all(
     pairs: Pairs,
     overlong: Overlong,
     listed: Collection[str],
-    most: int | None = None,
+    most: int | None,
 ) -> tuple[Pairs, Encoded]:
     """The pairs to score, and their token ids: pairs over a limit, at most ``most``, are cut at the
     checkpoint's side, or dropped for every row; of a ``listed`` source whole rows of the file."""
