@@ -95,8 +95,11 @@ class RedisCache:
         secret: str,
         breaker: Breaker | None = None,
     ):
-        # Without retries: a second try would double the time a request waits for a lost Redis.
-        self._redis = Redis.from_url(url, socket_connect_timeout=timeout_seconds, retry=None)
+        # Without retries: a second try would double the time a request waits for a lost Redis. The
+        # older protocol and no name: neither needs an answer before a new connection's first.
+        self._redis = Redis.from_url(
+            url, socket_connect_timeout=timeout_seconds, retry=None, protocol=2, driver_info=None
+        )
         # More that ask at once share these: a connection for each would use up Redis' own limit,
         # and redis-py's pool refuses the 101st, which would look like a Redis that fails.
         self._connections = asyncio.Semaphore(CONNECTIONS)

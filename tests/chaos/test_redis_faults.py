@@ -156,8 +156,8 @@ def test_too_slow(place: Place, promise) -> None:
 def test_slow(place: Place, promise) -> None:
     """A slow Redis, quicker than --redis-timeout-ms, is used: it delays requests and no more."""
     asked = place.tries()
-    # A new connection is several answers, which must all fit.
-    slow = harmed(delay_seconds=0.15 * TIMEOUT_MS / 1000)
+    # Of a new connection the password's answer and the first command's must both fit.
+    slow = harmed(delay_seconds=0.35 * TIMEOUT_MS / 1000)
     promise(faults=1, **misses_for_a_while(place, slow, lambda: place.tries() - asked))
 
 
