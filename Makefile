@@ -66,9 +66,12 @@ demo: $(DEMO)/warm/reward.json  ## train the demo members, their WARM average an
 		--data examples/demo/evaluate.yaml --out $(DEMO)/evaluation
 
 bench: $(DEMO)/warm/reward.json $(VLLM)/.run  ## speed beside Transformers, vLLM, TRL and the limit; of the server
-	$(BIN)/python bench/engines.py --vllm $(VLLM)/bin/python
+	$(BIN)/python bench/engines.py --vllm $(VLLM)/bin/python --plot docs/engines.svg
 	$(BIN)/python bench/ensemble.py
+	$(BIN)/python bench/one_by_one.py
 	$(BIN)/python bench/server.py
+	$(BIN)/python bench/growth.py $(DEMO)/member-0 $(DEMO)/member-1 $(DEMO)/member-2 $(DEMO)/warm --plot docs/growth.svg
+	$(BIN)/python bench/int8.py $(DEMO)/member-0 $(DEMO)/member-1
 	$(BIN)/python bench/trainers.py --steps 5 --layers 10
 
 clean:  ## remove the environment, models and runs

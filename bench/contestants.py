@@ -19,6 +19,7 @@ from plaudit.reward_model import PackedBatch, RewardModel, scores
 Sequences = Sequence[Sequence[int]]
 ROWS = 16
 MAX_BATCH_TOKENS = 8192
+UNSHARED, LIMIT = "plaudit, nothing shared", "matrix products alone"
 # Tokens whose activations the matrix products of the speed limit run over at a time.
 LIMIT_ROWS = 4096
 
@@ -76,10 +77,10 @@ class Plaudit:
 class Unshared:
     """The packed forward with every sequence by itself: what packing costs beside the limit."""
 
-    name = "plaudit, nothing shared"
+    name = UNSHARED
 
     def __init__(self, directory: Path):
-        self._model = RewardModel.load(directory, dtype="bfloat16").classifier
+        self._model = RewardModel.load(directory, "cpu", "bfloat16").classifier
 
     @torch.inference_mode()
     def seconds(self, sequences: Sequences) -> float:
@@ -94,7 +95,7 @@ class Unshared:
 class MatrixProducts:
     """The speed limit: the model's matrix products alone, for every token of every sequence."""
 
-    name = "matrix products alone"
+    name = LIMIT
 
     def __init__(self, directory: Path):
         model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
@@ -160,9 +161,11 @@ class Vllm:
 def median_seconds(
     contestants: Sequence[Contestant], sequences: Sequences, repeats: int
 ) -> dict[str, float]:
-    """Medians of ``repeats`` rounds; in each, all contestants run one after another."""
+    """Medians of ``repeats`` rounds; in each, all contestants run one after another, and another
+    begins."""
     found: dict[str, list[float]] = {one.name: [] for one in contestants}
-    for _ in range(repeats):
-        for one in contestants:
+    for turn in range(repeats):
+        first = turn % len(contestants)
+        for one in (*contestants[first:], *contestants[:first]):
             found[one.name].append(one.seconds(sequences))
     return {name: statistics.median(times) for name, times in found.items()}

@@ -1,13 +1,13 @@
 """Scoring side by side on real texts: Plaudit, Transformers, vLLM, and the limit of the machine.
 
-    python bench/engines.py --model runs/real/warm --data ../shared/data \\
-        [--vllm .venv-vllm/bin/python] [--block-sizes 128] [--repeats 3] [--size 4]
+    python bench/engines.py --model runs/demo/warm --data ../shared/data \\
+        [--vllm .venv-vllm/bin/python] [--block-sizes 128 32] [--repeats 3] [--size 4]
         [--json FILE] [--plot FILE.svg]
 
-Each row is a load (bench/loads.py). All contestants score it one after another in every round, so
-that noise of a shared machine meets all of them; figures are medians. "Useful" tokens are those of
-all sequences, whether computed, shared or padded around. Memory is what one more round takes beyond
-what was held before it: weights, and vLLM's cache of keys and values, are.
+On the CPU. Each row is a load (bench/loads.py). All contestants score it one after another in every
+round, so that noise of a shared machine meets all of them; figures are medians. "Useful" tokens are
+those of all sequences, whether computed, shared or padded around. Memory is what one more round
+takes beyond what was held before it: weights, and vLLM's cache of keys and values, are.
 """
 
 import argparse
@@ -16,7 +16,17 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from contestants import Contestant, MatrixProducts, Plain, Plaudit, Unshared, Vllm, median_seconds
+from contestants import (
+    LIMIT,
+    UNSHARED,
+    Contestant,
+    MatrixProducts,
+    Plain,
+    Plaudit,
+    Unshared,
+    Vllm,
+    median_seconds,
+)
 from loads import LOADS, load
 from matplotlib.figure import Figure
 from memory import peak_megabytes
@@ -35,7 +45,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--vllm", type=Path, help="Python of an environment that has vLLM")
     parser.add_argument(
-        "--block-sizes", type=int, nargs="+", default=[128], help="of vLLM's prefix cache"
+        "--block-sizes", type=int, nargs="+", default=[128, 32], help="of vLLM's prefix cache"
     )
     parser.add_argument("--loads", nargs="+", choices=LOADS, default=list(LOADS))
     parser.add_argument("--size", type=int, default=4, help="prompts of 16 in a load")
@@ -44,7 +54,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures here too")
     parser.add_argument("--plot", type=Path, help="draw them here")
     options = parser.parse_args()
-    plaudit = Plaudit(RewardModel.load(options.model, dtype="bfloat16"))
+    plaudit = Plaudit(RewardModel.load(options.model, "cpu", "bfloat16"))
     contestants: list[Contestant] = [
         plaudit,
         Plain(ARRIVAL, options.model, by_length=False),
@@ -77,8 +87,8 @@ def main() -> None:
 
 @dataclass(frozen=True)
 class Figures:
-    """One load: useful tokens per second of each contestant, its time over Plaudit's, and the
-    memory that a round takes."""
+    """One load: useful tokens per second of each contestant, its time over Plaudit's, the part of
+    the limit's speed that is reached where nothing is shared, and the memory that a round takes."""
 
     load: str
     sequences: int
@@ -86,6 +96,7 @@ class Figures:
     computed_share: float
     tokens_per_second: dict[str, float]
     ratio: dict[str, float]
+    of_limit: float
     megabytes: dict[str, float]
 
 
@@ -110,6 +121,7 @@ def figures(
         computed_share=computed / useful,
         tokens_per_second={who: useful / taken for who, taken in seconds.items()},
         ratio={who: taken / ours for who, taken in seconds.items() if who != "plaudit"},
+        of_limit=seconds[LIMIT] / seconds[UNSHARED],
         megabytes=megabytes,
     )
 
@@ -123,6 +135,7 @@ def row(one: Figures) -> str:
         f"{one.tokens_per_second['plaudit']:,.0f}",
         f"{one.tokens_per_second['plaudit'] * one.sequences / one.useful_tokens:.1f}",
         *(f"{value:.2f}" for value in one.ratio.values()),
+        f"{one.of_limit:.2f}",
     ]
     return f"| {' | '.join(cells)} |"
 
@@ -131,6 +144,7 @@ def table(found: list[Figures]) -> str:
     head = ["load", "sequences", "useful tokens", "computed / useful", "Plaudit, tokens/s"]
     head += ["scores/s"]
     head += [f"over {who}" for who in found[0].ratio]
+    head += ["of the limit, nothing shared"]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     return "\n".join([*lines, *map(row, found)])
 

@@ -75,7 +75,7 @@ class Together:
 def members(path: Path, count: int, change: Callable[[PreTrainedModel], None]) -> list[JointModel]:
     """Of one model, each changed in its own way, joined as the service joins them."""
     torch.manual_seed(0)
-    models = [RewardModel.load(path, dtype="bfloat16") for _ in range(count)]
+    models = [RewardModel.load(path, "cpu", "bfloat16") for _ in range(count)]
     for model in models:
         change(model.classifier)
     return join(models)
@@ -84,7 +84,8 @@ def members(path: Path, count: int, change: Callable[[PreTrainedModel], None]) -
 def megabytes(joints: list[JointModel]) -> float:
     """What the members' weights take, a tensor that several hold counted once."""
     tensors = [t for j in joints for m in j.members for t in m.classifier.parameters()]
-    return sum({t.data_ptr(): t.nbytes for t in tensors}.values()) / 1e6
+    held: int = sum({t.data_ptr(): t.nbytes for t in tensors}.values())
+    return held / 1e6
 
 
 def main() -> None:

@@ -127,9 +127,11 @@ def scaling_table(costs: Costs) -> dict[str, Seen]:
     for name, pace in PACES.items():
         fleet = Fleet(costs, Limits(), least_loaded)
         bursts = [*SLOW.requests()]
-        fixed = isinstance(pace, int)
-        start, scaling = (pace, None) if fixed else (pace.least, pace)
-        seen = found[name] = run(fleet, start, bursts, scaling)
+        if isinstance(pace, int):
+            seen = run(fleet, pace, bursts)
+        else:
+            seen = run(fleet, pace.least, bursts, pace)
+        found[name] = seen
         hours = seen.replica_seconds / 3600 / len(bursts)
         first, second, *_, last = seen.steps
         print(

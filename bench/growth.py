@@ -60,7 +60,7 @@ def main() -> None:
     encoder = Encoder.load(options.members[0], 4096)
     texts = load("pairs", encoder, options.data, 256)
     paths = itertools.islice(itertools.cycle(options.members), max(MEMBERS))
-    joint, *others = join(RewardModel.load(path, dtype="bfloat16") for path in paths)
+    joint, *others = join(RewardModel.load(path, "cpu", "bfloat16") for path in paths)
     assert not others, "members that share no block cannot be compared"
     curves = [
         Curve("items of 32 tokens", ITEMS, []),

@@ -21,7 +21,7 @@ def peak_megabytes(work: Callable[[], object], process: int) -> float:
         processes = processes[:1]
     for one in processes:
         Path(f"/proc/{one.pid}/clear_refs").write_text(FORGET_PEAK)
-    before = sum(one.memory_info().rss for one in processes)
+    before: int = sum(one.memory_info().rss for one in processes)
     work()
     return (sum(high_water(one.pid) for one in processes) - before) / 1e6
 

@@ -45,8 +45,8 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=4, help="prompts of 16 in a load")
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
-    model = RewardModel.load(options.model, dtype="bfloat16")
-    exact = RewardModel.load(options.model, dtype="bfloat16")
+    model = RewardModel.load(options.model, "cpu", "bfloat16")
+    exact = RewardModel.load(options.model, "cpu", "bfloat16")
     exact.make_deterministic()
     encoder = Encoder.load(options.model, 4096)
     contestants: list[Contestant] = [

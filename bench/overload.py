@@ -80,10 +80,12 @@ def main() -> None:
     options = read_options()
     admin = free_port()
     with tempfile.TemporaryDirectory() as scratch:
-        flags = ("--admin-port", str(admin), "--max-batch-tokens", str(options.max_batch_tokens))
-        flags = (*flags, "--dtype", "float32", "--device", "cpu", "--threads", "1")
-        # It grows to its bound with whatever is sent, and would hide whether anything else does.
-        flags = (*flags, "--prefix-cache-megabytes", "0")
+        flags = [
+            *("--admin-port", str(admin), "--max-batch-tokens", str(options.max_batch_tokens)),
+            *("--dtype", "float32", "--device", "cpu", "--threads", "1"),
+            # It grows to its bound with what is sent, and would hide whether anything else does.
+            *("--prefix-cache-megabytes", "0"),
+        ]
         with serving(options.model, Path(scratch) / "log", *flags) as url:
             rows = asyncio.run(sweep(url, f"http://127.0.0.1:{admin}", options))
     if options.json:

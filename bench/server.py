@@ -1,9 +1,10 @@
-"""A server under rollout traffic: a storm of one-item callers, and the same items asked again.
+"""A server under rollout traffic: a storm of one-item callers, and the same items asked again; then
+every load of bench/loads.py, and it again, from the cache.
 
     python bench/server.py [--model runs/demo/warm] [--data ../shared/data] [--callers 512]
 
-Starts ``plaudit serve`` on a free port and stops it at the end. The limit of the storm is the same
-model scoring the same items in one call, without a server, just before.
+On the CPU. Starts ``plaudit serve`` on a free port and stops it at the end. The limit of the storm
+is the same model scoring the same items in one call, without a server, just before.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from contestants import MAX_BATCH_TOKENS
-from loads import Row, rows
+from loads import LOADS, Row, load, rows
 
 from plaudit import AsyncRewardClient
 from plaudit.conversation import Encoder
@@ -65,7 +66,7 @@ def serving(
     port = free_port()
     command = [
         sys.executable, *program, str(model), "--port", str(port),
-        "--dtype", dtype, "--max-batch-tokens", str(MAX_BATCH_TOKENS),
+        "--device", "cpu", "--dtype", dtype, "--max-batch-tokens", str(MAX_BATCH_TOKENS),
         "--deadline-seconds", "600", "--log-level", "warning", *flags,
     ]  # fmt: skip
     server = subprocess.Popen(command)
@@ -97,11 +98,7 @@ def repeat(port: int, bodies: list[bytes], connections: int, seconds: float) -> 
 
     Over plain sockets: the client shares the machine, and an HTTP library's time would be measured.
     """
-    requests = [
-        b"POST /score HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%b"
-        % (len(body), body)
-        for body in bodies
-    ]
+    requests = [request_of(body) for body in bodies]
 
     def one(offset: int) -> list[float]:
         found: list[float] = []
@@ -116,6 +113,13 @@ def repeat(port: int, bodies: list[bytes], connections: int, seconds: float) -> 
 
     with ThreadPoolExecutor(connections) as pool:
         return [one for found in pool.map(one, range(connections)) for one in found]
+
+
+def request_of(body: bytes) -> bytes:
+    return b"POST /score HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%b" % (
+        len(body),
+        body,
+    )
 
 
 def answer(connection: socket.socket) -> bytes:
@@ -145,8 +149,9 @@ def main() -> None:
     parser.add_argument("--callers", type=int, default=512)
     parser.add_argument("--repeats", type=int, default=3, help="storms, each on a new server")
     parser.add_argument("--seconds", type=float, default=5.0, help="of each load from the cache")
+    parser.add_argument("--size", type=int, default=4, help="prompts of 16 in a load")
     options = parser.parse_args()
-    engine = RewardModel.load(options.model, dtype=options.dtype)
+    engine = RewardModel.load(options.model, "cpu", options.dtype)
     items, sequences = zip(*items_of(options.data, engine.encoder, options.callers), strict=True)
     tokens = sum(map(len, sequences))
     shares = []
@@ -163,19 +168,38 @@ def main() -> None:
             )
             if number == options.repeats:
                 again(port, items, options.seconds)
+                loads_again(port, engine.encoder, options)
     print(f"median share of the engine alone: {statistics.median(shares):.2f}")
 
 
 def again(port: int, items: Sequence[Row], seconds: float) -> None:
     """The same items from the cache."""
     for size, connections in ((1, 1), (1, 8), (IN_A_REQUEST, 1), (IN_A_REQUEST, 2)):
-        parts = [items[i : i + size] for i in range(0, len(items), size)]
-        bodies = [json.dumps({"items": part}).encode() for part in parts]
-        found = repeat(port, bodies, connections, seconds)
+        found = repeat(port, bodies_of(items, size), connections, seconds)
         print(
             f"cached, {size} a request, {connections} connections: "
             f"{size * len(found) / seconds:,.0f} items/s, {quantiles(found)}"
         )
+
+
+def loads_again(port: int, encoder: Encoder, options: argparse.Namespace) -> None:
+    """Every load as token ids: computed once, and then from the cache, on one connection."""
+    for name in LOADS:
+        items = [{"token_ids": ids} for ids in load(name, encoder, options.data, options.size)]
+        bodies = bodies_of(items, IN_A_REQUEST)
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            for body in bodies:
+                connection.sendall(request_of(body))
+                answer(connection)
+        found = repeat(port, bodies, 1, options.seconds)
+        rate = len(found) / len(bodies) * len(items) / options.seconds
+        print(f"cached, {name}, {len(items)} items: {rate:,.0f} items/s, {quantiles(found)}")
+
+
+def bodies_of(items: Sequence[Row], size: int) -> list[bytes]:
+    """Requests of ``size`` items each."""
+    parts = [items[i : i + size] for i in range(0, len(items), size)]
+    return [json.dumps({"items": part}).encode() for part in parts]
 
 
 if __name__ == "__main__":
