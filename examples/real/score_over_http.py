@@ -1,14 +1,15 @@
 """Score held-out pairs through a running service and compare with ``plaudit evaluate``.
 
-    plaudit serve runs/real/ensemble.yaml --dtype bfloat16 &
-    python examples/real/score_over_http.py --evaluation runs/real/evaluation-hh
+    plaudit serve runs/branches/ensemble.yaml --dtype float32 &
+    python examples/real/score_over_http.py --evaluation runs/branches/evaluation-hh
 
 Prints for each source the accuracy over HTTP beside the evaluation's, the largest difference of a
-reward, and how many pairs the two order differently.
+reward, and how many pairs the two order differently; exits with 1 if there is such a pair.
 """
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ def main() -> None:
     parser.add_argument("--evaluation", type=Path, required=True, help="its --out directory")
     options = parser.parse_args()
     config = settings.load(DataSettings, options.data)
+    alike = True
     with RewardClient(options.url, timeout_seconds=3600, batch_items=64, concurrency=4) as client:
         client.wait_ready(60)
         for source in config.sources:
@@ -35,6 +37,8 @@ def main() -> None:
             served = rewards(client, pairs)
             evaluated = evaluated_rewards(options.evaluation, source.name)
             print(f"{source.name}: {comparison(served, evaluated)}", flush=True)
+            alike &= np.array_equal(chosen_wins(served), chosen_wins(evaluated))
+    sys.exit(0 if alike else 1)
 
 
 def rewards(client: RewardClient, pairs: list[sources.Pair]) -> np.ndarray:
@@ -54,8 +58,12 @@ def evaluated_rewards(directory: Path, source: str) -> np.ndarray:
     return np.array([line["scores"]["ens"] for line in lines if line["source"] == source])
 
 
+def chosen_wins(rewards: np.ndarray) -> np.ndarray:
+    return rewards[:, 0] > rewards[:, 1]
+
+
 def comparison(served: np.ndarray, evaluated: np.ndarray) -> str:
-    right, expected = served[:, 0] > served[:, 1], evaluated[:, 0] > evaluated[:, 1]
+    right, expected = chosen_wins(served), chosen_wins(evaluated)
     return (
         f"{len(served)} pairs, accuracy {right.mean():.4f} over HTTP, {expected.mean():.4f} "
         f"evaluated; largest difference of a reward {np.abs(served - evaluated).max():.2g}, "
