@@ -1,15 +1,16 @@
 """``plaudit parity``: the scores that are served beside those of plain Transformers.
 
 The reference is Transformers in fp32, one sequence at a time. Compared are the packed forward and,
-with ``--engine vllm`` and ``--int8``, that engine and int8 weights. Letters: N sequences.
+with ``--engine vllm`` and ``--int8``, that engine and int8 weights: by their scores, and by the
+order of all pairs of probes, or of the pairs of ``--data``. Letters: N sequences.
 """
 
 import argparse
 import asyncio
-import gzip
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,7 +20,7 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from plaudit import int8, probes
-from plaudit.checkpoint import CheckpointError, Message
+from plaudit.checkpoint import CheckpointError
 from plaudit.conversation import ConversationError
 from plaudit.joint_model import Asked, JointModel
 from plaudit.prefix_cache import PrefixCache
@@ -28,6 +29,7 @@ from service.engines.choice import engine_of
 from service.fair_queue import Caller
 from service.member import Engine
 from service.metrics import Metrics
+from service.parity_data import DataRow, ParityError, read
 from service.parity_report import (
     DETERMINISTIC,
     Pairs,
@@ -35,23 +37,12 @@ from service.parity_report import (
     Row,
     failures,
     row,
+    strong,
     table,
 )
 from service.settings import Dtype, Settings
 
 PREFIX_BYTES = 512 * 2**20
-
-
-class ParityError(ValueError):
-    """Data that cannot be scored; the text says where and what mends it."""
-
-
-class PairRow(msgspec.Struct):
-    """A line of ``--data``; other fields are left alone."""
-
-    prompt: list[Message]
-    chosen: str
-    rejected: str
 
 
 def main(argv: Sequence[str]) -> int:
@@ -73,7 +64,12 @@ def parser() -> argparse.ArgumentParser:
         epilog="exit status: 0 within the limits, 1 beyond one of them, 2 for bad input",
     )
     found.add_argument("model", type=Path, help="checkpoint directory")
-    found.add_argument("--data", type=Path, help="JSON lines of pairs: prompt, chosen, rejected")
+    found.add_argument(
+        "--data",
+        type=Path,
+        help="JSON lines of prompt, chosen and rejected, or of prompt and responses: each two "
+        "responses of a line are a pair; without it, each two of the probes are",
+    )
     found.add_argument(
         "--pairs", type=int, default=200, help="lines of --data to read; default: %(default)s"
     )
@@ -95,8 +91,8 @@ def parser() -> argparse.ArgumentParser:
         "--margin",
         type=float,
         default=0.05,
-        help="pairs further apart than this in the reference must keep their order in bf16 and "
-        "int8; default: %(default)s",
+        help="pairs further apart than this in the reference, in raw scores, must keep their order "
+        "in every dtype, and there must be one; default: %(default)s",
     )
     found.add_argument("--json", type=Path, metavar="FILE", help="write the report here")
     return found
@@ -111,9 +107,10 @@ def compare(options: argparse.Namespace) -> Report:
     model = RewardModel.load(options.model, options.device, "float32")
     if options.int8:
         int8.refuse_unproven(model.classifier)
-    rows = read(options.data, options.pairs) if options.data is not None else []
+    rows = read(options.data, options.pairs) if options.data is not None else None
     sequences, pairs = encode(model, rows)
     reference = plain(options.model, sequences, "float32", device)
+    strong_pairs = strong(reference, pairs, options.margin)
     found = []
     judged = partial(row, reference=reference, pairs=pairs, margin=options.margin)
     for dtype in DTYPES:
@@ -134,10 +131,11 @@ def compare(options: argparse.Namespace) -> Report:
         device=device.type,
         sequences=len(sequences),
         pairs=len(pairs),
+        strong_pairs=strong_pairs,
         tolerance=options.tolerance,
         margin=options.margin,
         rows=found,
-        failures=list(failures(found, options.tolerance, options.margin)),
+        failures=list(failures(found, strong_pairs, options.tolerance, options.margin)),
     )
 
 
@@ -155,36 +153,23 @@ def both_modes(
         yield judged(DETERMINISTIC, dtype, compositions(model, sequences, max_tokens))
 
 
-def read(path: Path, count: int) -> list[PairRow]:
-    if not path.is_file():
-        raise ParityError(f"{path}: no such file")
-    rows: list[PairRow] = []
-    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            if len(rows) == count:
-                break
-            try:
-                rows.append(msgspec.json.decode(line, type=PairRow))
-            except msgspec.MsgspecError as error:
-                raise ParityError(f"{path}:{number}: {error}") from None
-    return rows
-
-
-def encode(model: RewardModel, rows: Sequence[PairRow]) -> tuple[list[list[int]], Pairs]:
-    """Token ids of the probes' conversations and of both responses of each row, cut at the
-    checkpoint's side, and which of them are pairs."""
+def encode(model: RewardModel, rows: Sequence[DataRow] | None) -> tuple[list[list[int]], Pairs]:
+    """Token ids of the probes' conversations and of the responses of each row, cut at the
+    checkpoint's side. Pairs are each two of a row, or where there are no rows each two probes."""
     encoder, side = model.encoder, model.manifest.truncation_side
     sequences = probes.encode(model, probes.conversations()) if encoder.has_template else []
-    first = len(sequences)
-    for number, line in enumerate(rows, start=1):
-        for response in (line.chosen, line.rejected):
+    pairs = list(combinations(range(len(sequences)), 2)) if rows is None else []
+    for number, line in enumerate(rows or [], start=1):
+        first = len(sequences)
+        for response in line.texts():
             try:
                 sequences.append(encoder.fit(encoder.pair(line.prompt, response), side).ids)
             except ConversationError as error:
                 raise ParityError(f"row {number} of --data: {error}") from None
+        pairs += combinations(range(first, len(sequences)), 2)
     if not sequences:
         raise CheckpointError("no chat template, so no probes: give --data of a templated model")
-    return sequences, [(i, i + 1) for i in range(first, len(sequences), 2)]
+    return sequences, pairs
 
 
 @torch.inference_mode()

@@ -16,7 +16,7 @@ class Row(msgspec.Struct, frozen=True):
     """One way to score beside the reference, in the units of raw scores.
 
     A flip is a pair that loses the order it has in the reference, to the other or to a tie; a
-    strong one has a reference margin over the report's. A tie is a pair with equal scores.
+    strong pair has a reference margin over the report's. A tie is a pair with equal scores.
     ``neighbours`` is the largest difference of a score between batch compositions and None where
     there is only one.
     """
@@ -38,6 +38,7 @@ class Report(msgspec.Struct, frozen=True):
     device: str
     sequences: int
     pairs: int
+    strong_pairs: int
     tolerance: float
     margin: float
     rows: list[Row]
@@ -49,8 +50,7 @@ def row(
 ) -> Row:
     """Differences are the largest over all compositions; flips and ties are those when alone."""
     stacked = np.stack(ways)
-    left, right = np.array(pairs, int).reshape(-1, 2).T
-    expected, found = (scores[left] - scores[right] for scores in (reference, ways[0]))
+    expected, found = (margins(scores, pairs) for scores in (reference, ways[0]))
     flipped = (np.sign(expected) != np.sign(found)) & (expected != 0)
     return Row(
         name=name,
@@ -63,11 +63,31 @@ def row(
     )
 
 
-def failures(rows: Iterable[Row], tolerance: float, margin: float) -> Iterable[str]:
+def margins(scores: Scores, pairs: Pairs) -> Scores:
+    """Of each pair, the first score less the second."""
+    left, right = np.array(pairs, int).reshape(-1, 2).T
+    found: Scores = scores[left] - scores[right]
+    return found
+
+
+def strong(reference: Scores, pairs: Pairs, margin: float) -> int:
+    """How many pairs have an order that must be kept."""
+    return int((np.abs(margins(reference, pairs)) > margin).sum())
+
+
+def failures(
+    rows: Iterable[Row], strong_pairs: int, tolerance: float, margin: float
+) -> Iterable[str]:
     """What is beyond the limits. Transformers' own rows are there to compare, not to judge.
 
-    ``not … <=`` so that a score that is not a number fails too.
+    ``not … <=`` so that a score that is not a number fails too. Where no pair is strong, nothing
+    could have lost its order, and that proves nothing.
     """
+    if not strong_pairs:
+        yield (
+            f"no pair is further apart than {margin:g} in the reference, so no order was judged: "
+            "give more --data or a smaller --margin"
+        )
     for one in rows:
         if one.name == "transformers":
             continue
@@ -91,7 +111,8 @@ def table(report: Report) -> str:
     """The rows as Markdown, below what was scored."""
     lines = [
         f"{report.model} ({report.revision[:19]}) on {report.device}: {report.sequences} "
-        f"sequences, {report.pairs} pairs, against Transformers in fp32, one sequence at a time",
+        f"sequences against Transformers in fp32, one sequence at a time; {report.pairs} pairs, of "
+        f"which {report.strong_pairs} are further apart than {report.margin:g}",
         "",
         f"| scored by | dtype | largest difference | between batches | flips | flips over "
         f"{report.margin:g} | ties |",

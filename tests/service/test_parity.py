@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,9 @@ from plaudit.checkpoint import CheckpointError
 from plaudit.conversation import Encoder
 from plaudit.probes import conversations
 from service import parity
-from service.parity import DETERMINISTIC, ParityError, main
+from service.parity import main
+from service.parity_data import ParityError
+from service.parity_report import DETERMINISTIC
 
 
 def report_of(path: Path) -> dict:
@@ -45,6 +48,83 @@ def test_a_sound_model_passes_and_says_what_was_compared(
     shown = capsys.readouterr().out
     assert "| torch | float32 |" in shown
     assert "| transformers | bfloat16 |" in shown
+
+
+def test_without_data_each_two_of_the_probes_are_judged(tmp_path, tiny_checkpoint, capsys):
+    out = tmp_path / "parity.json"
+    assert main([str(tiny_checkpoint), "--device", "cpu", "--json", str(out)]) == 0
+    report = report_of(out)
+    assert (report["sequences"], report["pairs"]) == (32, 32 * 31 // 2)
+    assert 400 < report["strong_pairs"] <= 496
+    assert row_of(report, "torch", "bfloat16")["strong_flips"] == 0
+    shown = capsys.readouterr().out
+    assert f"496 pairs, of which {report['strong_pairs']} are further apart than 0.05" in shown
+
+
+@pytest.fixture
+def loud(tmp_path: Path, tiny_checkpoint: Path) -> Path:
+    """The tiny model with a head a thousand times as large: what bf16 rounds off, a few hundredths
+    of a score, is then worth tens, and turns pairs whose scores are units apart."""
+    directory = tmp_path / "loud"
+    shutil.copytree(tiny_checkpoint, directory)
+    (directory / "reward.json").unlink()  # it promises the scores of the other head
+    model = AutoModelForSequenceClassification.from_pretrained(directory)
+    with torch.no_grad():
+        model.score.weight *= 1000
+    model.save_pretrained(directory)
+    return directory
+
+
+def test_a_model_whose_probes_change_their_order_in_bf16_fails(tmp_path, loud, capsys):
+    """Its fp32 scores are right, up to their size, and every score is finite."""
+    out = tmp_path / "parity.json"
+    command = [str(loud), "--device", "cpu", "--tolerance", "0.01"]
+    assert main([*command, "--json", str(out)]) == 1
+    report = report_of(out)
+    assert row_of(report, "torch", "float32")["strong_flips"] == 0
+    lost = row_of(report, "torch", "bfloat16")["strong_flips"]
+    assert lost > 0
+    error = capsys.readouterr().err
+    assert f"torch bfloat16: {lost} pairs with a margin over 0.05 lose their order" in error
+    assert "float32" not in error
+    assert main([*command, "--margin", "500"]) == 0
+
+
+def test_where_no_order_could_be_lost_nothing_is_proven(tiny_checkpoint, capsys):
+    assert main([str(tiny_checkpoint), "--device", "cpu", "--margin", "100"]) == 1
+    assert "no pair is further apart than 100" in capsys.readouterr().err
+
+
+def test_each_two_responses_of_a_list_are_a_pair(tmp_path, tiny_checkpoint):
+    """Lists of texts, and of objects with a text; what else they say of them is left alone."""
+    data, out = tmp_path / "lists.jsonl", tmp_path / "parity.json"
+    prompt = [{"role": "user", "content": "How do I boil an egg?"}]
+    texts = ["In water.", "Eight minutes in boiling water.", "Ask someone else."]
+    rows = [
+        {"prompt": prompt, "responses": texts, "better": [[1, 2]]},
+        {
+            "prompt": prompt,
+            "reference": {"generator": "one", "text": "Boil it."},
+            "responses": [{"text": text, "win_probability": 0.5} for text in [*texts, "No."]],
+        },
+        {"prompt": prompt, "chosen": texts[1], "rejected": texts[2]},
+    ]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command = [str(tiny_checkpoint), "--device", "cpu", "--data", str(data), "--json", str(out)]
+    assert main(command) == 0
+    report = report_of(out)
+    assert (report["pairs"], report["sequences"]) == (3 + 6 + 1, 32 + 3 + 4 + 2)
+
+
+@pytest.mark.parametrize("row", [{}, {"chosen": "Yes."}, {"responses": ["Yes."]}])
+def test_a_row_without_two_responses_is_named(tmp_path, tiny_checkpoint, row):
+    data = tmp_path / "rows.jsonl"
+    data.write_text(json.dumps({"prompt": [{"role": "user", "content": "Is it?"}], **row}))
+    with pytest.raises(
+        ParityError,
+        match=r"rows\.jsonl:1: needs chosen and rejected, or two responses or more",
+    ):
+        main([str(tiny_checkpoint), "--device", "cpu", "--data", str(data)])
 
 
 def test_the_reference_is_transformers_itself(tmp_path, tiny_checkpoint):
