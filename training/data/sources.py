@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,11 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from training.data.columns import RowError
 from training.data.groups import Group
-from training.data.jsonlines import DataError, Row, parse_lines
+from training.data.jsonlines import DataError, Row, Unreadable, parse_lines
 from training.data.shapes import EVALUATION_ONLY, Pair, Shape, group_of, pairs_of
 
 T = TypeVar("T")
-NOT_AN_OBJECT = "not a JSON object"
 
 
 class Source(BaseModel):
@@ -100,14 +100,14 @@ def load(source: Source) -> Loaded:
 
 
 def fitting(
-    rows: Iterable[tuple[int, Row | None]],
+    rows: Iterable[tuple[int, Row | Unreadable]],
     read: Callable[[Row, int], T],
     refused: list[tuple[int, str]],
 ) -> Iterator[tuple[int, T]]:
     """What ``read`` makes of each row, with its line; what does not fit is added to ``refused``."""
     for number, row in rows:
-        if row is None:
-            refused.append((number, NOT_AN_OBJECT))
+        if isinstance(row, Unreadable):
+            refused.append((number, row.reason))
             continue
         try:
             found = read(row, number)
@@ -125,8 +125,8 @@ def load_all(sources: Iterable[Source], log: TextIO) -> list[Loaded]:
     return loaded
 
 
-def rows_of_file(source: Source) -> tuple[str, Iterator[tuple[int, Row | None]]]:
-    """The digest of a source's file, and its rows with their lines; None for what is no row."""
+def rows_of_file(source: Source) -> tuple[str, Iterator[tuple[int, Row | Unreadable]]]:
+    """The digest of a source's file, and what its lines hold, by their numbers."""
     assert source.path is not None
     if not source.path.is_file():
         raise DataError(f"{source.name}: no file {source.path}")
@@ -137,11 +137,21 @@ def rows_of_file(source: Source) -> tuple[str, Iterator[tuple[int, Row | None]]]
             f"{source.name}: {source.path} has sha256 {digest}, expected {source.sha256}: "
             "the file changed; restore it or correct sha256 in the settings"
         )
-    text = gzip.decompress(content) if source.path.suffix == ".gz" else content
-    return f"sha256:{digest}", parse_lines(text.decode())
+    text = _decompressed(source, content) if source.path.suffix == ".gz" else content
+    return f"sha256:{digest}", parse_lines(text)
 
 
-def _rows_of_hub(source: Source) -> tuple[str, Iterator[tuple[int, Row | None]]]:
+def _decompressed(source: Source, content: bytes) -> bytes:
+    try:
+        return gzip.decompress(content)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DataError(
+            f"{source.name}: {source.path} cannot be decompressed ({error}): it is damaged or cut "
+            "off, or no gzip; fetch it again, or name it .jsonl if it is not compressed"
+        ) from None
+
+
+def _rows_of_hub(source: Source) -> tuple[str, Iterator[tuple[int, Row]]]:
     if not source.hub:
         raise DataError(f"{source.name}: give either path or hub")
     from datasets import load_dataset  # seconds to import, and only hub sources need it
