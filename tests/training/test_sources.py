@@ -5,6 +5,7 @@ import hashlib
 import json
 from pathlib import Path
 
+import datasets
 import pytest
 
 from training.data.shapes import LABEL, SHAPES, Pair, columns_of, group_of
@@ -229,6 +230,23 @@ def test_gzip_is_read_as_the_text_inside(write, tmp_path):
     packed = tmp_path / "rows.jsonl.gz"
     packed.write_bytes(gzip.compress(Path(source.path).read_bytes()))
     assert load(Source(name="s", path=packed)).pairs == load(source).pairs
+
+
+def test_a_hub_dataset_is_read_like_a_file_of_its_rows(write, tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    rows = [GOOD | {"p": 0.75}, GOOD | {"chosen": "", "p": 0.5}, GOOD | {"p": None}]
+    file = write(rows, columns={"soft_label": "p"})
+    hub = tmp_path / "hub"
+    hub.mkdir()
+    (hub / "train.jsonl").write_text(json.dumps(rows[0]) + "\n")
+    (hub / "test.jsonl").write_bytes(file.path.read_bytes())
+    source = Source(name="s", hub=str(hub), hub_split="test", columns=file.columns)
+    loaded = load(source)
+    assert loaded.pairs == load(file).pairs
+    assert loaded.refused == [(2, "an empty response")]
+    assert loaded.digest.startswith("fingerprint:")
+    with pytest.raises(DataError, match=r"soft_label .* 'q', which no row has"):
+        load(source.model_copy(update={"columns": {"soft_label": "q"}}))
 
 
 def test_separators_inside_a_string_do_not_break_lines(write):
