@@ -38,14 +38,15 @@ class CheckpointError(ValueError):
 
 
 class Base(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """The model that training began from. Where that is a checkpoint of a fine-tuning run, ``id``
-    and ``digest`` are of the run's base, ``run`` is the run and ``start`` the checkpoint's own
-    digest."""
+    """The model that training began from; ``commit`` is that of a hub's model. Where training began
+    from a checkpoint of a fine-tuning run, these are of the run's base, ``run`` is the run and
+    ``start`` the checkpoint's own digest."""
 
     id: str
     digest: str
     run: str | None = None
     start: str | None = None
+    commit: str | None = None
 
 
 class Member(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -9,7 +9,9 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreT
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from plaudit import checkpoint
+from plaudit.checkpoint import Base
 from plaudit.reward_model import head, is_decoder
+from training import hub
 from training.settings import SettingsError, TrainSettings
 
 # The tensor of a head's file; a decoder's own name for it.
@@ -24,7 +26,9 @@ ENCODER_TEMPLATE = (
 
 
 def load_tokenizer(settings: TrainSettings) -> Tokenizer:
-    tokenizer: Tokenizer = AutoTokenizer.from_pretrained(settings.model, trust_remote_code=False)
+    tokenizer: Tokenizer = AutoTokenizer.from_pretrained(
+        settings.model, revision=hub.revision(settings.model), trust_remote_code=False
+    )
     if settings.chat_template is not None:
         tokenizer.chat_template = settings.chat_template.read_text()
     elif not tokenizer.chat_template and tokenizer.cls_token:
@@ -44,8 +48,10 @@ def load_tokenizer(settings: TrainSettings) -> Tokenizer:
 
 def load_backbone(settings: TrainSettings, tokenizer: Tokenizer) -> PreTrainedModel:
     """The fp32 one-label classifier with the head of ``head``, or one drawn by ``head_seed``."""
+    weight_files(settings.model)  # or Transformers would read pickled ones
     model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
         settings.model,
+        revision=hub.revision(settings.model),
         num_labels=1,
         problem_type="regression",
         id2label={0: "reward"},
@@ -149,9 +155,18 @@ def add_dropout(model: PreTrainedModel, rate: float) -> None:
             )
 
 
+def base(model: str) -> Base:
+    """What is recorded of a directory, or of a hub's model."""
+    commit = None if Path(model).is_dir() else hub.commit(model)
+    return Base(id=model, digest=digest_of_base(model), commit=commit)
+
+
 def digest_of_base(model: str) -> str:
-    """Digest of a local base's weights; a hub id is its own name with its revision unknown."""
+    """Of a base's weights: a hub's model has the digest of a directory of the same files."""
+    return checkpoint.file_digest(*weight_files(model))
+
+
+def weight_files(model: str) -> list[Path]:
+    """Safetensors; an error of ours where there are none."""
     directory = Path(model)
-    if directory.is_dir():
-        return checkpoint.file_digest(*checkpoint.weight_files(directory))
-    return checkpoint.sha256(model.encode())
+    return checkpoint.weight_files(directory) if directory.is_dir() else hub.weight_files(model)

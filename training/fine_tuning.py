@@ -7,7 +7,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from training import backbone
+from training import backbone, hub
 from training.precision import Precision, trains_in_bf16
 
 
@@ -62,7 +62,11 @@ def arguments(config: FineTuning, out: Path, name: str) -> dict[str, Any]:
 def load(config: FineTuning, model: str, pad_token_id: int | None) -> PreTrainedModel:
     """The fp32 language model with its trainable part."""
     found: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-        model, dtype=torch.float32, pad_token_id=pad_token_id, trust_remote_code=False
+        model,
+        revision=hub.revision(model),
+        dtype=torch.float32,
+        pad_token_id=pad_token_id,
+        trust_remote_code=False,
     )
     backbone.select_trainable(found, config.train_layers)
     return found

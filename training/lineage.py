@@ -49,16 +49,16 @@ def write(directory: Path, lineage: Lineage) -> None:
 def base_of(start: str) -> Base:
     """What ``reward.json`` records of the backbone that a member starts from: itself, or the base
     of the run that it is a checkpoint of."""
-    own = backbone.digest_of_base(start)
+    own = backbone.base(start)
     found = read(Path(start))
     if found is None:
-        return Base(id=start, digest=own)
-    if found.weights != own:
+        return own
+    if found.weights != own.digest:
         raise SettingsError(
             f"{start}: the weights are not those of {FILE}; restore them, or remove {FILE} to take "
             "the checkpoint for a base of its own"
         )
-    return Base(id=found.base.id, digest=found.base.digest, run=found.run, start=own)
+    return msgspec.structs.replace(found.base, run=found.run, start=own.digest)
 
 
 def refuse_strangers(starts: Sequence[str]) -> None:

@@ -24,7 +24,7 @@ from plaudit.conversation import Encoder
 from plaudit.packing import packed_batches, padded_batches
 from plaudit.reward_model import batch_for, can_pack, is_decoder, pick_device, pooled_states
 from plaudit.whole_file import write_whole
-from training import backbone, settings
+from training import backbone, hub, settings
 from training.data.encoding import EncodedPair
 from training.losses import flipped_probability
 from training.measure import Array, accuracy
@@ -63,8 +63,10 @@ def probe_head(config: TrainSettings, probe: LinearProbe, path: Path) -> None:
         print(f"{said(path)}; kept", flush=True)
         return
     plain = config.model_copy(update={"head": None, "probe": None, "meta": None})
-    vocab_size = AutoConfig.from_pretrained(config.model, trust_remote_code=False).vocab_size
-    data = Data.of(plain, Encoder(tokenizer, vocab_size, config.max_tokens))
+    architecture = AutoConfig.from_pretrained(
+        config.model, revision=hub.revision(config.model), trust_remote_code=False
+    )
+    data = Data.of(plain, Encoder(tokenizer, architecture.vocab_size, config.max_tokens))
     fitted_on = digest_of(config, probe, data.pairs)
     with alone(path):
         if path.exists():

@@ -6,7 +6,7 @@ from pathlib import Path
 from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from plaudit.checkpoint import Base, sha256
+from plaudit.checkpoint import Base
 from training import report
 from training.evaluate.accuracy import Estimate
 from training.evaluate.candidates import Checkpoint
@@ -66,8 +66,7 @@ def metadata(evaluation: Evaluation, model: Checkpoint) -> str:
 
 
 def is_of_hub(base: Base) -> bool:
-    """A hub's model is known by its name alone."""
-    return base.digest == sha256(base.id.encode())
+    return base.commit is not None
 
 
 def base_name(base: Base) -> str:

@@ -1,6 +1,5 @@
 """Settings of training: one YAML file, ``key=value`` overrides, unknown keys refused."""
 
-import difflib
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from plaudit import strict_yaml
 from plaudit.checkpoint import Side
 from training.data.sources import Source
 from training.data.splits import Split
+from training.known_names import hint
 from training.method_settings import (
     ContrastiveSettings,
     LinearProbe,
@@ -235,10 +235,7 @@ def _explain(kind: type[BaseModel], error: Any, where: str) -> str:
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] != "extra_forbidden":
         return ": ".join(part for part in (where, key, error["msg"]) if part)
-    names = _names(kind)
-    near = difflib.get_close_matches(str(error["loc"][-1]), names, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(names))}"
-    return f"{where}: unknown key {key!r}; {hint}"
+    return f"{where}: unknown key {key!r}; {hint(str(error['loc'][-1]), _names(kind))}"
 
 
 def _names(kind: type[BaseModel]) -> set[str]:

@@ -79,7 +79,7 @@ def sft(config: SftSettings, resume: bool = False) -> None:
     model = fine_tuning.load(config, config.model, tokenizer.pad_token_id)
     loaded = read(config)
     pairs = train_pairs(like, loaded, Encoder(tokenizer, model.config.vocab_size, like.max_tokens))
-    base = Base(id=config.model, digest=backbone.digest_of_base(config.model))
+    base = backbone.base(config.model)
     data = {one.source.name: one.digest for one in loaded}
     keep = Keep(config, tokenizer, base, data)
     set_seed(config.seed)

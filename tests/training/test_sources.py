@@ -5,14 +5,30 @@ import hashlib
 import json
 from pathlib import Path
 
+import datasets
 import pytest
 
-from training.data.shapes import Pair
+from training.data.shapes import LABEL, SHAPES, Pair, columns_of, group_of
 from training.data.sources import DataError, Source, load
+from training.settings import DataSettings, SettingsError, parse
 
 SECRET = "do not print me"
 USER = {"role": "user", "content": "Hi"}
 GOOD = {"prompt": [USER], "chosen": "Hello", "rejected": "No"}
+TURNS = {"chosen": [USER, {"role": "assistant", "content": "Hello"}]}
+TURNS["rejected"] = [USER, {"role": "assistant", "content": "No"}]
+# One of each shape.
+ROWS = {
+    "plaudit": GOOD,
+    "transcript": {"chosen": "\n\nHuman: Hi\n\nAssistant: Hello"}
+    | {"rejected": "\n\nHuman: Hi\n\nAssistant: No"},
+    "messages": TURNS,
+    "lists": {"prompt": "Hi", "responses": ["Hello", "No"], "better": [[0, 1]]},
+    "win_probabilities": {"prompt": "Hi", "reference": {"text": "Hello"}, "responses": []},
+    "rm_bench": {"prompt": "Hi", "chosen_styles": [*"abc"], "rejected_styles": [*"def"]},
+    "rewardbench": GOOD | {"subset": "llmbar-natural"},
+    "rewardbench2": {"prompt": "Hi", "chosen": ["Hello"], "rejected": ["No"], "subset": "Math"},
+}
 
 
 @pytest.fixture
@@ -40,11 +56,7 @@ def test_a_prompt_may_be_a_string(write):
 
 
 def test_messages_rows_share_all_but_the_last_turn(write):
-    row = {
-        "chosen": [USER, {"role": "assistant", "content": "Hello"}],
-        "rejected": [USER, {"role": "assistant", "content": "No"}],
-    }
-    assert load(write([row], shape="messages")).pairs == [EXPECTED]
+    assert load(write([TURNS], shape="messages")).pairs == [EXPECTED]
 
 
 def test_transcripts_are_cut_into_turns(write):
@@ -64,6 +76,54 @@ def test_columns_are_renamed(write):
     columns = {"prompt": "question", "chosen": "good", "rejected": "bad", "category": "topic"}
     (pair,) = load(write([row], columns=columns)).pairs
     assert (pair.chosen, pair.rejected, pair.category) == ("Hello", "No", "manners")
+
+
+@pytest.mark.parametrize(
+    ("shape", "columns", "said"),
+    [
+        ("plaudit", {"soft_lable": "p"}, "'soft_lable' is no column .*did you mean 'soft_label'"),
+        ("transcript", {"prompt": "q"}, "'prompt' is no column of shape transcript; known: cat"),
+        ("lists", {"soft_label": "p"}, "'soft_label' is no column of shape lists"),
+        ("rewardbench", {"category": "c"}, "'category' is no column of shape rewardbench"),
+    ],
+)
+def test_a_column_that_the_shape_does_not_read_is_refused(shape, columns, said):
+    source = {"name": "s", "path": "pairs.jsonl", "shape": shape, "columns": columns}
+    with pytest.raises(SettingsError, match=rf"sources.0: .*columns: {said}"):
+        parse(DataSettings, {"sources": [source]}, "plan.yaml")
+
+
+def test_a_renamed_column_that_no_row_has_is_refused(write):
+    rows = [GOOD | {"probability": 0.75}, GOOD | {SECRET: 1}]
+    with pytest.raises(DataError, match=r"soft_label .* 'probabilty'.* did you mean 'probability'"):
+        load(write(rows, columns={"soft_label": "probabilty"}))
+    with pytest.raises(DataError, match=r"soft_label .* 'p', which no row has; name a") as caught:
+        load(write(rows, columns={"soft_label": "p"}))
+    assert SECRET not in str(caught.value)
+
+
+def test_a_renamed_column_may_be_missing_from_some_rows(write):
+    pairs = load(write([GOOD | {"p": 0.75}, GOOD], columns={"soft_label": "p"})).pairs
+    assert [pair.soft_label for pair in pairs] == [0.75, 1.0]
+
+
+class Asked(dict):
+    """Names that rename nothing, and remember for which column they were asked."""
+
+    def __init__(self):
+        self.of = set()
+
+    def get(self, name, default=None):
+        self.of.add(name)
+        return default
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_column_that_a_shape_reads_can_be_renamed_and_no_other(shape):
+    asked = Asked()
+    group_of(ROWS[shape], shape, asked, 1)
+    refused = set() if "soft_label" in columns_of(shape) else set(LABEL)
+    assert asked.of - refused == set(columns_of(shape))
 
 
 def test_the_category_is_the_rows_own_or_the_sources_name(write):
@@ -152,9 +212,17 @@ def test_a_missing_file_is_named(tmp_path):
         load(Source(name="s", path=path))
 
 
-def test_a_source_needs_a_path_or_a_hub():
-    with pytest.raises(DataError, match="either path or hub"):
-        load(Source(name="s"))
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({}, "neither is given of path"),
+        ({"path": "pairs.jsonl", "hub": "owner/pairs"}, "both are given of path"),
+        ({"hub": "owner/pairs", "sha256": "d67a"}, "sha256 is of a file"),
+    ],
+)
+def test_a_source_is_one_file_or_one_hub_dataset(given, said):
+    with pytest.raises(SettingsError, match=rf"plan.yaml: sources.0: .*{said}"):
+        parse(DataSettings, {"sources": [{"name": "s"} | given]}, "plan.yaml")
 
 
 def test_gzip_is_read_as_the_text_inside(write, tmp_path):
@@ -162,6 +230,23 @@ def test_gzip_is_read_as_the_text_inside(write, tmp_path):
     packed = tmp_path / "rows.jsonl.gz"
     packed.write_bytes(gzip.compress(Path(source.path).read_bytes()))
     assert load(Source(name="s", path=packed)).pairs == load(source).pairs
+
+
+def test_a_hub_dataset_is_read_like_a_file_of_its_rows(write, tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    rows = [GOOD | {"p": 0.75}, GOOD | {"chosen": "", "p": 0.5}, GOOD | {"p": None}]
+    file = write(rows, columns={"soft_label": "p"})
+    hub = tmp_path / "hub"
+    hub.mkdir()
+    (hub / "train.jsonl").write_text(json.dumps(rows[0]) + "\n")
+    (hub / "test.jsonl").write_bytes(file.path.read_bytes())
+    source = Source(name="s", hub=str(hub), hub_split="test", columns=file.columns)
+    loaded = load(source)
+    assert loaded.pairs == load(file).pairs
+    assert loaded.refused == [(2, "an empty response")]
+    assert loaded.digest.startswith("fingerprint:")
+    with pytest.raises(DataError, match=r"soft_label .* 'q', which no row has"):
+        load(source.model_copy(update={"columns": {"soft_label": "q"}}))
 
 
 def test_separators_inside_a_string_do_not_break_lines(write):

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,32 @@ class DataError(ValueError):
     """A data file that cannot be used; the text says what mends it."""
 
 
-def parse_lines(text: str) -> Iterator[tuple[int, Row | None]]:
-    """Line numbers and rows, None for a line that is no JSON object; blank lines are passed."""
-    for number, line in enumerate(text.split("\n"), start=1):
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A line that holds no row; the reason never quotes it."""
+
+    reason: str
+
+
+def parse_lines(content: bytes) -> Iterator[tuple[int, Row | Unreadable]]:
+    """Each line's number and what it holds; blank lines are passed."""
+    for number, line in enumerate(content.split(b"\n"), start=1):
         if line.strip():
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError:
-                row = None
-            yield number, row if isinstance(row, dict) else None
+            yield number, parse(line)
+
+
+def parse(line: bytes) -> Row | Unreadable:
+    try:
+        row = json.loads(line.decode())
+    except UnicodeDecodeError:
+        return Unreadable("not UTF-8")
+    except json.JSONDecodeError:
+        return Unreadable("not a JSON object")
+    except ValueError:  # all else that json raises: Python reads no integer of that many digits
+        return Unreadable("an integer of too many digits")
+    except RecursionError:
+        return Unreadable("nested too deeply")
+    return row if isinstance(row, dict) else Unreadable("not a JSON object")
 
 
 def read_rows(path: Path, required: Sequence[str]) -> list[Row]:
@@ -30,9 +48,9 @@ def read_rows(path: Path, required: Sequence[str]) -> list[Row]:
     if not path.is_file():
         raise DataError(f"{path}: no such file")
     rows = []
-    for number, row in parse_lines(path.read_text()):
-        if row is None:
-            raise DataError(f"{path}, line {number}: not a JSON object")
+    for number, row in parse_lines(path.read_bytes()):
+        if isinstance(row, Unreadable):
+            raise DataError(f"{path}, line {number}: {row.reason}")
         missing = [name for name in required if name not in row]
         if missing:
             raise DataError(f"{path}, line {number}: no column {', '.join(missing)}")

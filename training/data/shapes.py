@@ -23,7 +23,7 @@ Any row may have a ``category``; a row of one pair also ``target_margin`` and ``
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from plaudit.checkpoint import Message
 from training.data.benchmarks import (
@@ -49,6 +49,8 @@ from training.data.jsonlines import Row
 Shape = Literal["plaudit", "transcript", "messages", "lists", "win_probabilities"] | Benchmark
 SEVERAL: frozenset[Shape] = frozenset({"lists", "win_probabilities"})
 EVALUATION_ONLY: frozenset[Shape] = frozenset(get_args(Benchmark))
+# What is known of the label of a row of one pair.
+LABEL = ("soft_label", "target_margin")
 # Whether the two responses of a row ended by themselves.
 FINISHED = ("chosen_finished", "rejected_finished")
 # Their category is the subset.
@@ -105,16 +107,26 @@ class Pair:
 def group_of(row: Row, shape: Shape, names: Mapping[str, str], line: int) -> Group:
     """What one row says; RowError where it does not fit its shape."""
     columns = Columns(row, names)
-    group = SHAPES[shape](columns)
+    group = SHAPES[shape].read(columns)
     _check_prompt(group.prompt)
     if shape not in SEVERAL | EVALUATION_ONLY:
         labelled = _with_label(group.comparisons[0], columns)
         group = replace(group, comparisons=[labelled], finished=_finished(columns))
-    elif any(columns.get(name) is not None for name in ("soft_label", "target_margin")):
+    elif any(columns.get(name) is not None for name in LABEL):
         raise RowError("a row of several pairs has no soft_label or target_margin of its own")
     category = columns.get("subset" if shape in BY_SUBSET else "category")
     known = str(category) if category else None
     return replace(group, category=known, line=line, rest=columns.rest())
+
+
+def columns_of(shape: Shape) -> list[str]:
+    """Our names of all columns that a row of this shape may have, which ``columns`` renames."""
+    found = [*SHAPES[shape].columns]
+    if shape not in BY_SUBSET:
+        found.append("category")
+    if shape not in SEVERAL | EVALUATION_ONLY:
+        found += LABEL + FINISHED
+    return found
 
 
 def pairs_of(group: Group, source: str, benchmark: bool) -> tuple[list[Pair], list[str]]:
@@ -246,15 +258,25 @@ def _from_win_probabilities(column: Columns) -> Group:
     return Group(turns(column("prompt")), [reference, *responses], comparisons)
 
 
-SHAPES: dict[Shape, Callable[[Columns], Group]] = {
-    "plaudit": _from_plaudit,
-    "transcript": _from_transcripts,
-    "messages": _from_messages,
-    "lists": _from_lists,
-    "win_probabilities": _from_win_probabilities,
-    "rm_bench": from_rm_bench,
-    "rewardbench": from_rewardbench,
-    "rewardbench2": from_rewardbench2,
+class Layout(NamedTuple):
+    """What a shape reads, and the columns of its own that it reads there."""
+
+    read: Callable[[Columns], Group]
+    columns: tuple[str, ...]
+
+
+SIDES = ("chosen", "rejected")
+SHAPES: dict[Shape, Layout] = {
+    "plaudit": Layout(_from_plaudit, ("prompt", *SIDES)),
+    "transcript": Layout(_from_transcripts, SIDES),
+    "messages": Layout(_from_messages, SIDES),
+    "lists": Layout(_from_lists, ("prompt", "responses", "better")),
+    "win_probabilities": Layout(_from_win_probabilities, ("prompt", "reference", "responses")),
+    "rm_bench": Layout(from_rm_bench, ("prompt", "chosen_styles", "rejected_styles")),
+    "rewardbench": Layout(from_rewardbench, ("prompt", *SIDES, "subset")),
+    "rewardbench2": Layout(
+        from_rewardbench2, ("prompt", *SIDES, "subset", "num_correct", "total_completions")
+    ),
 }
 
 

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,11 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from training.data.columns import RowError
 from training.data.groups import Group
-from training.data.jsonlines import DataError, Row, parse_lines
-from training.data.shapes import EVALUATION_ONLY, Pair, Shape, group_of, pairs_of
+from training.data.jsonlines import DataError, Row, Unreadable, parse_lines
+from training.data.shapes import EVALUATION_ONLY, Pair, Shape, columns_of, group_of, pairs_of
+from training.known_names import hint, nearest
 
 T = TypeVar("T")
-NOT_AN_OBJECT = "not a JSON object"
 
 
 class Source(BaseModel):
@@ -40,6 +41,25 @@ class Source(BaseModel):
         None, ge=1, description="train on this many pairs of each prompt, chosen by digest"
     )
     max_pairs: int | None = Field(None, ge=1, description="keep this many, chosen by digest")
+
+    @model_validator(mode="after")
+    def _is_of_one_place(self) -> "Source":
+        if (self.path is None) == (self.hub is None):
+            given = "neither is" if self.path is None else "both are"
+            raise ValueError(f"{given} given of path, a file, and hub, a dataset: give one")
+        if self.hub is not None and self.sha256 is not None:
+            raise ValueError("sha256 is of a file: leave it out, or save the dataset as a file")
+        return self
+
+    @model_validator(mode="after")
+    def _renames_what_is_read(self) -> "Source":
+        known = columns_of(self.shape)
+        for ours in self.columns:
+            if ours not in known:
+                raise ValueError(
+                    f"columns: {ours!r} is no column of shape {self.shape}; {hint(ours, known)}"
+                )
+        return self
 
     @model_validator(mode="after")
     def _is_measured_whole(self) -> "Source":
@@ -85,8 +105,10 @@ def load(source: Source) -> Loaded:
     """Read every row of a source; what does not fit is kept with its line and reason."""
     digest, rows = rows_of_file(source) if source.path else _rows_of_hub(source)
     loaded = Loaded(source, digest)
+    seen: set[str] = set()
 
     def read(row: Row, number: int) -> Group:
+        seen.update(row)
         return group_of(row, source.shape, source.columns, number)
 
     for number, group in fitting(rows, read, loaded.refused):
@@ -94,20 +116,34 @@ def load(source: Source) -> Loaded:
         loaded.groups.append(group)
         loaded.pairs += pairs
         loaded.refused += [(number, reason) for reason in reasons]
+    if seen:
+        _refuse_missing(source, seen)
     if not loaded.pairs:
         raise DataError(f"{loaded.report()}: nothing fits shape {source.shape!r}; see its columns")
     return loaded
 
 
+def _refuse_missing(source: Source, seen: set[str]) -> None:
+    """Or a label that was meant to be soft would be hard in every row, unsaid. What rows have is
+    not listed: it may be text of theirs."""
+    for ours, theirs in source.columns.items():
+        if theirs not in seen:
+            mends = nearest(theirs, seen) or f"name a column that is there, or leave {ours} out"
+            raise DataError(
+                f"{source.name}: columns: {ours} is to be read from {theirs!r}, which no row has; "
+                f"{mends}"
+            )
+
+
 def fitting(
-    rows: Iterable[tuple[int, Row | None]],
+    rows: Iterable[tuple[int, Row | Unreadable]],
     read: Callable[[Row, int], T],
     refused: list[tuple[int, str]],
 ) -> Iterator[tuple[int, T]]:
     """What ``read`` makes of each row, with its line; what does not fit is added to ``refused``."""
     for number, row in rows:
-        if row is None:
-            refused.append((number, NOT_AN_OBJECT))
+        if isinstance(row, Unreadable):
+            refused.append((number, row.reason))
             continue
         try:
             found = read(row, number)
@@ -125,8 +161,8 @@ def load_all(sources: Iterable[Source], log: TextIO) -> list[Loaded]:
     return loaded
 
 
-def rows_of_file(source: Source) -> tuple[str, Iterator[tuple[int, Row | None]]]:
-    """The digest of a source's file, and its rows with their lines; None for what is no row."""
+def rows_of_file(source: Source) -> tuple[str, Iterator[tuple[int, Row | Unreadable]]]:
+    """The digest of a source's file, and what its lines hold, by their numbers."""
     assert source.path is not None
     if not source.path.is_file():
         raise DataError(f"{source.name}: no file {source.path}")
@@ -137,13 +173,21 @@ def rows_of_file(source: Source) -> tuple[str, Iterator[tuple[int, Row | None]]]
             f"{source.name}: {source.path} has sha256 {digest}, expected {source.sha256}: "
             "the file changed; restore it or correct sha256 in the settings"
         )
-    text = gzip.decompress(content) if source.path.suffix == ".gz" else content
-    return f"sha256:{digest}", parse_lines(text.decode())
+    text = _decompressed(source, content) if source.path.suffix == ".gz" else content
+    return f"sha256:{digest}", parse_lines(text)
 
 
-def _rows_of_hub(source: Source) -> tuple[str, Iterator[tuple[int, Row | None]]]:
-    if not source.hub:
-        raise DataError(f"{source.name}: give either path or hub")
+def _decompressed(source: Source, content: bytes) -> bytes:
+    try:
+        return gzip.decompress(content)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DataError(
+            f"{source.name}: {source.path} cannot be decompressed ({error}): it is damaged or cut "
+            "off, or no gzip; fetch it again, or name it .jsonl if it is not compressed"
+        ) from None
+
+
+def _rows_of_hub(source: Source) -> tuple[str, Iterator[tuple[int, Row]]]:
     from datasets import load_dataset  # seconds to import, and only hub sources need it
 
     dataset = load_dataset(source.hub, split=source.hub_split)

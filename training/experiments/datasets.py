@@ -65,7 +65,9 @@ def alpacaeval_lists(data: Path, share: float = 1.0) -> list[Answered]:
     loaded = load_file(data, "alpacaeval_lists", "win_probabilities")
     _, rows = rows_of_file(loaded.source)
     models = {
-        line: [response["generator"] for response in row["responses"]] for line, row in rows if row
+        line: [response["generator"] for response in row["responses"]]
+        for line, row in rows
+        if isinstance(row, dict)
     }
     return [
         # The reference is the group's first response.

@@ -119,7 +119,7 @@ def check_before(plan: StrengthPlan) -> None:
     ]
     check_columns(pairs)
     for start in dict.fromkeys(plan.starts):
-        refuse_base(start, backbone.digest_of_base(start), pairs)
+        refuse_base(backbone.base(start), pairs)
 
 
 def refuse_benchmarks(loaded: Sequence[Loaded]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from plaudit import checkpoint
-from plaudit.checkpoint import Manifest
+from plaudit.checkpoint import Base, Manifest
 from training import backbone, lineage, settings
 from training.data.shapes import Pair
 from training.data.splits import Split
@@ -23,9 +23,9 @@ def refuse_member(member: Path, pairs: Sequence[Pair]) -> None:
         refuse_seen(f"{member}: {name}", split, pairs)
 
 
-def refuse_base(base: str, digest: str, pairs: Sequence[Pair]) -> None:
+def refuse_base(base: Base, pairs: Sequence[Pair]) -> None:
     """The same of a backbone, named as in the settings, before anything is trained from it."""
-    for name, split in base_trained_on(base, digest):
+    for name, split in base_trained_on(base):
         refuse_seen(str(name), split, pairs)
 
 
@@ -42,16 +42,17 @@ def refuse_seen(who: str, split: Split, pairs: Sequence[Pair]) -> None:
 def trained_on(directory: Path) -> Iterator[tuple[Path, Split]]:
     """The splits whose train side a checkpoint has seen: its own, its base's, its members'."""
     manifest, _ = checkpoint.read(directory)
-    start, digest = manifest.base.id, manifest.base.digest
+    base = manifest.base
     recorded = manifest.training.get("settings")
     if recorded is not None:
         config = settings.parse(TrainSettings, recorded, f"{directory}: settings")
         yield directory, config.split
-        start, digest = config.model, manifest.base.start or digest
+        if base.start is not None:
+            base = Base(config.model, base.start)
     elif not manifest.members:
         raise SettingsError(f"{directory}: reward.json does not say what it was trained on")
     yield from members_trained_on(directory, manifest)
-    yield from base_trained_on(start, digest)
+    yield from base_trained_on(base)
 
 
 def members_trained_on(directory: Path, manifest: Manifest) -> Iterator[tuple[Path, Split]]:
@@ -65,14 +66,14 @@ def members_trained_on(directory: Path, manifest: Manifest) -> Iterator[tuple[Pa
         yield from trained_on(path)
 
 
-def base_trained_on(base: str, digest: str) -> Iterator[tuple[Path, Split]]:
+def base_trained_on(base: Base) -> Iterator[tuple[Path, Split]]:
     """Nothing of a hub's model, or of one without ``reward.json``: those are not ours."""
-    if digest == checkpoint.sha256(base.encode()):
+    if base.commit is not None:
         return
-    path = Path(base)
-    if not path.is_dir() or backbone.digest_of_base(base) != digest:
+    path = Path(base.id)
+    if not path.is_dir() or backbone.digest_of_base(base.id) != base.digest:
         raise SettingsError(
-            f"{base}, a base, is not there as it was, to say what it was trained on; run the "
+            f"{base.id}, a base, is not there as it was, to say what it was trained on; run the "
             "command where it was trained from"
         )
     if checkpoint.is_complete(path):
@@ -80,7 +81,7 @@ def base_trained_on(base: str, digest: str) -> Iterator[tuple[Path, Split]]:
     tuned = lineage.read(path)
     if tuned is not None:
         yield path, settings.parse(DataSettings, data_of(tuned), f"{path}: settings").split
-        yield from base_trained_on(tuned.base.id, tuned.base.digest)
+        yield from base_trained_on(tuned.base)
 
 
 def data_of(tuned: Lineage) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from transformers import AutoTokenizer, GenerationConfig
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from plaudit.checkpoint import Message
+from training import hub
 from training.settings import SettingsError
 
 
@@ -19,7 +20,9 @@ class Chat:
     @classmethod
     def load(cls, model: str) -> "Chat":
         """SettingsError for a model without chat template, pad token or end of a response."""
-        tokenizer: Tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
+        tokenizer: Tokenizer = AutoTokenizer.from_pretrained(
+            model, revision=hub.revision(model), trust_remote_code=False
+        )
         if not tokenizer.chat_template:
             raise SettingsError(f"{model} has no chat template: take an instruct model")
         if tokenizer.pad_token_id is None:
@@ -100,7 +103,7 @@ def own(
 def ends_of(model: str, tokenizer: Tokenizer) -> list[int]:
     """The tokenizer's eos, and those that the model's generation settings name."""
     try:
-        named = GenerationConfig.from_pretrained(model).eos_token_id
+        named = GenerationConfig.from_pretrained(model, revision=hub.revision(model)).eos_token_id
     except OSError:  # the model has no such file
         named = None
     several = named if isinstance(named, list) else [named]

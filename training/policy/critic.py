@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.nn.functional import mse_loss
 from transformers import AutoModelForTokenClassification, PreTrainedModel
 
+from training import hub
+
 
 def advantages(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float) -> Tensor:
     """Generalised advantage estimates (B, T) (arXiv:1506.02438): sums over the rest of a response
@@ -55,6 +57,7 @@ class Critic:
         """In fp32; it begins by expecting nothing."""
         found: PreTrainedModel = AutoModelForTokenClassification.from_pretrained(
             model,
+            revision=hub.revision(model),
             num_labels=1,
             dtype=torch.float32,
             pad_token_id=pad_token_id,

@@ -22,6 +22,7 @@ from plaudit.reward_model import (
     pick_device,
     use_packed_attention,
 )
+from training import hub
 from training.policy.chat import Chat
 from training.precision import measuring_dtype
 
@@ -105,6 +106,7 @@ def load(model: str, chat: Chat) -> PreTrainedModel:
     """To measure with, in the dtype that is soonest done."""
     found: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
         model,
+        revision=hub.revision(model),
         dtype=DTYPES[measuring_dtype()],
         pad_token_id=chat.tokenizer.pad_token_id,
         trust_remote_code=False,

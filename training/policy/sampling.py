@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
 from plaudit.packing import padded_batches
 from plaudit.reward_model import DTYPES, pick_device
+from training import hub
 from training.policy.chat import Chat
 from training.precision import measuring_dtype
 
@@ -79,7 +80,10 @@ class TransformersSampler:
     @classmethod
     def load(cls, model: str, chat: Chat, settings: Sampling) -> "TransformersSampler":
         policy: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            model, dtype=DTYPES[settings.torch_dtype], trust_remote_code=False
+            model,
+            revision=hub.revision(model),
+            dtype=DTYPES[settings.torch_dtype],
+            trust_remote_code=False,
         )
         return cls(policy.to(pick_device("auto")), chat, settings)
 

@@ -80,7 +80,11 @@ def read(path: Path, shape: Shape) -> tuple[list[Row], list[Pair]]:
     loaded = load(source)
     print(loaded.report(), file=sys.stderr)
     refused = {number for number, _ in loaded.refused}
-    rows = [row for number, row in rows_of_file(source)[1] if row and number not in refused]
+    rows = [
+        row
+        for number, row in rows_of_file(source)[1]
+        if isinstance(row, dict) and number not in refused
+    ]
     return rows, loaded.pairs
 
 

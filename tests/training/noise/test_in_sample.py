@@ -64,7 +64,7 @@ def test_what_its_base_saw_is_refused(child, member, pairs):
     with pytest.raises(SettingsError, match=r"child: .*base was trained on"):
         refuse_member(child.out, held_out)
     with pytest.raises(SettingsError, match="base was trained on"):
-        refuse_base(child.model, checkpoint.read(child.out)[0].base.digest, held_out)
+        refuse_base(checkpoint.read(child.out)[0].base, held_out)
     refuse_member(child.out, on(child, pairs, "test"))
 
 
