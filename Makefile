@@ -7,7 +7,7 @@ PIP    := $(BIN)/python -m pip install --quiet -c constraints.txt
 MODEL  := models/smollm2-135m
 DEMO   := runs/demo
 # What the tests run beside the project: a cache, operators' tools, a browser.
-DEBIAN := redis-server prometheus prometheus-alertmanager chromium nginx gcc
+DEBIAN := redis-server prometheus prometheus-alertmanager chromium nginx gcc curl
 # Processes that run tests, each with one thread: they wait for one another less than threads do.
 WORKERS ?= 2
 TARGETS := bodies compat triton headers cache_values safetensors_headers configurations manifests
@@ -24,9 +24,9 @@ serve: $(DEMO)/warm/reward.json  ## everything, then the demo models on 127.0.0.
 	$(BIN)/plaudit serve $(DEMO)/warm $(DEMO)/ensemble.yaml
 
 test: $(VENV)/.dev $(MODEL)/tokenizer_config.json  ## the whole test suite, with a real Redis, Prometheus and browser
-	@which redis-server promtool amtool chromium nginx gcc >/dev/null || { $(ROOT) apt-get update -q \
+	@which redis-server promtool amtool chromium nginx gcc curl >/dev/null || { $(ROOT) apt-get update -q \
 		&& $(ROOT) apt-get install -qy $(DEBIAN); }
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rs -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 vllm: $(VLLM)/.run  ## the environment of test-vllm
 
