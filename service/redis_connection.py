@@ -1,8 +1,11 @@
 """A connection to Redis, from a URL that may be wrong."""
 
+import asyncio
+
 from redis import Redis
+from redis import asyncio as awaited
 from redis.asyncio import ConnectionPool, SSLConnection
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 CONNECT_SECONDS = 5.0
 FORM = "redis://HOST:6379/0"
@@ -24,6 +27,21 @@ def connect(url: str, timeout_seconds: float) -> Redis:
     except (ValueError, TypeError, RedisError):
         raise RedisUrlError(f"the Redis URL cannot be read: write {FORM}") from None
     return redis
+
+
+async def trouble(url: str, timeout_seconds: float) -> str | None:
+    """The class of the error that one PING ends with, or None where Redis answers in time."""
+    client = awaited.Redis.from_url(url, socket_connect_timeout=timeout_seconds, retry=None)
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            await client.ping()
+    except ResponseError:
+        return None  # an answer, of one that lets this user do no more than it needs
+    except (RedisError, OSError, TypeError) as error:  # hiredis makes the last of strange bytes
+        return type(error).__name__
+    finally:
+        await client.aclose()
+    return None
 
 
 def host_of(url: str) -> str | None:

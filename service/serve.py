@@ -1,7 +1,6 @@
 """``plaudit serve``: load, verify, say what is served, listen."""
 
 import asyncio
-import json
 import os
 import signal
 import socket
@@ -17,18 +16,25 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # models are directories: what would fetch, 
 import uvicorn
 import uvloop
 from fastapi import FastAPI
-from msgspec import UNSET
 from transformers.utils.logging import disable_progress_bar
 
 from plaudit import scan
 from plaudit.checkpoint import CheckpointError
-from plaudit.wire import ModelInfo
-from service import admin, descriptors, key_reload, listening, logs, stopping, traces
+from service import (
+    admin,
+    descriptors,
+    key_reload,
+    listening,
+    logs,
+    redis_connection,
+    stopping,
+    traces,
+)
 from service.admin import Access
 from service.app import create_app
 from service.audit import Audit
+from service.banner import banner
 from service.engines.choice import engine_of
-from service.entrance import is_loopback
 from service.metrics import Metrics
 from service.receiving import Receiving
 from service.registry import Registry
@@ -87,13 +93,15 @@ async def serve_keyed(
         async with probed(settings, metrics, admin_at, access):
             registry = await load_registry(settings, metrics)
             unserved.push_async_callback(registry.engine.close)
+            cache = await of_cache(settings)
         unserved.pop_all()  # nothing is awaited from here to signals_to, so no SIGTERM is heard
     logs.configure(settings.log_level)
     warn_of_scales(registry)
     key_reload.warn(settings, access.keys)
     app = create_app(settings, registry, metrics, access.keys)
     listening.listen(at)
-    logs.say(banner(settings, registry))
+    admin_place = listening.place_of(admin_at) if admin_at else None
+    logs.say(banner(settings, registry, listening.place_of(at), admin_place, cache))
     config = listener(app, settings.host, settings.port, settings.receive_seconds)
     server = uvicorn.Server(config)
     end = Stopping(server, stopping.delay_seconds(settings))
@@ -198,6 +206,18 @@ async def load_registry(settings: Settings, metrics: Metrics) -> Registry:
     return await Registry.open(engine_of(settings, metrics), wanted, metrics)
 
 
+async def of_cache(settings: Settings) -> str:
+    """Where scores are kept. A Redis that does not answer costs latency only, so it ends no
+    start."""
+    if settings.redis_url is None:
+        return "memory"
+    url, patience = settings.redis_url.get_secret_value(), settings.redis_timeout_ms
+    trouble = await redis_connection.trouble(url, patience / 1000)
+    if trouble is None:
+        return "memory and Redis"
+    return f"memory, and Redis once it answers: no PONG within {patience:g} ms ({trouble})"
+
+
 def say_programs(notes: Sequence[tuple[Path, scan.Finding]]) -> None:
     """What the scan of the models has noted, one line for each directory."""
     for directory, found in groupby(notes, key=lambda pair: pair[0]):
@@ -218,63 +238,3 @@ def warn_of_scales(registry: Registry) -> None:
         warning = bundle.scale_warning()
         if warning is not None:
             logs.log.warning("objectives %s: %s", bundle.name, warning)
-
-
-def banner(settings: Settings, registry: Registry) -> str:
-    """What an operator wants to know at start, and a curl to copy."""
-    url = f"http://{settings.host}:{settings.port}"
-    cache = "memory and Redis" if settings.redis_url else "memory"
-    playground = f"playground at {url}/, " if settings.playground else ""
-    lines = [f"Plaudit at {url} ({playground}docs at {url}/docs)"]
-    for info in registry.infos():
-        lines.append(
-            f"  {info.kind:10} {info.name}  {info.revision[:19]}  {info.max_tokens} tokens, "
-            f"{info.dtype}{of_what(info)}"
-        )
-    for trunk in registry.engine.trunks:
-        lines.append(
-            f"  {'shared':10} {trunk.shared} of {trunk.blocks} blocks, computed once for "
-            f"{', '.join(trunk.members)}"
-        )
-    key = "required" if "score" in settings.keys().grants else "none needed"
-    lines.append(f"  cache: {cache}; API key: {key}")
-    if settings.admin_port is not None:
-        there = f"http://{settings.admin_host}:{settings.admin_port}"
-        lines.append(f"  admin: {there}/ops, {there}/metrics, {there}/readyz")
-        if not is_loopback(settings.admin_host):
-            lines.append(f"  admin: {of_metrics(settings)}")
-    lines.append(f"  trainers' own routes: {of_the_trainers(settings, registry)}")
-    lines.append(curl(settings, registry, url))
-    return "\n".join(lines)
-
-
-def of_metrics(settings: Settings) -> str:
-    if settings.open_metrics:
-        return "whoever reaches it reads it; let no one in but Prometheus"
-    return "/metrics and /ops need a key with scope=metrics"
-
-
-def of_the_trainers(settings: Settings, registry: Registry) -> str:
-    """What a route of another server's format scores with where that names no model."""
-    whole = registry.wholes() if settings.compat_model is None else [settings.compat_model]
-    if len(whole) == 1:
-        return whole[0]
-    return f"one of {', '.join(whole)}, by --compat-model; see docs/compat.md"
-
-
-def of_what(info: ModelInfo) -> str:
-    """The members of an ensemble or a bundle."""
-    if not info.members:
-        return ""
-    centre = "" if info.centre is UNSET else f" around {info.centre}"
-    return f", of {', '.join(info.members)}{centre}"
-
-
-def curl(settings: Settings, registry: Registry, url: str) -> str:
-    item = {"prompt": "How do I boil an egg?", "response": "Eight minutes in boiling water."}
-    route, named = "score", {"model": next(iter(registry.members))}
-    if settings.ensemble:
-        route, named = "ensemble_score", {"ensemble": next(iter(registry.ensembles))}
-    body = json.dumps({**named, "items": [item]})
-    key = " -H 'Authorization: Bearer KEY'" if "score" in settings.keys().grants else ""
-    return f"  curl -s {url}/{route}{key} -d '{body}'"

@@ -27,7 +27,8 @@ WAIT_SECONDS = 2.0
 def main(argv: Sequence[str]) -> int:
     options = parser().parse_args(argv)
     end_on_sigterm()  # a member stops where it is; its last saved state stays
-    plan = settings.load(EnsemblePlan, options.plan, options.overrides)
+    load = settings.load if options.wait else settings.load_to_run
+    plan = load(EnsemblePlan, options.plan, options.overrides)
     if options.member is not None:
         run_member(plan, options.member)
     elif options.wait:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from training import backbone, hub
+from training.loggers import Logger
 from training.precision import Precision, trains_in_bf16
 
 
@@ -31,7 +32,7 @@ class FineTuning(BaseModel):
     save_dtype: Literal["bfloat16", "float32"] = Field("bfloat16", description="of checkpoints")
     save_steps: int = Field(100, ge=1, description="steps between resumable states")
     logging_steps: int = Field(10, ge=1)
-    log_to: list[Literal["tensorboard", "wandb"]] = Field(["tensorboard"])
+    log_to: list[Logger] = Field(["tensorboard"])
 
 
 def arguments(config: FineTuning, out: Path, name: str) -> dict[str, Any]:

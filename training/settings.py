@@ -10,9 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from plaudit import strict_yaml
 from plaudit.checkpoint import Side
+from training import loggers
 from training.data.sources import Source
 from training.data.splits import Split
 from training.known_names import hint
+from training.loggers import Logger
 from training.method_settings import (
     ContrastiveSettings,
     LinearProbe,
@@ -101,7 +103,7 @@ class TrainSettings(DataSettings):
     save_dtype: Literal["bfloat16", "float32"] = Field("bfloat16", description="of the checkpoint")
     save_steps: int = Field(100, ge=1, description="steps between resumable states")
     logging_steps: int = Field(10, ge=1)
-    log_to: list[Literal["tensorboard", "wandb"]] = ["tensorboard"]
+    log_to: list[Logger] = ["tensorboard"]
 
     @model_validator(mode="after")
     def _prompts_stay_whole(self) -> "TrainSettings":
@@ -194,6 +196,13 @@ def load(kind: type[Model], path: Path | None, overrides: Sequence[str] = ()) ->
     return parse(kind, values, "settings" if path is None else str(path))
 
 
+def load_to_run(kind: type[Model], path: Path | None, overrides: Sequence[str] = ()) -> Model:
+    """The same, of what is to run here and now: LoggerError where a logger is not installed."""
+    found = load(kind, path, overrides)
+    loggers.require(found)
+    return found
+
+
 def _mapping(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise SettingsError(f"{path}: no such settings file")
@@ -270,7 +279,7 @@ def of_training(
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="override a setting")
     parser.add_argument("--resume", action="store_true", help="go on from the last saved state")
     options = parser.parse_args(argv)
-    return load(kind, options.settings, options.overrides), options.resume
+    return load_to_run(kind, options.settings, options.overrides), options.resume
 
 
 def of_command(kind: type[Model], name: str, about: str | None, argv: Sequence[str]) -> Model:
@@ -279,7 +288,7 @@ def of_command(kind: type[Model], name: str, about: str | None, argv: Sequence[s
     parser.add_argument(
         "settings", nargs="+", metavar="FILE|key=value", help="YAML file of settings, overrides"
     )
-    return load(kind, *file_and_overrides(parser.parse_args(argv).settings))
+    return load_to_run(kind, *file_and_overrides(parser.parse_args(argv).settings))
 
 
 def parser_of(kind: type[BaseModel], name: str, about: str | None) -> ArgumentParser:

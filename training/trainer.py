@@ -244,7 +244,7 @@ class Window:
 
 
 class Progress(ProgressCallback):
-    """The progress bar with its last figures at its end, and a line for each log entry."""
+    """The progress bar, with the figures logged last after the time that is left."""
 
     SHOWN = ("loss", "accuracy", "margin", "tokens_per_second")
 

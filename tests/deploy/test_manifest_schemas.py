@@ -65,6 +65,16 @@ def test_files_match_the_schema(root: Path) -> None:
     assert len(checked) > 30
 
 
+def test_the_base_renders_by_itself_with_probes_and_resources(root: Path) -> None:
+    docs = render(root / "k8s" / "base")
+    for doc in docs:
+        check(doc, root)
+    found = {doc["kind"]: doc for doc in docs}
+    assert found.keys() == {"ServiceAccount", "Deployment", "Service", "PodDisruptionBudget"}
+    (container,) = found["Deployment"]["spec"]["template"]["spec"]["containers"]
+    assert {"startupProbe", "readinessProbe", "livenessProbe", "resources"} <= container.keys()
+
+
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_overlays_match_the_schema(root: Path, overlay: str) -> None:
     docs = render(root / "k8s" / "overlays" / overlay)

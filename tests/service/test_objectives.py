@@ -10,9 +10,11 @@ import pytest
 
 from plaudit import RewardClient, checkpoint
 from plaudit.checkpoint import Calibration, CheckpointError, Stats
+from service.banner import banner
 from service.engines.torch_engine import TorchEngine
+from service.listening import Place
 from service.registry import Registry
-from service.serve import banner, warn_of_scales
+from service.serve import warn_of_scales
 from service.settings import Settings, SettingsError
 from service.sources import sources
 
@@ -245,7 +247,8 @@ async def test_scales_that_differ_are_said_at_the_start(tmp_path, bundle_file, m
     # Shares of 1 : 0.5, and of 1 x 2.0 : 0.5 x 0.25.
     assert "helpful 67%, harmless 33%" in record.getMessage()
     assert "would weigh helpful 94%, harmless 6%" in record.getMessage()
-    assert "objectives balanced" in banner(settings, registry)
+    said = banner(settings, registry, Place("http://127.0.0.1:8000"), None, "memory")
+    assert "objectives balanced" in said
 
 
 def test_the_client_sends_weights_and_reads_objectives(listen, bundle_file):

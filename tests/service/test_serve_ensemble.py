@@ -4,9 +4,10 @@ import shutil
 
 import pytest
 
+from service.banner import banner
 from service.engines.torch_engine import TorchEngine
+from service.listening import Place
 from service.registry import Registry
-from service.serve import banner
 from service.settings import Settings, SettingsError, load
 from service.sources import sources
 
@@ -82,7 +83,7 @@ async def test_what_is_shared_and_what_is_the_centre_is_said_at_the_start(
     )  # fmt: skip
     registry = await Registry.open(TorchEngine(settings, metrics), sources(settings), metrics)
     await registry.engine.close()
-    lines = banner(settings, registry).splitlines()
+    lines = banner(settings, registry, Place("http://127.0.0.1:8000"), None, "memory").splitlines()
     assert "  shared     1 of 2 blocks, computed once for m0, top, warm" in lines
     [said] = [line for line in lines if line.startswith("  ensemble   ensemble")]
     assert said.endswith("of m0, top around warm")

@@ -58,7 +58,7 @@ def main(argv: Sequence[str]) -> int:
     if options.members is None:
         if options.out is not None or options.side is not None:
             found.error("--side and --out go with --members; the plan says out: DIR")
-        cross_fit(settings.load(StrengthPlan, options.plan, options.overrides))
+        cross_fit(settings.load_to_run(StrengthPlan, options.plan, options.overrides))
         return 0
     if options.out is None:
         found.error("--members needs --out FILE")

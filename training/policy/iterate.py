@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from plaudit import checkpoint
-from training import data_files, settings, train
+from training import data_files, loggers, settings, train
 from training.policy import generate, grpo, label, one_process, plan_file, prefer, tuning
 from training.policy.generate import GenerateSettings
 from training.policy.grpo import GrpoSettings
@@ -72,6 +72,8 @@ def main(argv: Sequence[str]) -> int:
 def iterate(plan: IteratePlan) -> Path:
     """Run what is missing of all rounds; the last policy."""
     one_process.require("plaudit iterate")
+    for stage in stages(plan).values():
+        loggers.require(stage)
     with alone(plan.out.resolve()):
         plan_file.record(recorded(plan), plan.out, inputs(plan))
         policy = plan.model

@@ -9,11 +9,12 @@ import pytest
 
 from plaudit.joint_model import JointModel
 from service.admission import Admission
+from service.banner import banner
 from service.compat.exchange import NUMBER
 from service.compat.on_error import PEERS
 from service.engines.torch_engine import TorchEngine
+from service.listening import Place
 from service.registry import Registry
-from service.serve import banner
 from service.settings import Settings, SettingsError
 from service.sources import sources
 
@@ -103,7 +104,8 @@ async def test_the_start_says_which_it_is(ensemble_file, members, metrics, files
         _cli_parse_args=False,
     )  # fmt: skip
     registry = await Registry.open(TorchEngine(settings, metrics), sources(settings), metrics)
-    assert f"  trainers' own routes: {said}" in banner(settings, registry)
+    start = banner(settings, registry, Place("http://127.0.0.1:8000"), None, "memory")
+    assert f"  trainers' own routes: {said}" in start
     await registry.engine.close()
 
 
