@@ -104,24 +104,28 @@ class Batcher:
 
     async def _run(self) -> None:
         while True:
-            if not len(self._queue):
-                self._arrived.clear()
-                await self._arrived.wait()
-                await self._gather()
-            taken = self._queue.take(WINDOW * self._budget.tokens)
-            self._metrics.batches.queue_items.dec(len(taken))
-            window = still_wanted(taken)
-            try:
-                await self._work_through(window)
-            finally:
-                # Nothing is left here unless the loop is cancelled.
-                settle(window, error=EngineFault(STOPPING))
+            await self._arrived.wait()
+            await self._gather()
+            while len(self._queue):
+                await self._next_window()
+            self._arrived.clear()
+
+    async def _next_window(self) -> None:
+        taken = self._queue.take(WINDOW * self._budget.tokens)
+        self._metrics.batches.queue_items.dec(len(taken))
+        window = still_wanted(taken)
+        try:
+            await self._work_through(window)
+        finally:
+            # Nothing is left here unless the loop is cancelled.
+            settle(window, error=EngineFault(STOPPING))
 
     async def _gather(self) -> None:
         """Linger while company comes, at most as long as allowed: a lone caller waits one step."""
-        enough = time.perf_counter() + self._linger
+        now = asyncio.get_running_loop().time
+        enough = now() + self._linger
         seen = None
-        while seen != self._arrivals and (left := enough - time.perf_counter()) > 0:
+        while seen != self._arrivals and (left := enough - now()) > 0:
             seen = self._arrivals
             await asyncio.sleep(min(LINGER_STEP, left))
 

@@ -5,8 +5,6 @@ it is tried, and the one that breaks something is made as short as it can be.
 """
 
 import asyncio
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +12,7 @@ import numpy as np
 import virtual_time
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from in_loop import InLoop
 
 from plaudit.joint_model import Asked, Computed
 from plaudit.packing import padded_batches
@@ -28,28 +27,6 @@ BUDGET = 16
 RAISES, TOO_FEW, NO_PLAN, FORGOTTEN = 666, 555, 777, 888
 FAULTS = (RAISES, TOO_FEW, NO_PLAN, FORGOTTEN)
 CALLERS = (Caller(client="ppo"), Caller("eval", "judge"), Caller("offline"))
-
-
-class InLoop(ThreadPoolExecutor):
-    """An engine's thread whose work ends after so many seconds of virtual time."""
-
-    def __init__(self, seconds: float):
-        super().__init__(1)
-        self._seconds = seconds
-
-    def submit(self, work: Callable[..., Any], /, *args: Any, **named: Any) -> Future[Any]:
-        found: Future[Any] = Future()
-
-        def end() -> None:
-            if not found.set_running_or_notify_cancel():
-                return
-            try:
-                found.set_result(work(*args, **named))
-            except Exception as error:  # noqa: BLE001  as an executor does
-                found.set_exception(error)
-
-        asyncio.get_running_loop().call_later(self._seconds, end)
-        return found
 
 
 @dataclass
