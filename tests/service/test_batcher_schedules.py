@@ -29,7 +29,7 @@ FAULTS = (RAISES, TOO_FEW, NO_PLAN, FORGOTTEN)
 CALLERS = (Caller(client="ppo"), Caller("eval", "judge"), Caller("offline"))
 
 
-@dataclass
+@dataclass(eq=False)
 class Engine:
     """Scores a sequence by the sum of its tokens; ``computed`` are those that it was given."""
 
@@ -86,15 +86,13 @@ forwards = st.sampled_from([0.0, 0.001, 0.02])
 async def play(schedule: list[Any], seconds: float, close_at_once: bool) -> tuple[Engine, Any]:
     """The engine, and each sequence with what it is and whether its caller left it in time."""
     engine, played = Engine(), []
-    batcher = Batcher(
-        engine, InLoop(seconds), METRICS, max_batch_tokens=BUDGET, linger_seconds=0.002
-    )
+    batcher = Batcher(InLoop(seconds), METRICS, max_batch_tokens=BUDGET, linger_seconds=0.002)
     for number, step in enumerate(schedule):
         match step:
             case Submit(first, tokens, caller):
                 # The last token tells sequences apart.
                 ids = [first] + [2] * (tokens - 1) + [1000 + number]
-                played.append(batcher.submit(Asked(0, ids), CALLERS[caller]))
+                played.append(batcher.submit(engine, Asked(0, ids), CALLERS[caller]))
             case Leave(which) if played:
                 work = played[which % len(played)]
                 if work.waiters:

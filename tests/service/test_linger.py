@@ -1,7 +1,6 @@
 """How long an idle engine waits for company, in virtual time."""
 
 import asyncio
-from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
@@ -9,8 +8,9 @@ import virtual_time
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from in_loop import InLoop
+from noted_forwards import NotedForwards
 
-from plaudit.joint_model import Asked, Computed
+from plaudit.joint_model import Asked
 from service.batcher import LINGER_STEP, Batcher
 from service.fair_queue import Caller
 from service.metrics import Metrics
@@ -21,40 +21,20 @@ LINGER = 0.002
 ROUNDING = 1e-9
 
 
-@dataclass(eq=False)
-class Engine:
-    """Any number of sequences fit a forward; of each forward it notes when it begins and whose
-    sequences it has."""
-
-    forwards: list[tuple[float, list[int]]] = field(default_factory=list)
-
-    def batches(self, asked: list[Asked], max_tokens: int) -> list[list[int]]:
-        return [[*range(len(asked))]]
-
-    def compute(self, asked: list[Asked]) -> Computed:
-        now = asyncio.get_running_loop().time()
-        self.forwards.append((now, [one.ids[0] for one in asked]))
-        return Computed(np.zeros(len(asked), np.float32), len(asked), 0)
-
-    def forget(self) -> None: ...
-
-
 def forwards(arrivals: list[float], linger: float = LINGER, seconds: float = 0.0):
     """When each forward begins and the arrivals it has; planning takes ``seconds``, and so does a
     forward."""
 
     async def story() -> list[tuple[float, list[int]]]:
-        engine, loop = Engine(), asyncio.get_running_loop()
-        batcher = Batcher(
-            engine, InLoop(seconds), METRICS, max_batch_tokens=10**6, linger_seconds=linger
-        )
+        model, loop = NotedForwards(), asyncio.get_running_loop()
+        batcher = Batcher(InLoop(seconds), METRICS, max_batch_tokens=10**6, linger_seconds=linger)
         works = []
         for number, at in enumerate(arrivals):
             await asyncio.sleep(at - loop.time())
-            works.append(batcher.submit(Asked(0, [number]), CALLER))
+            works.append(batcher.submit(model, Asked(0, [number]), CALLER))
         await asyncio.wait([work.done for work in works])
         await batcher.close()
-        return engine.forwards
+        return model.forwards
 
     return virtual_time.run(story())
 

@@ -1,17 +1,16 @@
 """What waits behind a forward until its deadline has passed is not computed, in virtual time."""
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import SimpleNamespace
 
-import numpy as np
 import virtual_time
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from in_loop import InLoop
+from noted_forwards import NotedForwards
 
-from plaudit.joint_model import Asked, Computed
-from plaudit.packing import padded_batches
+from plaudit.joint_model import Asked
 from service.admission import Admission
 from service.batcher import Batcher
 from service.cache import MemoryCache
@@ -25,23 +24,6 @@ BUDGET = 16
 CALLER = Caller(client="ppo")
 
 
-@dataclass(eq=False)
-class Engine:
-    """Notes when the forward of each sequence begins, by its first token."""
-
-    begun: dict[int, float] = field(default_factory=dict)
-
-    def batches(self, asked: list[Asked], max_tokens: int) -> list[list[int]]:
-        return padded_batches([one.ids for one in asked], max_tokens)
-
-    def compute(self, asked: list[Asked]) -> Computed:
-        now = asyncio.get_running_loop().time()
-        self.begun |= {one.ids[0]: now for one in asked}
-        return Computed(np.zeros(len(asked), np.float32), len(asked), 0)
-
-    def forget(self) -> None: ...
-
-
 @dataclass(frozen=True)
 class Request:
     """Sequences of so many tokens, sent ``at`` a second, to be answered within ``allowed``."""
@@ -53,7 +35,7 @@ class Request:
 
 @dataclass
 class Answer:
-    """"ok" or the kind of the failure, when, and the first token of each sequence."""
+    """ "ok" or the kind of the failure, when, and the first token of each sequence."""
 
     outcome: str
     ended: float
@@ -61,14 +43,14 @@ class Answer:
 
 
 class Service:
-    """Admission, joining and batcher as they are, before an engine in virtual time."""
+    """Admission, joining and batcher as they are, before a model in virtual time."""
 
     def __init__(self, seconds: float):
         metrics = Metrics()
         metrics.rewards.watch("m", "r", None)
-        self.engine = Engine()
+        self.model = NotedForwards()
         self._batcher = Batcher(
-            self.engine, InLoop(seconds), metrics, max_batch_tokens=BUDGET, linger_seconds=0.0
+            InLoop(seconds), metrics, max_batch_tokens=BUDGET, linger_seconds=0.0
         )
         self._admission = Admission(10**6, metrics, BUDGET)
         self._scores = MemberScores(MemoryCache(1, metrics), metrics)
@@ -76,7 +58,7 @@ class Service:
         self._asked = 0
 
     def _submit(self, ids, caller):
-        return self._batcher.submit(Asked(0, ids), caller)
+        return self._batcher.submit(self.model, Asked(0, ids), caller)
 
     async def ask(self, request: Request) -> Answer:
         loop = asyncio.get_running_loop()
@@ -113,7 +95,7 @@ def served(requests: list[Request], seconds: float) -> tuple[dict[int, float], l
         service = Service(seconds)
         answers = await asyncio.gather(*(service.ask(request) for request in requests))
         await service.close()
-        return service.engine.begun, answers
+        return service.model.begun(), answers
 
     return virtual_time.run(story())
 
