@@ -88,20 +88,19 @@ class JointModel:
         self.members.append(model)
         return True
 
-    def drop(self, member: int) -> bool:
-        """Let go of a member that nobody asks for any more; whether others are left.
+    def drop(self, member: int) -> None:
+        """Let go of a member that nobody asks for any more, unless it is the last.
 
         Another is held in its place, so that each of the others keeps its own.
         """
         gone = self.members[member]
         left = [place for place, one in enumerate(self.members) if one is not gone]
         if not left:
-            return False
+            return
         for place, one in enumerate(self.members):
             if one is gone:
                 self.members[place] = self.members[left[0]]
                 self._tops[place] = self._tops[left[0]]
-        return True
 
     def batches(self, asked: Sequence[Asked], max_tokens: int) -> list[list[int]]:
         """Positions that go into each forward of at most ``max_tokens``.

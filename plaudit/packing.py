@@ -127,8 +127,11 @@ def pack_behind(
     return row
 
 
-def packed_batches(sequences: Sequence[Ids], max_tokens: int) -> list[list[int]]:
-    """Group sequences so that each group packs into at most ``max_tokens`` tokens.
+def packed_batches(
+    sequences: Sequence[Ids], max_tokens: int, min_shared: int = MIN_SHARED
+) -> list[list[int]]:
+    """Group sequences so that each group packs into at most ``max_tokens`` tokens, by ``pack`` with
+    the same ``min_shared``.
 
     Sequences with a common prefix stand beside each other. Returns positions, each exactly once; a
     sequence longer than ``max_tokens`` is a batch of its own.
@@ -139,9 +142,9 @@ def packed_batches(sequences: Sequence[Ids], max_tokens: int) -> list[list[int]]
         sequence = sequences[position]
         new = len(sequence)
         if batches:
-            # pack() parts two neighbours less than MIN_SHARED tokens before they differ.
+            # pack() parts two neighbours less than min_shared tokens before they differ.
             common = shared(sequences[batches[-1][-1]], sequence)
-            new -= max(0, common - MIN_SHARED + 1)
+            new -= max(0, common - min_shared + 1)
         if batches and used + new <= max_tokens:
             batches[-1].append(position)
             used += new

@@ -1,7 +1,8 @@
 """Gathers sequences of concurrent requests into forwards under a token budget.
 
-One loop per joint model owns its queue and settles every sequence exactly once, with a score or an
-error. While a forward runs the queue grows by itself; an idle engine lingers a moment for company.
+One loop owns the queue of all models that share a thread, so that turns and priorities count across
+them, and settles every sequence exactly once, with a score or an error. While a forward runs the
+queue grows by itself; an idle engine lingers a moment for company.
 """
 
 import asyncio
@@ -10,6 +11,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import chain
 from typing import Protocol, TypeVar
 
 from plaudit.joint_model import Asked, Computed
@@ -44,31 +47,38 @@ class Forward(Protocol):
         """Free what is only kept to save time."""
 
 
+@dataclass(eq=False, kw_only=True)
+class Queued(Work):
+    """Work of one of the models that share the thread."""
+
+    model: Forward
+
+
 class Batcher:
     """Scores single sequences in batches. ``thread`` is the engine's, shared by its models."""
 
     def __init__(
         self,
-        forward: Forward,
         thread: ThreadPoolExecutor,
         metrics: Metrics,
         max_batch_tokens: int,
         linger_seconds: float,
     ):
-        self._forward, self._thread, self._metrics = forward, thread, metrics
+        self._thread, self._metrics = thread, metrics
         self._budget, self._linger = TokenBudget(max_batch_tokens), linger_seconds
         self._busy_since: float | None = None
         self._lost: str | None = None
-        self._queue: FairQueue[Work] = FairQueue(max(1, max_batch_tokens // TURNS))
+        self._queue: FairQueue[Queued] = FairQueue(max(1, max_batch_tokens // TURNS))
         metrics.batches.watch_queue(self.oldest_age)
         metrics.batches.watch_budget(self.budget)
         self._arrivals = 0
         self._arrived = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
 
-    def submit(self, asked: Asked, caller: Caller) -> Work:
+    def submit(self, model: Forward, asked: Asked, caller: Caller) -> Work:
         """Queue a sequence. Its ``done`` is settled with a score or EngineFault."""
-        work = Work(asked, caller, asyncio.get_running_loop().create_future())
+        done = asyncio.get_running_loop().create_future()
+        work = Queued(asked, caller, done, model=model)
         self._queue.push(work)
         self._metrics.batches.queue_items.inc()
         self._arrivals += 1
@@ -104,28 +114,32 @@ class Batcher:
 
     async def _run(self) -> None:
         while True:
-            if not len(self._queue):
-                self._arrived.clear()
-                await self._arrived.wait()
-                await self._gather()
-            taken = self._queue.take(WINDOW * self._budget.tokens)
-            self._metrics.batches.queue_items.dec(len(taken))
-            window = still_wanted(taken)
-            try:
-                await self._work_through(window)
-            finally:
-                # Nothing is left here unless the loop is cancelled.
-                settle(window, error=EngineFault(STOPPING))
+            await self._arrived.wait()
+            await self._gather()
+            while len(self._queue):
+                await self._next_window()
+            self._arrived.clear()
+
+    async def _next_window(self) -> None:
+        taken = self._queue.take(WINDOW * self._budget.tokens)
+        self._metrics.batches.queue_items.dec(len(taken))
+        window = still_wanted(taken)
+        try:
+            await self._work_through(window)
+        finally:
+            # Nothing is left here unless the loop is cancelled.
+            settle(window, error=EngineFault(STOPPING))
 
     async def _gather(self) -> None:
         """Linger while company comes, at most as long as allowed: a lone caller waits one step."""
-        enough = time.perf_counter() + self._linger
+        now = asyncio.get_running_loop().time
+        enough = now() + self._linger
         seen = None
-        while seen != self._arrivals and (left := enough - time.perf_counter()) > 0:
+        while seen != self._arrivals and (left := enough - now()) > 0:
             seen = self._arrivals
             await asyncio.sleep(min(LINGER_STEP, left))
 
-    async def _work_through(self, window: list[Work]) -> None:
+    async def _work_through(self, window: list[Queued]) -> None:
         """Compute a window batch by batch, the earliest turn first. When more work arrives, what is
         not begun goes back to take its turn beside it; and when forwards must be smaller."""
         arrivals, budget = self._arrivals, self._budget.tokens
@@ -142,18 +156,28 @@ class Batcher:
                     del window[i]
                 return
 
-    async def _plan(self, window: Sequence[Work]) -> list[list[int]]:
-        """Batches of positions in the window. Planned in the engine's thread: it takes a while."""
-        asked = [work.asked for work in window]
-        try:
-            budget = self._budget.tokens
-            plan = await self._busily(lambda: self._forward.batches(asked, budget))
-        except Exception as error:  # noqa: BLE001  as in _compute
-            settle(window, error=fault_of(error, len(window)))
-            return []
-        return sorted(plan, key=min)
+    async def _plan(self, window: Sequence[Queued]) -> list[list[int]]:
+        """Batches of positions in the window, each of one model, the earliest turn first."""
+        places: dict[Forward, list[int]] = {}
+        for place, work in enumerate(window):
+            places.setdefault(work.model, []).append(place)
+        plans = [await self._plan_of(model, own, window) for model, own in places.items()]
+        return sorted(chain.from_iterable(plans), key=min)
 
-    async def _compute(self, batch: list[Work]) -> None:
+    async def _plan_of(
+        self, model: Forward, places: Sequence[int], window: Sequence[Queued]
+    ) -> list[list[int]]:
+        """Batches of a model's places. Planned in the engine's thread: it takes a while."""
+        works, budget = [window[i] for i in places], self._budget.tokens
+        asked = [work.asked for work in works]
+        try:
+            plan = await self._busily(lambda: model.batches(asked, budget))
+        except Exception as error:  # noqa: BLE001  as in _compute
+            settle(works, error=fault_of(error, len(works)))
+            return []
+        return [[places[i] for i in batch] for batch in plan]
+
+    async def _compute(self, batch: list[Queued]) -> None:
         """Settle a batch. Where its forward fails, only those fail who do so by themselves."""
         if not batch:
             return
@@ -163,7 +187,7 @@ class Batcher:
             log.warning("a forward of %d failed", len(batch), exc_info=error)
             await self._isolate(batch, error)
 
-    async def _isolate(self, batch: list[Work], error: Exception) -> None:
+    async def _isolate(self, batch: list[Queued], error: Exception) -> None:
         """Try the parts of what fails until it stands alone. Failures are bounded: an engine that
         fails at everything is not asked for each sequence."""
         left = 1 + FAILURES * (len(batch) - 1).bit_length()
@@ -177,7 +201,7 @@ class Batcher:
         kind: FaultKind = "capacity" if is_out_of_memory(error) else "engine-fault"
         settle([work for part in parts for work in part], error=EngineFault(TOO_MANY, kind))
 
-    def _parts(self, failed: list[Work], error: Exception) -> list[list[Work]]:
+    def _parts(self, failed: list[Queued], error: Exception) -> list[list[Queued]]:
         """What of a failed forward is tried again: nothing where a sequence stood alone, which is
         settled. After a want of memory no part is larger than forwards are from now on."""
         if len(failed) == 1:
@@ -188,28 +212,28 @@ class Batcher:
         self._budget.shrink(sum(work.tokens for work in failed))
         return [part for half in halves(failed) for part in portions(half, self._budget.tokens)]
 
-    async def _attempt(self, batch: Sequence[Work]) -> Exception | None:
+    async def _attempt(self, batch: Sequence[Queued]) -> Exception | None:
         """One forward, which settles the batch; else what it failed with."""
-        asked = [work.asked for work in batch]
+        model, asked = batch[0].model, [work.asked for work in batch]
         own = all(work.caller.own for work in batch)  # no stage of any request
         try:
             with nullcontext() if own else self._metrics.timed("compute"):
-                found = await self._busily(lambda: self._forward.compute(asked))
+                found = await self._busily(lambda: model.compute(asked))
             if len(found.scores) != len(batch):
                 raise ValueError(f"{len(found.scores)} scores for {len(batch)} sequences")
         except Exception as error:  # noqa: BLE001  an engine's failure ends here
-            await self._recover(error)
+            await self._recover(error, model)
             return error
         settle(batch, scores=found.scores)
         self._count(asked, found.tokens, found.padding)
         return None
 
-    async def _recover(self, error: Exception) -> None:
+    async def _recover(self, error: Exception, model: Forward) -> None:
         """Do for the next forward what can be done after such a failure."""
         if is_out_of_memory(error):
             let_go(error)
             try:
-                await self._busily(self._forward.forget)
+                await self._busily(model.forget)
             except Exception as worse:  # noqa: BLE001  a lost device may first look like no memory
                 log.warning("memory was not given back", exc_info=worse)
                 error = worse
@@ -248,12 +272,12 @@ class Batcher:
         metrics.batches.tokens.labels("padded").inc(padded)
 
 
-def still_wanted(works: Sequence[Work]) -> list[Work]:
+def still_wanted(works: Sequence[Queued]) -> list[Queued]:
     """The works that somebody waits for."""
     return [work for work in works if not work.done.cancelled()]
 
 
-def halves(batch: list[Work]) -> list[list[Work]]:
+def halves(batch: list[Queued]) -> list[list[Queued]]:
     """The batch in two: the service's own work and the callers', or else in the middle. What a
     caller sends must not speak for the engine's health."""
     own = [work for work in batch if work.caller.own]
@@ -263,7 +287,7 @@ def halves(batch: list[Work]) -> list[list[Work]]:
     return [batch[:middle], batch[middle:]]
 
 
-def portions(batch: list[Work], tokens: int) -> list[list[Work]]:
+def portions(batch: list[Queued], tokens: int) -> list[list[Queued]]:
     """The batch in halves of halves, until each has at most so many tokens or stands alone."""
     if len(batch) == 1 or sum(work.tokens for work in batch) <= tokens:
         return [batch]

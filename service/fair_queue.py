@@ -141,6 +141,7 @@ class FairQueue(Generic[W]):
         self._lanes: dict[Priority, Lane[W]] = {priority: Lane() for priority in SHARES}
         self._count = 0
         self._now = 0.0  # what the lane served last had been sent by its share
+        self._came: set[Priority] = set()  # lanes that stood empty and got work since the last take
 
     def __len__(self) -> int:
         return self._count
@@ -155,12 +156,14 @@ class FairQueue(Generic[W]):
         lane = self._lanes[caller.priority]
         if not lane:
             lane.sent = self._now
+            self._came.add(caller.priority)
         return lane
 
     def take(self, tokens: int) -> list[W]:
         """Work of at least ``tokens`` tokens if there is as much, and less than a turn more."""
         taken: list[W] = []
         total = 0
+        self._came.clear()
         while self._count > len(taken) and total < tokens:
             priority = min((p for p in SHARES if self._lanes[p]), key=self._sent)
             lane = self._lanes[priority]
@@ -182,12 +185,17 @@ class FairQueue(Generic[W]):
 
     def put_back(self, works: Iterable[W]) -> None:
         """Return work that was taken and not begun, in its order, with the credit and the turns
-        it cost: the next take begins with it."""
+        it cost. An empty lane that got work meanwhile started level with all that was taken, and
+        now is with what was begun: else it would wait for what is put back."""
         for work in reversed([*works]):
             lane = self._lanes[work.caller.priority]
             lane.put_back(work)
             lane.sent -= work.tokens / SHARES[work.caller.priority]
+            self._now = min(self._now, lane.sent)
+            self._came.discard(work.caller.priority)
             self._count += 1
+        for priority in self._came:
+            self._lanes[priority].sent = self._now
 
     def drain(self) -> list[W]:
         """Everything that waits; the queue is empty then."""

@@ -27,11 +27,10 @@ from service.work import Work
 
 @dataclass(frozen=True)
 class Seat:
-    """Where a member is computed: its place in a joint model, and that one's queue."""
+    """Where a member is computed: its place in a joint model."""
 
     joint: JointModel
     position: int
-    batcher: Batcher
 
 
 class TorchEngine:
@@ -44,7 +43,12 @@ class TorchEngine:
             torch.set_num_threads(settings.threads)
         self._settings, self._metrics = settings, metrics
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
-        self._batchers: list[Batcher] = []
+        self._batcher = Batcher(
+            self._thread,
+            metrics,
+            max_batch_tokens=settings.max_batch_tokens,
+            linger_seconds=settings.linger_ms / 1000,
+        )
         self._seats: dict[Submit, Seat] = {}
         self._leaving: list[weakref.finalize[..., Member]] = []
         self._freeing: set[asyncio.Task[None]] = set()
@@ -64,9 +68,7 @@ class TorchEngine:
 
     @property
     def hopeless(self) -> str | None:
-        limit = self._settings.hang_seconds
-        found = (batcher.hopeless(limit) for batcher in self._batchers)
-        return next((why for why in found if why is not None), None)
+        return self._batcher.hopeless(self._settings.hang_seconds)
 
     async def open(self, models: Mapping[str, Path]) -> dict[str, Member]:
         loop = asyncio.get_running_loop()
@@ -80,12 +82,11 @@ class TorchEngine:
         return {name: members[name] for name in loaded}
 
     def _seat(self, names: Sequence[str], joint: JointModel) -> dict[str, Member]:
-        """The members of a joint model, in its order, behind a queue of their own."""
-        batcher = self._batcher(joint)
+        """The members of a joint model, in its order."""
         found = {}
         for position, (name, model) in enumerate(zip(names, joint.members, strict=True)):
-            submit = partial(submit_to, batcher, position)
-            self._seats[submit] = Seat(joint, position, batcher)
+            submit = partial(submit_to, self._batcher, joint, position)
+            self._seats[submit] = Seat(joint, position)
             found[name] = Member(name, model.manifest, model.revision, model.encoder, submit)
         return found
 
@@ -143,9 +144,7 @@ class TorchEngine:
     async def _free(self, seat: "Seat") -> None:
         # In the thread of the forwards, so that none runs meanwhile.
         loop = asyncio.get_running_loop()
-        if not await loop.run_in_executor(self._thread, seat.joint.drop, seat.position):
-            self._batchers.remove(seat.batcher)
-            await seat.batcher.close()
+        await loop.run_in_executor(self._thread, seat.joint.drop, seat.position)
         del seat
         # Models of Transformers refer to themselves: what is not collected keeps its memory.
         await loop.run_in_executor(self._thread, gc.collect)
@@ -190,24 +189,11 @@ class TorchEngine:
             model.make_deterministic()
         return model
 
-    def _batcher(self, model: JointModel) -> Batcher:
-        settings = self._settings
-        batcher = Batcher(
-            model,
-            self._thread,
-            self._metrics,
-            max_batch_tokens=settings.max_batch_tokens,
-            linger_seconds=settings.linger_ms / 1000,
-        )
-        self._batchers.append(batcher)
-        return batcher
-
     async def close(self) -> None:
         for leaving in self._leaving:  # the loop may be gone before they are
             leaving.detach()
         await asyncio.gather(*self._freeing)
-        for batcher in self._batchers:
-            await batcher.close()
+        await self._batcher.close()
         self._thread.shutdown(wait=True, cancel_futures=True)
 
 
@@ -217,8 +203,10 @@ def trunk_of(joint: JointModel, names: Mapping[int, str]) -> Trunk:
     return Trunk(joint.shared_blocks, joint.blocks, members)
 
 
-def submit_to(batcher: Batcher, member: int, ids: Sequence[int], caller: Caller) -> Work:
-    return batcher.submit(Asked(member, ids), caller)
+def submit_to(
+    batcher: Batcher, joint: JointModel, member: int, ids: Sequence[int], caller: Caller
+) -> Work:
+    return batcher.submit(joint, Asked(member, ids), caller)
 
 
 def pick_dtype(settings: Settings) -> str:

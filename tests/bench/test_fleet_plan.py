@@ -88,10 +88,12 @@ class Recording:
 async def forwards_of_the_service(requests: list[list[Sized]]) -> list[list[tuple[int, ...]]]:
     recording = Recording()
     with ThreadPoolExecutor(1) as thread:
-        batcher = Batcher(recording, thread, Metrics(), max_batch_tokens=500, linger_seconds=0)
+        batcher = Batcher(thread, Metrics(), max_batch_tokens=500, linger_seconds=0)
         callers = [(Caller(), request) for request in requests]
         works = [
-            batcher.submit(Asked(0, ids(one)), caller) for caller, some in callers for one in some
+            batcher.submit(recording, Asked(0, ids(one)), caller)
+            for caller, some in callers
+            for one in some
         ]
         await asyncio.gather(*(work.done for work in works))
         await batcher.close()

@@ -58,7 +58,7 @@ def engine():
 @pytest.fixture
 async def batcher(engine, metrics):
     thread = ThreadPoolExecutor(1)
-    batcher = Batcher(engine, thread, metrics, max_batch_tokens=32, linger_seconds=0)
+    batcher = Batcher(thread, metrics, max_batch_tokens=32, linger_seconds=0)
     yield batcher
     engine.gate.set()
     await batcher.close()
@@ -67,7 +67,7 @@ async def batcher(engine, metrics):
 
 async def test_concurrent_sequences_share_forwards_and_get_their_own_scores(batcher, engine):
     sequences = [[i] * (1 + i % 7) for i in range(200)]
-    works = [batcher.submit(Asked(0, s), CALLER) for s in sequences]
+    works = [batcher.submit(engine, Asked(0, s), CALLER) for s in sequences]
     scores = await asyncio.gather(*(work.done for work in works))
     assert scores == [sum(s) for s in sequences]
     assert len(engine.seen) < 60
@@ -75,8 +75,8 @@ async def test_concurrent_sequences_share_forwards_and_get_their_own_scores(batc
     assert all(max(map(len, batch)) * len(batch) <= 32 for batch in engine.seen)
 
 
-async def test_a_failing_forward_fails_its_batch_and_no_other(batcher):
-    works = [batcher.submit(Asked(0, s), CALLER) for s in ([1] * 30, [666] * 31, [2] * 32)]
+async def test_a_failing_forward_fails_its_batch_and_no_other(batcher, engine):
+    works = [batcher.submit(engine, Asked(0, s), CALLER) for s in ([1] * 30, [666] * 31, [2] * 32)]
     results = await asyncio.gather(*(w.done for w in works), return_exceptions=True)
     assert (results[0], results[2]) == (30.0, 64.0)
     assert isinstance(results[1], EngineFault)
@@ -91,7 +91,7 @@ async def outcomes(works):
 async def wide(engine, metrics):
     """A batcher whose forwards hold 64 sequences of one token."""
     thread = ThreadPoolExecutor(1)
-    batcher = Batcher(engine, thread, metrics, max_batch_tokens=64, linger_seconds=0)
+    batcher = Batcher(thread, metrics, max_batch_tokens=64, linger_seconds=0)
     yield batcher
     await batcher.close()
     thread.shutdown()
@@ -99,7 +99,7 @@ async def wide(engine, metrics):
 
 @pytest.mark.parametrize("poison", [{0}, {17}, {63}, {0, 63}, {31, 32}])
 async def test_an_item_that_fails_a_forward_fails_alone(wide, engine, poison):
-    works = [wide.submit(Asked(0, [666 if i in poison else i]), CALLER) for i in range(64)]
+    works = [wide.submit(engine, Asked(0, [666 if i in poison else i]), CALLER) for i in range(64)]
     found = await outcomes(works)
     assert len(engine.seen[0]) == 64
     for place, outcome in enumerate(found):
@@ -113,14 +113,16 @@ async def test_an_item_that_fails_a_forward_fails_alone(wide, engine, poison):
 
 async def test_without_memory_what_fits_is_scored_and_forwards_stay_small(wide, engine, metrics):
     engine.most = 9
-    works = [wide.submit(Asked(0, [i]), CALLER) for i in range(63)]
-    large = wide.submit(Asked(0, [1] * 10), CALLER)
+    works = [wide.submit(engine, Asked(0, [i]), CALLER) for i in range(63)]
+    large = wide.submit(engine, Asked(0, [1] * 10), CALLER)
     assert await outcomes(works) == list(range(63))
     [fault] = await outcomes([large])
     assert (fault.kind, fault.held_seconds) == ("capacity", 0)
     assert engine.forgot
     before = len(engine.seen)
-    assert await outcomes([wide.submit(Asked(0, [i]), CALLER) for i in range(64)]) == [*range(64)]
+    assert await outcomes([wide.submit(engine, Asked(0, [i]), CALLER) for i in range(64)]) == [
+        *range(64)
+    ]
     assert all(len(batch) <= 9 for batch in engine.seen[before:])  # none was tried in vain
     assert metrics.registry.get_sample_value("plaudit_batch_token_budget") == wide.budget() <= 8
 
@@ -130,14 +132,14 @@ async def test_memory_that_cannot_be_given_back_ends_no_loop(wide, engine):
         raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
 
     engine.most, engine.forget = 8, forget
-    works = [wide.submit(Asked(0, [i]), CALLER) for i in range(64)]
+    works = [wide.submit(engine, Asked(0, [i]), CALLER) for i in range(64)]
     assert await outcomes(works) == [*range(64)]
     assert wide.hopeless(3600.0) == "the device is lost: AcceleratorError"
 
 
 async def test_a_forward_that_does_not_end_makes_the_process_hopeless(batcher, engine):
     engine.gate.clear()
-    work = batcher.submit(Asked(0, [5]), CALLER)
+    work = batcher.submit(engine, Asked(0, [5]), CALLER)
     while batcher.hopeless(0.0) is None:
         await asyncio.sleep(0)
     assert batcher.hopeless(3600.0) is None
@@ -147,36 +149,39 @@ async def test_a_forward_that_does_not_end_makes_the_process_hopeless(batcher, e
 
 
 async def test_an_engine_that_fails_at_everything_is_not_asked_for_each_item(wide, engine):
-    works = [wide.submit(Asked(0, [666]), CALLER) for _ in range(64)]
+    works = [wide.submit(engine, Asked(0, [666]), CALLER) for _ in range(64)]
     assert all(isinstance(outcome, EngineFault) for outcome in await outcomes(works))
     assert len(engine.seen) == 1 + 1 + 2 * 6
 
 
 async def test_what_callers_send_does_not_fail_a_canary_in_the_same_forward(wide, engine):
-    works = [wide.submit(Asked(0, [666]), CALLER) for _ in range(63)]
-    canary = wide.submit(Asked(0, [5]), Caller("offline"))
+    works = [wide.submit(engine, Asked(0, [666]), CALLER) for _ in range(63)]
+    canary = wide.submit(engine, Asked(0, [5]), Caller("offline"))
     assert await canary.done == 5.0
     assert all(isinstance(outcome, EngineFault) for outcome in await outcomes(works))
     assert len(engine.seen[0]) == 64
 
 
-async def test_the_services_own_work_is_no_stage_of_a_request(batcher, metrics):
+async def test_the_services_own_work_is_no_stage_of_a_request(batcher, engine, metrics):
     def count(stage):
         name = "plaudit_stage_duration_seconds_count"
         return metrics.registry.get_sample_value(name, {"stage": stage})
 
-    await batcher.submit(Asked(0, [5]), Caller("offline")).done
+    await batcher.submit(engine, Asked(0, [5]), Caller("offline")).done
     assert (count("queue"), count("compute")) == (0, 0)
-    await batcher.submit(Asked(0, [6]), CALLER).done
+    await batcher.submit(engine, Asked(0, [6]), CALLER).done
     assert (count("queue"), count("compute")) == (1, 1)
 
 
 async def test_what_nobody_waits_for_is_never_computed(batcher, engine):
     engine.gate.clear()
-    first = batcher.submit(Asked(0, [1]), CALLER)
+    first = batcher.submit(engine, Asked(0, [1]), CALLER)
     while not engine.waiting:  # until the engine holds the first
         await asyncio.sleep(0)
-    left, wanted = batcher.submit(Asked(0, [2]), CALLER), batcher.submit(Asked(0, [3]), CALLER)
+    left, wanted = (
+        batcher.submit(engine, Asked(0, [2]), CALLER),
+        batcher.submit(engine, Asked(0, [3]), CALLER),
+    )
     left.leave()
     engine.gate.set()
     assert [await first.done, await wanted.done] == [1.0, 3.0]
@@ -186,10 +191,10 @@ async def test_what_nobody_waits_for_is_never_computed(batcher, engine):
 
 async def test_one_item_does_not_wait_for_all_of_a_large_request(batcher, engine):
     engine.gate.clear()
-    large = [batcher.submit(Asked(0, [i] * 16), CALLER) for i in range(100)]
+    large = [batcher.submit(engine, Asked(0, [i] * 16), CALLER) for i in range(100)]
     while not engine.waiting:  # until the engine holds the first of them
         await asyncio.sleep(0)
-    small = batcher.submit(Asked(0, [5]), Caller())
+    small = batcher.submit(engine, Asked(0, [5]), Caller())
     engine.gate.set()
     assert await small.done == 5.0
     assert sum(work.done.done() for work in large) < 10
@@ -198,26 +203,26 @@ async def test_one_item_does_not_wait_for_all_of_a_large_request(batcher, engine
 
 async def test_urgent_work_goes_before_offline_work(batcher, engine):
     engine.gate.clear()
-    offline = [batcher.submit(Asked(0, [i] * 16), Caller("offline")) for i in range(100)]
+    offline = [batcher.submit(engine, Asked(0, [i] * 16), Caller("offline")) for i in range(100)]
     while not engine.waiting:
         await asyncio.sleep(0)
-    train = [batcher.submit(Asked(0, [i] * 16), CALLER) for i in range(20)]
+    train = [batcher.submit(engine, Asked(0, [i] * 16), CALLER) for i in range(20)]
     engine.gate.set()
     await asyncio.wait([work.done for work in train])
     assert sum(work.done.done() for work in offline) < 15
     await asyncio.wait([work.done for work in offline])
 
 
-async def test_a_failure_to_plan_is_the_fault_of_its_window_and_no_other(batcher):
-    poison = batcher.submit(Asked(0, [777]), CALLER)
+async def test_a_failure_to_plan_is_the_fault_of_its_window_and_no_other(batcher, engine):
+    poison = batcher.submit(engine, Asked(0, [777]), CALLER)
     with pytest.raises(EngineFault, match="ZeroDivisionError in a batch of 1"):
         await poison.done
-    assert await batcher.submit(Asked(0, [4]), CALLER).done == 4.0
+    assert await batcher.submit(engine, Asked(0, [4]), CALLER).done == 4.0
 
 
 async def test_closing_settles_what_is_queued(batcher, engine):
     engine.gate.clear()
-    works = [batcher.submit(Asked(0, [i] * 30), CALLER) for i in range(5)]
+    works = [batcher.submit(engine, Asked(0, [i] * 30), CALLER) for i in range(5)]
     await asyncio.sleep(0)
     engine.gate.set()
     await batcher.close()
@@ -225,8 +230,8 @@ async def test_closing_settles_what_is_queued(batcher, engine):
     assert all(isinstance(r, float | EngineFault) for r in results)
 
 
-async def test_a_failing_forward_is_logged_without_its_message(batcher, caplog):
-    work = batcher.submit(Asked(0, [666]), CALLER)
+async def test_a_failing_forward_is_logged_without_its_message(batcher, engine, caplog):
+    work = batcher.submit(engine, Asked(0, [666]), CALLER)
     await asyncio.wait([work.done])
     [record] = [r for r in caplog.records if r.message == "engine fault"]
     assert "RuntimeError" in JsonFormatter().format(record)

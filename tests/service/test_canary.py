@@ -92,8 +92,8 @@ async def test_weights_that_change_under_the_server_show_as_drift(engine, member
     bird = Bird(member, 1e-3, metrics, clock)
     bird.send(0)
     await heard(bird)
-    [batcher] = engine._batchers
-    head = batcher._forward.members[0].classifier.score.weight
+    [seat] = engine._seats.values()
+    head = seat.joint.members[0].classifier.score.weight
     head.data += 0.1
     try:
         for turn in range(1, 4):

@@ -125,6 +125,31 @@ def test_work_put_back_comes_out_first_and_in_its_order():
     assert [id(piece) for piece in again] == [id(piece) for piece in first]
 
 
+def test_who_is_more_urgent_does_not_wait_for_what_is_put_back():
+    queue = queue_of([Piece(Caller("offline"), 8) for _ in range(1000)])
+    taken = queue.take(8 * QUANTUM)
+    urgent = Piece(Caller("train"), 8)
+    queue.push(urgent)
+    queue.put_back(taken[QUANTUM // 8 :])
+    assert queue.take(1) == [urgent]
+
+
+def test_priorities_that_are_put_back_keep_their_shares():
+    callers = {priority: Caller(priority) for priority in SHARES}
+    queue = queue_of([Piece(caller, 4) for _ in range(6000) for caller in callers.values()])
+    begun = dict.fromkeys(SHARES, 0)
+    for _ in range(84):
+        taken = queue.take(8 * QUANTUM)
+        for piece in taken[: 2 * QUANTUM // 4]:
+            begun[piece.caller.priority] += piece.tokens
+        queue.put_back(taken[2 * QUANTUM // 4 :])
+        for piece in taken[: 2 * QUANTUM // 4]:
+            queue.push(Piece(piece.caller, piece.tokens))
+    expected = {p: share / sum(SHARES.values()) for p, share in SHARES.items()}
+    total = sum(begun.values())
+    assert {p: n / total for p, n in begun.items()} == pytest.approx(expected, rel=0.1)
+
+
 def test_a_caller_whose_work_was_put_back_takes_one_turn_at_a_time():
     large, small = Caller(), Caller()
     queue = queue_of([Piece(large, 8) for _ in range(1000)])

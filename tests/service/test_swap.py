@@ -131,8 +131,6 @@ async def test_what_was_asked_before_is_answered_by_the_old_model_which_is_freed
         assert (await score(both)).json()["revision"] == swapped["to"]
         assert metrics.registry.get_sample_value("plaudit_score_mean", {"model": "m0"}) is not None
         await freed(both, old)
-        assert len(both.engine._batchers) == 1
-        assert len(metrics.batches._ages) == 2  # admission's, and that of the one batcher
 
 
 async def test_an_ensemble_that_was_asked_before_keeps_its_old_member(
@@ -434,8 +432,7 @@ async def test_a_bad_checkpoint_changes_nothing(ports, metrics, root, monkeypatc
         assert answer.json()["remedy"]
         after = (await score(both)).json()
         assert (after["revision"], after["rewards"]) == (before["revision"], before["rewards"])
-        assert len(both.engine._seats) == len(both.engine._batchers) == 1
-        assert len(metrics.batches._ages) == 2
+        assert len(both.engine._seats) == 1
         monkeypatch.undo()
         assert (await swap(both, "newer", "new")).status_code == 200  # nothing is left locked
     assert metrics.registry.get_sample_value("plaudit_swaps_total", {"result": expected}) == 1
