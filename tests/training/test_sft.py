@@ -317,7 +317,7 @@ def test_what_a_member_s_start_was_tuned_on_counts_as_seen(tuned, baklava):
     seen = [path for path, _ in trained_on(baklava[0])]
     assert seen == [baklava[0], tuned.out / "step-6"]
     digest = lineage.read(tuned.out / "step-10").weights
-    assert list(base_trained_on(str(tuned.out / "step-10"), digest)) == [
+    assert list(base_trained_on(Base(str(tuned.out / "step-10"), digest))) == [
         (tuned.out / "step-10", SPLIT)
     ]
 
