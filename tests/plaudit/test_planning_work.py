@@ -85,7 +85,7 @@ PLANS: dict[str, Callable[[list[Ids]], object]] = {
     "attention": lambda found: lay_out(pack(found), 2, CPU),
     "attention behind what is known": lambda found: lay_out(behind(found), 2, CPU),
 }
-SHAPES = {"groups": (groups, 6, 48), "history": (history, 8, 24), "histories": (histories, 4, 32)}
+SHAPES = {"groups": (groups, 6, 24), "history": (history, 8, 24), "histories": (histories, 4, 16)}
 
 
 def work_per_token(plan: Callable[[list[Ids]], object], found: list[Ids]) -> float:
@@ -98,7 +98,7 @@ def test_work_grows_with_the_tokens(name, shape):
     made, few, many = SHAPES[shape]
     first = work_per_token(PLANS[name], made(few))
     last = work_per_token(PLANS[name], made(many))
-    assert last < 1.5 * first
+    assert last < 1.4 * first
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -113,4 +113,4 @@ def test_the_work_of_a_joint_model_grows_with_the_tokens(
         return joint.batches(asked, BUDGET)
 
     made, few, many = SHAPES[shape]
-    assert work_per_token(plan, made(many)) < 1.5 * work_per_token(plan, made(few))
+    assert work_per_token(plan, made(many)) < 1.4 * work_per_token(plan, made(few))

@@ -1,7 +1,7 @@
 """Work that is counted, not timed: the same on every machine.
 
-Counted are the lines of plaudit that run, the tokens of sequences that are compared, hashed or
-copied, and the elements of the tensors that operations take and give.
+Counted are the instructions of plaudit that run, the tokens of sequences that are compared, hashed
+or copied, and the elements of the tensors that operations take and give.
 """
 
 import sys
@@ -77,8 +77,8 @@ def elements(of: object) -> int:
     return sum(x.numel() for x in tree_leaves(of) if isinstance(x, torch.Tensor))
 
 
-class Lines:
-    """Of the package. Who traces else is let go on afterwards."""
+class Instructions:
+    """Of the package; not lines, since one may loop. Who traces else is let go on afterwards."""
 
     run = 0
 
@@ -91,15 +91,18 @@ class Lines:
         sys.settrace(self._before)
 
     def _called(self, frame, event, arg):
-        return self._ran if frame.f_code.co_filename.startswith(PACKAGE) else None
+        if not frame.f_code.co_filename.startswith(PACKAGE):
+            return None
+        frame.f_trace_lines, frame.f_trace_opcodes = False, True
+        return self._ran
 
     def _ran(self, frame, event, arg):
-        self.run += event == "line"
+        self.run += event == "opcode"
         return self._ran
 
 
 def work_of(plan: Callable[[], object]) -> int:
     before = Tokens.touched
-    with Elements() as elements, Lines() as lines:
+    with Elements() as elements, Instructions() as instructions:
         plan()
-    return lines.run + elements.touched + Tokens.touched - before
+    return instructions.run + elements.touched + Tokens.touched - before
