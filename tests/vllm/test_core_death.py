@@ -12,7 +12,7 @@ from service.fair_queue import Caller
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 CALLER = Caller(client="ppo")
-TOLERANCE = 1e-4
+TOLERANCE = 1e-5
 # In /proc/net/tcp.
 LISTENS, LOOPBACK = "0A", ("0100007F", "0" * 24 + "01000000")
 
