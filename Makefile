@@ -91,8 +91,8 @@ $(VENV)/.run: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.dev: $(VENV)/.run
 	@echo 'Installing what the tests use beside that, once: minutes.'
-	$(PIP) -e '.[service,training,demo,dev]'
-	$(PIP) --no-deps --only-binary=:all: --python-version 3.11 --upgrade \
+	$(PIP) --quiet -e '.[service,training,demo,dev]'
+	$(PIP) --quiet --no-deps --only-binary=:all: --python-version 3.11 --upgrade \
 		--target $(VENV)/clients openrlhf==0.11.2 verl==0.9.1  # files of them, trainers' clients, are tested against
 	@touch $@
 

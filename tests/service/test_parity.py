@@ -90,8 +90,8 @@ def test_a_model_whose_probes_change_their_order_in_bf16_fails(tmp_path, loud, c
     assert main([*command, "--margin", "500"]) == 0
 
 
-def test_where_no_order_could_be_lost_nothing_is_proven(tiny_checkpoint, capsys):
-    assert main([str(tiny_checkpoint), "--device", "cpu", "--margin", "100"]) == 1
+def test_where_no_order_could_be_lost_it_says_so(tiny_checkpoint, capsys):
+    assert main([str(tiny_checkpoint), "--device", "cpu", "--margin", "100"]) == 0
     assert "no pair is further apart than 100" in capsys.readouterr().err
 
 

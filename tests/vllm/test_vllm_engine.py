@@ -101,7 +101,8 @@ async def test_too_long_is_refused_before_the_engine(served):
 
 async def test_parity_compares_it_too(directory, tmp_path):
     out = tmp_path / "parity.json"
-    command = [str(directory), "--engine", "vllm", "--vllm-memory", "0.1"]
+    # In bf16 a model as steep as this one orders scores otherwise that are 0.05 apart.
+    command = [str(directory), "--engine", "vllm", "--vllm-memory", "0.1", "--margin", "0.2"]
     assert await asyncio.to_thread(parity.main, [*command, "--json", str(out)]) == 0
     rows = {(row["name"], row["dtype"]): row for row in json.loads(out.read_text())["rows"]}
     assert rows["vllm", "float32"]["largest_difference"] <= TOLERANCE
