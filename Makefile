@@ -117,7 +117,7 @@ $(MODEL)/tokenizer_config.json: | $(VENV)/.run
 	$(BIN)/python examples/demo/backbone.py $(MODEL)
 
 $(DEMO)/ensemble.yaml: | $(MODEL)/tokenizer_config.json
-	@echo 'Training three reward models, once: about five minutes on two cores.'
+	@echo 'Training three reward models, once: one to five minutes on two cores.'
 	$(BIN)/plaudit ensemble examples/demo/ensemble.yaml
 
 $(DEMO)/warm/reward.json: | $(DEMO)/ensemble.yaml
