@@ -22,6 +22,12 @@ FINER = -1 - 2**-10
 BF16_TOLERANCE = 0.05
 
 
+@pytest.fixture(scope="module", autouse=True)
+def long_alone(pytestconfig):
+    if not pytestconfig.getoption("long"):
+        pytest.skip("two cores are started, a minute and a half: pytest tests/vllm --long")
+
+
 @pytest.fixture(scope="module")
 def directories(tmp_path_factory, tokenizer, save_plain, make_complete):
     root = tmp_path_factory.mktemp("ensemble")
