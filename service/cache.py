@@ -22,6 +22,7 @@ from service.breaker import Breaker
 from service.complaints import Complaints
 from service.metrics import Metrics
 from service.recent import Recent
+from service.redis_connection import FEW_ANSWERS
 
 # With the version of the layout; the short revision that follows is what keys are found again by.
 KEY_PREFIX = b"plaudit:2:"
@@ -95,10 +96,9 @@ class RedisCache:
         secret: str,
         breaker: Breaker | None = None,
     ):
-        # Without retries: a second try would double the time a request waits for a lost Redis. The
-        # older protocol and no name: neither needs an answer before a new connection's first.
+        # Without retries: a second try would double the time a request waits for a lost Redis.
         self._redis = Redis.from_url(
-            url, socket_connect_timeout=timeout_seconds, retry=None, protocol=2, driver_info=None
+            url, socket_connect_timeout=timeout_seconds, retry=None, **FEW_ANSWERS
         )
         # More that ask at once share these: a connection for each would use up Redis' own limit,
         # and redis-py's pool refuses the 101st, which would look like a Redis that fails.

@@ -1,6 +1,7 @@
 """A connection to Redis, from a URL that may be wrong."""
 
 import asyncio
+from typing import Any
 
 from redis import Redis
 from redis import asyncio as awaited
@@ -8,6 +9,8 @@ from redis.asyncio import ConnectionPool, SSLConnection
 from redis.exceptions import RedisError, ResponseError
 
 CONNECT_SECONDS = 5.0
+# The older protocol and no name of the client: neither needs an answer before a connection's first.
+FEW_ANSWERS: dict[str, Any] = {"protocol": 2, "driver_info": None}
 FORM = "redis://HOST:6379/0"
 # What the query of a rediss:// URL names; OpenSSL does not say which of them it could not read.
 TLS_FILES = "ssl_ca_certs, ssl_certfile, ssl_keyfile"
@@ -31,7 +34,9 @@ def connect(url: str, timeout_seconds: float) -> Redis:
 
 async def trouble(url: str, timeout_seconds: float) -> str | None:
     """The class of the error that one PING ends with, or None where Redis answers in time."""
-    client = awaited.Redis.from_url(url, socket_connect_timeout=timeout_seconds, retry=None)
+    client = awaited.Redis.from_url(
+        url, socket_connect_timeout=timeout_seconds, retry=None, **FEW_ANSWERS
+    )
     try:
         async with asyncio.timeout(timeout_seconds):
             await client.ping()
