@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from peft import LoraConfig
 from peft.tuners.lora import LoraModel
 from torch import Tensor
@@ -49,6 +49,8 @@ from training.training_data import Data
 
 def main(argv: Sequence[str]) -> int:
     train(*settings.of_training(TrainSettings, "plaudit train", __doc__, argv))
+    # Or a process that ends first may look to the others like one that was lost.
+    PartialState().destroy_process_group()
     return 0
 
 
