@@ -18,7 +18,7 @@ from training.plan_progress import PlanBar
 from training.settings import HEAD_FILE, EnsemblePlan, SettingsError
 from training.shared_files import alone
 from training.termination import end_on_sigterm
-from training.train import train
+from training.train import end_together, train
 
 # Between two looks at which members are complete.
 WAIT_SECONDS = 2.0
@@ -37,6 +37,7 @@ def main(argv: Sequence[str]) -> int:
         return run_beside(plan, options.devices or ["cpu"] * options.parallel)
     else:
         run(plan)
+        end_together()
     return 0
 
 

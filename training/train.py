@@ -49,9 +49,13 @@ from training.training_data import Data
 
 def main(argv: Sequence[str]) -> int:
     train(*settings.of_training(TrainSettings, "plaudit train", __doc__, argv))
-    # Or a process that ends first may look to the others like one that was lost.
-    PartialState().destroy_process_group()
+    end_together()
     return 0
+
+
+def end_together() -> None:
+    """The last of a launch's processes: one that ends first may look lost to the others."""
+    PartialState().destroy_process_group()
 
 
 def train(
