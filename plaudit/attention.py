@@ -12,7 +12,7 @@ of a head.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,8 @@ NAME = "plaudit_packed"
 # of the length.
 KEPT = 1024
 
+Option = TypeVar("Option")
+Made = TypeVar("Made")
 LayOut = Callable[[Packed, int, torch.device], Layout]
 
 # Models each proven equal to Transformers, one sequence at a time, in scores and gradients
@@ -65,13 +67,14 @@ class Plan:
     packed: Packed
     device: torch.device
     memory: Memory | None = None
-    _layouts: dict[tuple[LayOut, int], Layout] = field(default_factory=dict)
+    _made: dict[tuple[Any, Any], Any] = field(default_factory=dict)
 
-    def layout(self, lay_out: LayOut, heads: int) -> Layout:
-        """For ``heads`` key heads; models have the same in all their layers."""
-        if (lay_out, heads) not in self._layouts:
-            self._layouts[lay_out, heads] = lay_out(self.packed, heads, self.device)
-        return self._layouts[lay_out, heads]
+    def once(self, make: Callable[[Packed, Option, torch.device], Made], option: Option) -> Made:
+        """What ``make`` makes of the row, for the first of the layers that have this option."""
+        if (make, option) not in self._made:
+            self._made[make, option] = make(self.packed, option, self.device)
+        found: Made = self._made[make, option]
+        return found
 
 
 @dataclass(frozen=True)
@@ -129,12 +132,10 @@ def packed_attention(  # noqa: PLR0913  the interface of Transformers
     """Queries (1, H, T, D), keys and values (1, K, T, D) to outputs (1, T, H, D)."""
     rule = Rule(scaling, sliding_window, softcap, dropout)
     tokens, heads = key.shape[2], key.shape[1]
-    queries, keys, values = (
-        x[0].transpose(0, 1).reshape(tokens * heads, -1) for x in (query, key, value)
-    )
+    queries, keys, values = (by_tokens(x, heads) for x in (query, key, value))
     if plan.memory is not None:
         keys, values = plan.memory.extend(keys, values, heads)
-    layout = plan.layout(lay_out, heads)
+    layout = plan.once(lay_out, heads)
     seen = [group.seen for group in layout.groups]
     gathered = zip(
         gather(queries, [group.own for group in layout.groups]),
@@ -145,6 +146,12 @@ def packed_attention(  # noqa: PLR0913  the interface of Transformers
     found = torch.cat([piece for group in gathered for piece in _attend(*group, rule)])
     output = found.index_select(0, layout.order.view(-1))
     return output.view(1, tokens, *query.shape[1::2]), None
+
+
+def by_tokens(x: Tensor, heads: int) -> Tensor:
+    """(1, H, T, D) as rows (T K, G D), token by token, of ``heads`` key heads."""
+    tokens = x.shape[2]
+    return x[0].transpose(0, 1).reshape(tokens * heads, -1)
 
 
 def gather(rows: Tensor, groups: Sequence[Tensor]) -> Iterable[Tensor]:

@@ -16,7 +16,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
-from plaudit import attention, checkpoint, deterministic, int8
+from plaudit import attention, checkpoint, deterministic, flex, int8
 from plaudit.by_rows import run_by_rows
 from plaudit.checkpoint import CheckpointError, Manifest
 from plaudit.conversation import Encoder
@@ -173,7 +173,7 @@ def run_packed(body: nn.Module, batch: PackedBatch, **inputs: Tensor) -> Tensor:
 
 
 def use_packed_attention(model: PreTrainedModel) -> None:
-    if model.config._attn_implementation not in (attention.NAME, deterministic.NAME):
+    if model.config._attn_implementation not in (attention.NAME, deterministic.NAME, flex.NAME):
         model.set_attn_implementation(attention.NAME)
 
 
@@ -285,6 +285,15 @@ class RewardModel:
                 "depends on its neighbours: leave --deterministic out"
             )
         deterministic.make_deterministic(self.classifier)
+
+    def use_flex_attention(self) -> None:
+        """From now on attention is torch's FlexAttention; it scores, and cannot train."""
+        if not self.packs:
+            raise CheckpointError(
+                f"{self.classifier.config.model_type} models run in padded batches, with the "
+                "attention of Transformers: leave --attention flex out"
+            )
+        self.classifier.set_attn_implementation(flex.NAME)
 
     @property
     def packs(self) -> bool:

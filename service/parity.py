@@ -86,6 +86,7 @@ def parser() -> argparse.ArgumentParser:
         "--vllm-memory", type=float, default=0.4, help="share of memory for it: %(default)s"
     )
     found.add_argument("--int8", action="store_true", help="compare int8 weights as well")
+    found.add_argument("--flex", action="store_true", help="compare FlexAttention as well")
     found.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     found.add_argument(
         "--max-batch-tokens", type=int, default=8192, help="tokens in one forward: %(default)s"
@@ -118,18 +119,22 @@ def compare(options: argparse.Namespace) -> Report:
     reference = plain(options.model, sequences, "float32", device)
     found = []
     judged = partial(row, reference=reference, pairs=pairs, margin=options.margin)
+    modes = partial(
+        all_modes, sequences=sequences, max_tokens=options.max_batch_tokens, flex=options.flex,
+        judged=judged,
+    )  # fmt: skip
     for dtype in DTYPES:
         if dtype != "float32":
             alone = plain(options.model, sequences, dtype, device)
             found.append(judged("transformers", dtype, [alone]))
             model = RewardModel.load(options.model, options.device, dtype)
-        found += both_modes(model, dtype, sequences, options.max_batch_tokens, judged)
+        found += modes(model, dtype)
         if dtype in engines:
             ways = asyncio.run(served(engines[dtype], options.model, sequences))
             found.append(judged("vllm", dtype, ways))
     if options.int8:
         model = RewardModel.load(options.model, options.device, int8.NAME)
-        found += both_modes(model, int8.NAME, sequences, options.max_batch_tokens, judged)
+        found += modes(model, int8.NAME)
     return Report(
         model=str(options.model),
         revision=model.revision,
@@ -144,15 +149,21 @@ def compare(options: argparse.Namespace) -> Report:
     )
 
 
-def both_modes(
+def all_modes(
     model: RewardModel,
     dtype: str,
+    *,
     sequences: Sequence[Sequence[int]],
     max_tokens: int,
+    flex: bool,
     judged: Callable[[str, str, Sequence[Scores]], Row],
 ) -> Iterable[Row]:
-    """The model as it is loaded, and deterministic, which it is from then on."""
+    """The model as it is loaded, with FlexAttention on request, and deterministic, which it is from
+    then on."""
     yield judged("torch", dtype, compositions(model, sequences, max_tokens))
+    if flex:
+        model.use_flex_attention()
+        yield judged("torch, flex", dtype, compositions(model, sequences, max_tokens))
     if model.packs:
         model.make_deterministic()
         yield judged(DETERMINISTIC, dtype, compositions(model, sequences, max_tokens))

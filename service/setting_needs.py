@@ -29,6 +29,10 @@ def unmet(settings: "Settings") -> Iterator[str]:
         yield "--tensor-parallel is vLLM's: add --engine vllm, or leave it out"
     if settings.engine == "vllm" and settings.deterministic:
         yield "--deterministic is torch's: leave out --engine vllm, or it"
+    if settings.attention == "flex" and settings.engine == "vllm":
+        yield "--attention is torch's: leave out --engine vllm, or it"
+    if settings.attention == "flex" and settings.deterministic:
+        yield "--deterministic has an attention of its own: leave out --attention flex, or it"
     if settings.engine == "vllm" and settings.dtype == "int8":
         yield "--dtype int8 is torch's: leave out --engine vllm, or choose --dtype bfloat16"
 

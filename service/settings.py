@@ -123,6 +123,11 @@ class Settings(BaseSettings):
     deterministic: bool = Field(
         False, description="no bit of a score depends on what is scored beside it; torch only"
     )
+    attention: Literal["products", "flex"] = Field(
+        "products",
+        description="over a packed row: batched matrix products, or torch's FlexAttention, for "
+        "GPUs, which needs a C compiler; torch only",
+    )
     tensor_parallel: int = Field(1, ge=1, description="GPUs for each member; vllm only")
     vllm_memory: float = Field(
         0.9, gt=0, le=1, description="share of device memory for all members; vllm only"

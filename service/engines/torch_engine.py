@@ -59,8 +59,10 @@ class TorchEngine:
 
     @property
     def numerics(self) -> str:
-        mode = "/deterministic" if self._settings.deterministic else ""
-        return f"{self.name}/{pick_device(self._settings.device).type}/{self.dtype}{mode}"
+        settings = self._settings
+        flex = "/flex" if settings.attention == "flex" else ""
+        mode = "/deterministic" if settings.deterministic else flex
+        return f"{self.name}/{pick_device(settings.device).type}/{self.dtype}{mode}"
 
     @property
     def ready(self) -> bool:
@@ -187,6 +189,8 @@ class TorchEngine:
         model = RewardModel.open(directory, manifest, revision, settings.device, self.dtype)
         if settings.deterministic:
             model.make_deterministic()
+        if settings.attention == "flex":
+            model.use_flex_attention()
         return model
 
     async def close(self) -> None:

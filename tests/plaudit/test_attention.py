@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from token_by_token import one_token_at_a_time, random, span
 from torch import Tensor, nn
 
 from plaudit import attention, siblings
@@ -17,36 +18,6 @@ sequences = st.lists(tokens.filter(bool), min_size=1, max_size=12)
 heads = st.sampled_from([(4, 4), (6, 2), (3, 1)])
 windows = st.sampled_from([None, 1, 3, 7])
 caps = st.sampled_from([None, 2.0])
-
-
-def one_token_at_a_time(  # noqa: PLR0913
-    query, key, value, packed, scaling, window=None, cap=None
-) -> Tensor:
-    """Softmax over the positions that a token sees, by walking from its node to the root; fp64."""
-    groups = query.shape[1] // key.shape[1]
-    output = torch.empty_like(query, dtype=torch.float64)
-    for index, node in enumerate(packed.nodes):
-        path = [i for a in packed.ancestors(index) for i in range(*span(packed, a))]
-        for at in range(node.start, node.stop):
-            seen = [*path, *range(node.start, at + 1)]
-            seen = seen[-window:] if window else seen
-            for head in range(query.shape[1]):
-                keys, values = (x[0, head // groups, seen].double() for x in (key, value))
-                logits = keys @ query[0, head, at].double() * scaling
-                logits = cap * torch.tanh(logits / cap) if cap else logits
-                output[0, head, at] = logits.softmax(0) @ values
-    return output.transpose(1, 2)
-
-
-def span(packed: Packed, index: int) -> tuple[int, int]:
-    return packed.nodes[index].start, packed.nodes[index].stop
-
-
-def random(packed: Packed, heads: tuple[int, int], width: int = 16) -> list[Tensor]:
-    """Queries, keys and values."""
-    generator = torch.Generator().manual_seed(len(packed.ids))
-    shapes = [(1, count, len(packed.ids), width) for count in (heads[0], heads[1], heads[1])]
-    return [torch.randn(shape, generator=generator) for shape in shapes]
 
 
 def attend(tensors, packed: Packed, scaling: float, **rule) -> Tensor:

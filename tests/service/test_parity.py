@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from plaudit import int8, siblings
+from plaudit import flex, int8, siblings
 from plaudit.checkpoint import CheckpointError
 from plaudit.conversation import Encoder
 from plaudit.probes import conversations
@@ -173,6 +173,27 @@ def test_int8_weights_are_compared_on_request(tmp_path, tiny_checkpoint, pairs_f
     assert row_of(report, "torch", "int8")["largest_difference"] < 0.25
     assert row_of(report, DETERMINISTIC, "int8")["neighbours"] == 0
     assert "| torch | int8 |" in capsys.readouterr().out
+
+
+@torch.compiler.set_stance("force_eager")
+@pytest.mark.filterwarnings("ignore:flex_attention called without")
+def test_flex_attention_is_compared_on_request(tmp_path, tiny_checkpoint, pairs_file, capsys):
+    out = tmp_path / "parity.json"
+    command = [str(tiny_checkpoint), "--data", str(pairs_file), "--pairs", "5", "--device", "cpu"]
+    assert main([*command, "--flex", "--json", str(out)]) == 0
+    flex, products = (row_of(report_of(out), name, "float32") for name in ("torch, flex", "torch"))
+    assert 0 < flex["largest_difference"] < 1e-5
+    assert flex["largest_difference"] != products["largest_difference"]
+    assert "| torch, flex | bfloat16 |" in capsys.readouterr().out
+
+
+@torch.compiler.set_stance("force_eager")
+@pytest.mark.filterwarnings("ignore:flex_attention called without")
+def test_flex_attention_that_sees_too_much_fails(tiny_checkpoint, pairs_file, monkeypatch, capsys):
+    monkeypatch.setattr(flex, "sees", lambda *_: lambda _b, _h, query, _k: query >= 0)
+    command = [str(tiny_checkpoint), "--data", str(pairs_file), "--pairs", "5", "--device", "cpu"]
+    assert main([*command, "--flex"]) == 1
+    assert "torch, flex float32: a score is off by" in capsys.readouterr().err
 
 
 def test_int8_weights_that_are_wrong_fail(tiny_checkpoint, pairs_file, monkeypatch, capsys):

@@ -3,7 +3,9 @@
 import asyncio
 import threading
 
+import numpy as np
 import pytest
+import torch
 
 from plaudit.joint_model import JointModel
 from plaudit.reward_model import RewardModel
@@ -48,6 +50,25 @@ async def test_deterministic_scores_are_the_same_alone_and_among_others(serve, e
 def test_deterministic_is_not_for_vllm():
     with pytest.raises(SettingsError, match="--deterministic is torch's"):
         load(["x", "--engine", "vllm", "--deterministic"])
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without")
+async def test_flex_attention_scores_as_the_products(serve, ensemble_file):
+    body = {"items": [{"token_ids": ids} for ids in GROUP]}
+    found = {}
+    with torch.compiler.set_stance("force_eager"):
+        for attention in ("products", "flex"):
+            async with serve(models=[ensemble_file], attention=attention) as client:
+                answer = (await client.post("/ensemble_score", json=body)).json()
+                found[attention] = np.array(answer["member_scores"])
+    assert found["flex"] == pytest.approx(found["products"], abs=1e-5)
+    assert (found["flex"] != found["products"]).any()  # computed otherwise
+
+
+@pytest.mark.parametrize("other", [["--engine", "vllm"], ["--deterministic"]])
+def test_flex_attention_is_for_torch_and_not_deterministic(other):
+    with pytest.raises(SettingsError, match="leave out"):
+        load(["x", "--attention", "flex", *other])
 
 
 async def test_one_thread_loads_verifies_and_computes(serve, ensemble_file, monkeypatch):
