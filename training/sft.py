@@ -29,7 +29,7 @@ from training.fine_tuning import FineTuning
 from training.lineage import Lineage
 from training.policy.chat import ends_of, own
 from training.settings import DataSettings, SettingsError, TrainSettings
-from training.train import last_state
+from training.train import end_together, last_state
 from training.training_data import read, train_region
 
 # Settings that leave the weights of a step as they are.
@@ -66,6 +66,7 @@ class SftSettings(DataSettings, FineTuning):
 
 def main(argv: Sequence[str]) -> int:
     sft(*settings.of_training(SftSettings, "plaudit sft", __doc__, argv))
+    end_together()
     return 0
 
 

@@ -26,6 +26,7 @@ from training.policy.rewards import Judge, check
 from training.policy.rewards_ahead import WAIT_SHARE, RewardFunction
 from training.policy.tuning import Curves, Tuning
 from training.score.served import KEY, named
+from training.train import end_together
 
 SHOWN = {
     "reward": "reward",
@@ -66,6 +67,7 @@ Make = Callable[[Settings, Chat, Sequence[Prompt], RewardFunction], GroupTrainer
 
 def main(argv: Sequence[str]) -> int:
     grpo(settings.of_command(GrpoSettings, "plaudit grpo", __doc__, argv))
+    end_together()
     return 0
 
 

@@ -18,6 +18,7 @@ from training.policy.ppo_trainer import PpoTrainer
 from training.policy.prompts import Prompt
 from training.policy.rewards_ahead import RewardFunction
 from training.policy.tuning import Curves
+from training.train import end_together
 
 
 class PpoSettings(GrpoSettings):
@@ -36,6 +37,7 @@ class PpoSettings(GrpoSettings):
 
 def main(argv: Sequence[str]) -> int:
     ppo(settings.of_command(PpoSettings, "plaudit ppo", __doc__, argv))
+    end_together()
     return 0
 
 

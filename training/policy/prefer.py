@@ -21,6 +21,7 @@ from training.policy.preference_losses import GAMMA, RECIPES, Loss
 from training.policy.preference_rows import rows_of
 from training.policy.tuning import Curves, Tuning
 from training.settings import DataSettings, SettingsError
+from training.train import end_together
 from training.training_data import read
 
 # Of the log, and their titles.
@@ -59,6 +60,7 @@ class PreferSettings(DataSettings, Tuning):
 
 def main(argv: Sequence[str]) -> int:
     prefer(settings.of_command(PreferSettings, "plaudit prefer", __doc__, argv))
+    end_together()
     return 0
 
 
