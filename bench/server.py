@@ -186,6 +186,9 @@ def loads_again(port: int, encoder: Encoder, options: argparse.Namespace) -> Non
     """Every load as token ids: computed once, and then from the cache, on one connection."""
     for name in LOADS:
         items = [{"token_ids": ids} for ids in load(name, encoder, options.data, options.size)]
+        if not items:
+            print(f"cached, {name}: none within the model's {encoder.max_tokens} tokens")
+            continue
         bodies = bodies_of(items, IN_A_REQUEST)
         with socket.create_connection(("127.0.0.1", port)) as connection:
             for body in bodies:
