@@ -11,7 +11,6 @@ tokens, other windows.
 Letters: H query heads, K key heads, T tokens of the row, D width of a head.
 """
 
-from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -86,21 +85,17 @@ def sees(
 
 def walk(packed: Packed) -> tuple[list[int], list[int]]:
     """When each node is entered, and how many have been entered when it is left."""
-    children = defaultdict(list)
-    for index, node in enumerate(packed.nodes):
-        children[node.parent].append(index)
-    order, pending = [], children[-1][::-1]
-    while pending:
-        order.append(pending.pop())
-        pending += children[order[-1]][::-1]
-    enters, below = [0] * len(order), [1] * len(order)
-    for time, index in enumerate(order):
-        enters[index] = time
-    for index in reversed(order):
+    sizes = [1] * len(packed.nodes)
+    for index in reversed(range(len(sizes))):  # a node stands before its descendants
         parent = packed.nodes[index].parent
         if parent >= 0:
-            below[parent] += below[index]
-    return enters, [time + size for time, size in zip(enters, below, strict=True)]
+            sizes[parent] += sizes[index]
+    enters, below = [], {-1: 0}  # when the next child of each node is entered
+    for index, (node, size) in enumerate(zip(packed.nodes, sizes, strict=True)):
+        enters.append(below[node.parent])
+        below[node.parent] += size
+        below[index] = enters[index] + 1
+    return enters, [time + size for time, size in zip(enters, sizes, strict=True)]
 
 
 AttentionInterface.register(NAME, flex_attention)

@@ -279,21 +279,20 @@ class RewardModel:
 
     def make_deterministic(self) -> None:
         """From now on no bit of a score depends on what else is in its forward."""
-        if not self.packs:
-            raise CheckpointError(
-                f"{self.classifier.config.model_type} models run in padded batches, where a score "
-                "depends on its neighbours: leave --deterministic out"
-            )
+        self._refuse_padded("where a score depends on its neighbours", "--deterministic")
         deterministic.make_deterministic(self.classifier)
 
     def use_flex_attention(self) -> None:
         """From now on attention is torch's FlexAttention; it scores, and cannot train."""
+        self._refuse_padded("with the attention of Transformers", "--attention flex")
+        self.classifier.set_attn_implementation(flex.NAME)
+
+    def _refuse_padded(self, how: str, option: str) -> None:
         if not self.packs:
             raise CheckpointError(
-                f"{self.classifier.config.model_type} models run in padded batches, with the "
-                "attention of Transformers: leave --attention flex out"
+                f"{self.classifier.config.model_type} models run in padded batches, {how}: leave "
+                f"{option} out"
             )
-        self.classifier.set_attn_implementation(flex.NAME)
 
     @property
     def packs(self) -> bool:

@@ -60,9 +60,12 @@ class TorchEngine:
     @property
     def numerics(self) -> str:
         settings = self._settings
-        flex = "/flex" if settings.attention == "flex" else ""
-        mode = "/deterministic" if settings.deterministic else flex
-        return f"{self.name}/{pick_device(settings.device).type}/{self.dtype}{mode}"
+        parts = [self.name, pick_device(settings.device).type, self.dtype]
+        if settings.deterministic:
+            parts.append("deterministic")
+        if settings.attention == "flex":
+            parts.append("flex")
+        return "/".join(parts)
 
     @property
     def ready(self) -> bool:
