@@ -13,8 +13,10 @@ import torch
 from torch import nn
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
+from plaudit.batch import PackedBatch
+from plaudit.forward import scores
 from plaudit.packing import pack, padded_batches
-from plaudit.reward_model import PackedBatch, RewardModel, scores
+from plaudit.reward_model import RewardModel
 
 Sequences = Sequence[Sequence[int]]
 ROWS = 16

@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from contestants import (
@@ -33,6 +34,7 @@ from memory import peak_megabytes
 
 from plaudit.conversation import Encoder
 from plaudit.reward_model import RewardModel
+from training.drawing import svg
 
 ARRIVAL, SORTED = "Transformers, arrival order", "Transformers, by length"
 
@@ -82,7 +84,7 @@ def main() -> None:
     if options.json:
         options.json.write_text(json.dumps([asdict(one) for one in found], indent=1) + "\n")
     if options.plot:
-        draw(found, options.plot)
+        options.plot.write_text(svg(partial(draw, found), width=9, height=4))
 
 
 @dataclass(frozen=True)
@@ -156,9 +158,8 @@ def memory_table(found: list[Figures]) -> str:
     return "\n".join([*lines, *(f"| {' | '.join(cells)} |" for cells in rows)])
 
 
-def draw(found: list[Figures], path: Path) -> None:
+def draw(found: list[Figures], figure: Figure) -> None:
     """Bars of useful tokens per second, a group for each load."""
-    figure = Figure(figsize=(9, 4), layout="constrained")
     axis = figure.subplots()
     names = list(found[0].tokens_per_second)
     width = 0.8 / len(names)
@@ -168,7 +169,6 @@ def draw(found: list[Figures], path: Path) -> None:
     axis.set_xticks(range(len(found)), [one.load for one in found])
     axis.set_ylabel("useful tokens a second")
     axis.legend()
-    figure.savefig(path)
 
 
 if __name__ == "__main__":

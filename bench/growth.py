@@ -17,6 +17,7 @@ import statistics
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from matplotlib.figure import Figure
 from plaudit.conversation import Encoder
 from plaudit.joint_model import Asked, JointModel, join
 from plaudit.reward_model import RewardModel
+from training.drawing import svg
 
 MAX_BATCH_TOKENS = 16_384
 RESPONSE = 32
@@ -72,7 +74,7 @@ def main() -> None:
             curve.seconds.append(median_time(joint, asked, options.repeats))
             print(f"{curve.name} | {size} | {curve.seconds[-1]:.4f} s", flush=True)
         print(f"{curve.name}: slope {curve.slope():.2f}", flush=True)
-    draw(curves, options.plot)
+    options.plot.write_text(svg(partial(draw, curves), width=12, height=3.6))
 
 
 def items(texts: Sequences) -> Iterator[list[Asked]]:
@@ -104,14 +106,12 @@ def median_time(joint: JointModel, asked: list[Asked], repeats: int) -> float:
     return statistics.median(taken)
 
 
-def draw(curves: list[Curve], path: Path) -> None:
-    figure = Figure(figsize=(12, 3.6), layout="constrained")
+def draw(curves: list[Curve], figure: Figure) -> None:
     axes = figure.subplots(1, len(curves))
     for axis, curve in zip(axes, curves, strict=True):
         axis.loglog(curve.sizes, curve.seconds, "o-", base=2)
         axis.set(xlabel=curve.name, ylabel="seconds", title=f"slope {curve.slope():.2f}")
         axis.grid(alpha=0.3)
-    figure.savefig(path)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ import time
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from http.client import HTTPConnection
 from multiprocessing import get_context
 from pathlib import Path
@@ -34,6 +35,7 @@ from service.bench.arrivals import offsets
 from service.bench.open_loop import OK, Sample, drive
 from service.bench.sending import Sender
 from service.bench.summary import quantile
+from training.drawing import svg
 from training.service_process import free_port, serving
 
 # A word of these is a token or two for most tokenizers.
@@ -91,7 +93,7 @@ def main() -> None:
     if options.json:
         options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
     if options.plot:
-        draw(rows, options.plot)
+        options.plot.write_text(svg(partial(draw, rows), width=10, height=3.6))
 
 
 def read_options() -> argparse.Namespace:
@@ -248,8 +250,7 @@ def line(row: Row) -> str:
     )
 
 
-def draw(rows: list[Row], path: Path) -> None:
-    figure = Figure(figsize=(10, 3.6), layout="constrained")
+def draw(rows: list[Row], figure: Figure) -> None:
     goodput, latency = figure.subplots(1, 2)
     offered = [row.offered for row in rows]
     best = max(row.goodput for row in rows)
@@ -264,7 +265,6 @@ def draw(rows: list[Row], path: Path) -> None:
     latency.legend()
     for axis in (goodput, latency):
         axis.grid(alpha=0.3)
-    figure.savefig(path)
 
 
 if __name__ == "__main__":

@@ -9,12 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from plaudit.reward_model import (
-    PackedBatch,
-    can_pack,
-    run_packed,
-    use_packed_attention,
-)
+from plaudit.batch import PackedBatch, can_pack
+from plaudit.forward import run_packed, use_packed_attention
 
 # Packed models whose lower blocks hand their hidden states to the upper ones unchanged, under the
 # names of Llama. (Gemma 2 scales what it is given; GPT-2 adds positions.)

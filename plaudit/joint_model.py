@@ -13,18 +13,12 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from plaudit import probes
+from plaudit.batch import Batch, PackedBatch, batch_for
 from plaudit.blocks import can_split, lower, upper, upper_states
+from plaudit.forward import run_packed, scores
 from plaudit.prefix_cache import PrefixCache, Recalled
-from plaudit.reward_model import (
-    Batch,
-    PackedBatch,
-    RewardModel,
-    Scores,
-    apply_head,
-    batch_for,
-    run_packed,
-    scores,
-)
+from plaudit.reward_model import RewardModel, Scores
+from plaudit.scalar_head import apply_head
 
 # Entries of a config that say where it comes from, not what the model computes.
 PROVENANCE = {"_name_or_path", "transformers_version", "architectures", "dtype"}

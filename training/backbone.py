@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from plaudit import checkpoint
 from plaudit.checkpoint import Base
-from plaudit.reward_model import head, is_decoder
+from plaudit.scalar_head import head, is_decoder
 from training import hub
 from training.settings import SettingsError, TrainSettings
 

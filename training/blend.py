@@ -17,17 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from plaudit.batch import Batch, PackedBatch, batch_for
 from plaudit.blocks import can_split, lower, upper, upper_states
 from plaudit.checkpoint import CheckpointError, Manifest
-from plaudit.reward_model import (
-    Batch,
-    PackedBatch,
-    RewardModel,
-    apply_head,
-    batch_for,
-    run_packed,
-    scores,
-)
+from plaudit.forward import run_packed, scores
+from plaudit.reward_model import RewardModel
+from plaudit.scalar_head import apply_head
 from training import average
 from training.data.encoding import EncodedPair
 from training.measure import Measured

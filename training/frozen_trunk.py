@@ -19,10 +19,12 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
+from plaudit.batch import PackedBatch
 from plaudit.blocks import can_split, lower, upper
 from plaudit.checkpoint import ids_digest, sha256
+from plaudit.forward import run_packed
 from plaudit.packing import MIN_SHARED, Packed, pack, packed_batches
-from plaudit.reward_model import PackedBatch, pick_device, run_packed
+from plaudit.reward_model import pick_device
 from training.settings import SettingsError
 from training.shared_files import alone
 

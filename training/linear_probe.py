@@ -19,10 +19,13 @@ from tqdm import tqdm
 from transformers import AutoConfig, PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
+from plaudit.batch import batch_for, can_pack
 from plaudit.checkpoint import ids_digest, sha256
 from plaudit.conversation import Encoder
+from plaudit.forward import pooled_states
 from plaudit.packing import packed_batches, padded_batches
-from plaudit.reward_model import batch_for, can_pack, is_decoder, pick_device, pooled_states
+from plaudit.reward_model import pick_device
+from plaudit.scalar_head import is_decoder
 from plaudit.whole_file import write_whole
 from training import backbone, hub, settings
 from training.data.encoding import EncodedPair

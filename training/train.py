@@ -24,7 +24,7 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 from plaudit import checkpoint
 from plaudit.checkpoint import Manifest
 from plaudit.conversation import Encoder
-from plaudit.reward_model import head
+from plaudit.scalar_head import head
 from training import (
     backbone,
     data_files,

@@ -19,16 +19,10 @@ from transformers import (
     TrainingArguments,
 )
 
+from plaudit.batch import Batch, PackedBatch, batch_for, can_pack
 from plaudit.blocks import upper_states
-from plaudit.reward_model import (
-    Batch,
-    PackedBatch,
-    apply_head,
-    batch_for,
-    can_pack,
-    head,
-    pooled_states,
-)
+from plaudit.forward import pooled_states
+from plaudit.scalar_head import apply_head, head
 from training import losses
 from training.contrastive import Contrast
 from training.data.batches import Judged

@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 from transformers import PreTrainedModel
 
 from plaudit import invariance
+from plaudit.batch import PackedBatch
 from plaudit.checkpoint import CheckpointError, describe_plain
 from plaudit.conversation import Encoder
 from plaudit.deterministic import is_leaf, make_deterministic
+from plaudit.forward import scores
 from plaudit.joint_model import JointModel
 from plaudit.prefix_cache import PrefixCache
-from plaudit.reward_model import PackedBatch, RewardModel, scores
+from plaudit.reward_model import RewardModel
 
 DTYPES = [torch.float32, torch.bfloat16]
 

@@ -12,10 +12,12 @@ from torch import nn
 
 from plaudit import flex
 from plaudit.attention import Plan
+from plaudit.batch import PackedBatch
 from plaudit.checkpoint import CheckpointError
+from plaudit.forward import scores
 from plaudit.packing import pack, pack_behind
 from plaudit.prefix_cache import PrefixCache
-from plaudit.reward_model import PackedBatch, RewardModel, scores
+from plaudit.reward_model import RewardModel
 
 CPU = torch.device("cpu")
 tokens = st.lists(st.integers(0, 2), max_size=12)

@@ -10,12 +10,14 @@ from torch import nn
 from torch.nn import functional
 
 from plaudit import int8
+from plaudit.batch import PackedBatch
 from plaudit.checkpoint import CheckpointError
 from plaudit.deterministic import make_deterministic
+from plaudit.forward import scores
 from plaudit.int8 import Int8Linear, quantise
 from plaudit.joint_model import Asked, join
 from plaudit.prefix_cache import PrefixCache
-from plaudit.reward_model import PackedBatch, RewardModel, scores
+from plaudit.reward_model import RewardModel
 
 INT8 = [name for name, config in PACKED.items() if config.model_type in int8.ARCHITECTURES]
 

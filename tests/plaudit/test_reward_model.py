@@ -11,21 +11,13 @@ from transformers import (
     LlamaForCausalLM,
 )
 
+from plaudit.batch import PackedBatch, PaddedBatch, batch_for, can_pack
 from plaudit.by_rows import run_by_rows
 from plaudit.checkpoint import CheckpointError
+from plaudit.forward import scores
 from plaudit.prefix_cache import PrefixCache
-from plaudit.reward_model import (
-    PackedBatch,
-    PaddedBatch,
-    RewardModel,
-    batch_for,
-    can_pack,
-    head,
-    keep_head_fp32,
-    load_classifier,
-    say_padded,
-    scores,
-)
+from plaudit.reward_model import RewardModel, load_classifier, say_padded
+from plaudit.scalar_head import head, keep_head_fp32
 
 
 def pair_loss(found: torch.Tensor) -> torch.Tensor:

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from short_runs import history, interrupted_after_first_state, same
 
 from plaudit import checkpoint
+from plaudit.batch import PaddedBatch, batch_for
 from plaudit.conversation import Encoder
-from plaudit.reward_model import PaddedBatch, batch_for
 from training import backbone
 from training.data.batches import Judged
 from training.data.jsonlines import DataError

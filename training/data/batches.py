@@ -13,7 +13,7 @@ from datasets import Dataset
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from plaudit.reward_model import PackedBatch, batch_for
+from plaudit.batch import PackedBatch, batch_for
 from training.data.encoding import EncodedPair
 from training.data.splits import by_prompt
 from training.frozen_trunk import FrozenTrunk

@@ -14,14 +14,10 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from plaudit import attention
+from plaudit.batch import PackedBatch, PaddedBatch
+from plaudit.forward import use_packed_attention
 from plaudit.packing import packed_batches, padded_batches
-from plaudit.reward_model import (
-    DTYPES,
-    PackedBatch,
-    PaddedBatch,
-    pick_device,
-    use_packed_attention,
-)
+from plaudit.reward_model import DTYPES, pick_device
 from training import hub
 from training.policy.chat import Chat
 from training.precision import measuring_dtype

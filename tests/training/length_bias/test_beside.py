@@ -9,7 +9,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
 from plaudit import checkpoint
-from plaudit.reward_model import RewardModel, head
+from plaudit.reward_model import RewardModel
+from plaudit.scalar_head import head
 from training import backbone
 from training.data.batches import PairCollator, dataset
 from training.data.encoding import EncodedPair
