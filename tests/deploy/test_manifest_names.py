@@ -50,6 +50,14 @@ def test_images_are_pinned_to_a_version(pods: dict[str, Manifest]) -> None:
     assert all(re.search(r":[\w-]*v?\d+\.\d+", image) for image in images), images
 
 
+def test_an_overlay_runs_one_image_of_ours(overlay: str, pods: dict[str, Manifest]) -> None:
+    """A user's kustomization renames that one to a registry's."""
+    images = {each["image"] for pod in pods.values() for each in containers(pod)}
+    ours = {image.partition(":")[0] for image in images if image.startswith("plaudit")}
+    image_of = {"cpu": "plaudit", "gpu-tensor-parallel": "plaudit-vllm"}
+    assert ours == {image_of.get(overlay, "plaudit-cuda")}
+
+
 def test_everything_is_labelled_as_a_part_of_plaudit(
     manifests: dict[tuple[str, str], Manifest],
 ) -> None:

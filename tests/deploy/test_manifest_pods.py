@@ -126,7 +126,6 @@ def test_a_gpu_is_in_the_limits_and_its_nodes_are_asked_for(
     if gpus:
         assert pod["nodeSelector"] == {"nvidia.com/gpu.present": "true"}
         assert [each["key"] for each in pod["tolerations"]] == ["nvidia.com/gpu"]
-        assert container["image"].split(":")[0] in ("plaudit-cuda", "plaudit-vllm")
     parallel = env(container).get("PLAUDIT_TENSOR_PARALLEL", {"value": str(gpus)})
     assert parallel["value"] == str(gpus)
 

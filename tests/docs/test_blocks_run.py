@@ -48,7 +48,7 @@ RUN = (
     "plaudit serve runs/demo/warm --otlp-endpoint",
     "export PLAUDIT_API_KEYS",
     "export PLAUDIT_ADMIN_KEYS",
-    "# For model-checked",
+    "(cd models && find",
     "ls -l /proc/PID/fd",
     "redis-cli -u",
     "redis-cli ACL",
