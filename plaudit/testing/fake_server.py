@@ -9,6 +9,7 @@ It keeps to the wire format of the service, and fails when told to. Nothing of i
 
 import hashlib
 import socket
+import sys
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -223,8 +224,10 @@ class _Listener(ThreadingHTTPServer):
             with suppress(OSError):  # that of a caller who is faster
                 connection.shutdown(socket.SHUT_RDWR)
 
-    def handle_error(self, request: object, client_address: object) -> None:
-        """A caller that gave up: no news to a test."""
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A traceback, as of a user's rule that fails. That a caller gave up is no news."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from plaudit import DeadlineExceeded, Item, ProblemError, RewardClient
+from plaudit import DeadlineExceeded, Item, ProblemError, RewardClient, Unreachable
 from plaudit.testing import FakeServer
 from plaudit.wire import ItemError
 
@@ -48,6 +48,25 @@ def test_an_ensemble_aggregates(kind: str, reward: float) -> None:
     assert found.rewards == [pytest.approx(reward)]
     assert (found.mean, found.variance) == ([4.0], [7.0])
     assert found.member_scores == [[2.0, 3.0, 7.0]]
+
+
+def test_a_rule_that_fails_is_named(capfd: pytest.CaptureFixture[str]) -> None:
+    def rule(item: Item) -> float:
+        return 1.0 + item.response  # type: ignore[operator]
+
+    with FakeServer(rule) as server:
+        client = RewardClient(server.url, max_retries=0)
+        with client, pytest.raises(Unreachable):
+            client.score([("p", "r")])
+    assert "TypeError: unsupported operand" in capfd.readouterr().err
+
+
+def test_a_caller_that_gave_up_is_no_news(capfd: pytest.CaptureFixture[str]) -> None:
+    with FakeServer() as server:
+        impatient = RewardClient(server.url, timeout_seconds=0.1)
+        with server.held(), impatient, pytest.raises(DeadlineExceeded):
+            impatient.score([("p", "r")])
+    assert capfd.readouterr().err == ""
 
 
 def test_it_refuses_and_drops_as_often_as_told() -> None:
