@@ -13,12 +13,13 @@ def unmet(limits: Limits, fewest: int, report: Report) -> list[str]:
 
 
 def _counts(limits: Limits, fewest: int, report: Report) -> Iterator[str]:
-    if report.compared < fewest:
-        yield f"{report.compared} items were compared, {fewest} are required"
     failed = sum(report.failed.values())
-    if failed and failed / (failed + report.compared) > limits.failed:
+    tried = report.compared + failed
+    if tried < fewest:
+        yield f"{tried} items were compared, {fewest} are required"
+    if failed and failed / tried > limits.failed:
         yield (
-            f"the new checkpoint could not score {failed} of {failed + report.compared} items "
+            f"the new checkpoint could not score {failed} of {tried} items "
             f"({', '.join(sorted(report.failed))}), and a share of {limits.failed:g} may fail"
         )
 

@@ -31,9 +31,9 @@ class ShadowPlan(Struct, frozen=True, forbid_unknown_fields=True):
 class Limits(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What a comparison must show for a swap; all of it of rewards.
 
-    At least ``items`` compared and at most a share of ``failed``; correlations at least as high; at
-    most a share of ``changed_preferences``; a mean that moves by at most ``mean_shift``; a standard
-    deviation that grows or shrinks by at most the factor ``std_ratio``.
+    At least ``items`` compared, of which at most a share of ``failed``; correlations at least as
+    high; at most a share of ``changed_preferences``; a mean that moves by at most ``mean_shift``; a
+    standard deviation that grows or shrinks by at most the factor ``std_ratio``.
     """
 
     items: Annotated[int, Meta(ge=2, le=MOST_ITEMS)] | None = None

@@ -184,7 +184,7 @@ async def test_items_that_the_new_one_cannot_score_speak_against_it(
         found = await ended(both)
         assert found["reports"]["m0"]["failed"] == {"too-long": 1}
         assert "could not score 1 of 2 items (too-long)" in found["reason"]
-        await compare(both, "short", shadow={"items": 4}, require={"items": 2, "failed": 0.5})
+        await compare(both, "short", shadow={"items": 4}, require={"items": 4, "failed": 0.5})
         await score(both, long)
         await score(both, long)
         assert (await ended(both))["state"] == "switched"
