@@ -24,12 +24,11 @@ from service.bench.report import HEAD, Report
 from service.bench.run import Run
 from service.bench.sending import Sender
 from service.bench.summary import RateResult
-from service.bench.texts import BenchError, from_file, generated, read
-from service.bench.workload import MADE, Bodies, Kind, Shape, Target
+from service.bench.texts import BenchError, generated, read
+from service.bench.workload import MADE, Bodies, Kind, Shape, Target, of_file
 
 KEY = "PLAUDIT_CLIENT_API_KEY"
 WIDTHS = (8, 10, 9, 10, 8, 8, 8, 8, 8, 8)
-USER_BODIES = 1000
 
 
 def main(argv: Sequence[str]) -> int:
@@ -199,7 +198,7 @@ async def bodies(
 ) -> Bodies:
     run = token_hex(4)
     if options.data is not None:
-        return Bodies(shape, target, from_file(read(options.data)), USER_BODIES, run)
+        return of_file(shape, target, read(options.data), run)
     words = await calibration.words(sender, target, options.prompt_tokens, options.response_tokens)
     made = shape.distinct if shape.kind == "repeats" else MADE
     texts = generated(*words, options.responses, options.seed)

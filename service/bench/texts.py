@@ -4,7 +4,6 @@ import gzip
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import cycle
 from pathlib import Path
 
 import msgspec
@@ -67,6 +66,11 @@ def read(path: Path) -> list[Texts]:
     return [Texts(prompt, responses) for prompt, responses in found.values()]
 
 
+def singles(rows: Sequence[Texts]) -> list[Texts]:
+    """Each response by itself, with its prompt."""
+    return [Texts(row.prompt, [response]) for row in rows for response in row.responses]
+
+
 def generated(prompt_words: int, response_words: int, responses: int, seed: int) -> Iterator[Texts]:
     """Prompts without end, each with that many responses, of these counts of words."""
     draw = random.Random(seed)
@@ -77,8 +81,3 @@ def generated(prompt_words: int, response_words: int, responses: int, seed: int)
 
 def words(draw: random.Random, count: int) -> str:
     return " ".join(draw.choices(WORDS, k=max(1, count)))
-
-
-def from_file(rows: Sequence[Texts]) -> Iterator[Texts]:
-    """The file from its beginning, over and over."""
-    return cycle(rows)

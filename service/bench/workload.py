@@ -1,6 +1,7 @@
 """The bodies of requests: what one of them holds, and which of them repeat."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 from typing import Literal
@@ -8,10 +9,10 @@ from typing import Literal
 import msgspec
 
 from plaudit.wire import EnsembleRequest, Group, Item, ScoreRequest, Truncation
-from service.bench.texts import MARK, Texts
+from service.bench.texts import MARK, Texts, singles
 
 Kind = Literal["groups", "single", "repeats"]
-# Bodies that are made before the clock runs; beyond them only the mark changes.
+# Bodies of generated texts that are made before the clock runs; beyond them only the mark changes.
 MADE = 64
 
 
@@ -72,6 +73,14 @@ class Bodies:
         made = self._made[number % len(self._made)]
         request = number % 10**8 if self._renew else 0
         return made.replace(MARK.encode(), f"n{self._run}{request:08}".encode())
+
+
+def of_file(shape: Shape, target: Target, rows: Sequence[Texts], run: str) -> Bodies:
+    """All that a user's file has, before any of it comes again."""
+    if shape.kind == "groups":
+        return Bodies(shape, target, cycle(rows), math.ceil(len(rows) / shape.groups), run)
+    items = singles(rows)
+    return Bodies(shape, target, iter(items), len(items), run)
 
 
 def one_body(shape: Shape, target: Target, texts: Iterator[Texts]) -> bytes:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from contextlib import asynccontextmanager
@@ -14,8 +15,8 @@ from plaudit.client.retry import REAL_CLOCK
 from plaudit.wire import ScoreRequest
 from service.bench.open_loop import drive
 from service.bench.sending import Sender, most_connections
-from service.bench.texts import MARK, BenchError, generated
-from service.bench.workload import Bodies, Shape, Target
+from service.bench.texts import MARK, BenchError, generated, read
+from service.bench.workload import Bodies, Shape, Target, of_file
 
 ANSWER = json.dumps(
     {"rewards": [1.0], "usage": {"tokens": 7, "computed_tokens": 7, "cached": 0}}
@@ -132,6 +133,19 @@ def test_no_generated_text_comes_twice_unless_repeats_are_asked_for():
     assert len({single.body(n) for n in range(100)}) == 100
     assert len({repeats.body(n) for n in range(100)}) == 5
     assert MARK.encode() not in groups.body(1)
+
+
+@pytest.mark.parametrize(("kind", "requests"), [("groups", 1000), ("single", 6000)])
+def test_all_of_a_users_file_is_sent_before_any_of_it_comes_again(tmp_path, kind, requests):
+    data = tmp_path / "data.jsonl"
+    rows = [{"prompt": f"p{n}", "responses": [f"a{n}", f"b{n}"]} for n in range(3000)]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    shape = Shape(kind, groups=3, responses=2, distinct=5)
+    bodies = of_file(shape, Target(None, None, "error"), read(data), "0a1b2c3d")
+    sent = b"".join(bodies.body(n) for n in range(requests))
+    found = re.findall(r'"([ab]\d+)"', sent.decode())
+    assert sorted(found) == sorted(f"{one}{n}" for n in range(3000) for one in "ab")
+    assert bodies.body(requests) == bodies.body(0)
 
 
 @pytest.mark.parametrize("kind", ["groups", "single", "repeats"])
