@@ -141,7 +141,11 @@ class RewardClient(Asking):
         return self._pool[1]
 
     def _send_all(self, calls: Sequence[Call]) -> list[Answer]:
-        """Answers in order; the first failure ends the call. Threads live no longer than it."""
+        """Answers in order; the first failure ends the call.
+
+        Requests that wait for an answer then keep their threads until it comes or the deadline
+        does, as nothing wakes them, and a process that exits waits for those.
+        """
         deadline = self._options.deadline(self._options.timeout_seconds)
         retry, stop = self._options.retry, threading.Event()
         self._http()
