@@ -1,23 +1,31 @@
 """Addresses and texts as they may be shown: without passwords and keys."""
 
+import re
 from collections.abc import Iterable
-from urllib.parse import urlsplit, urlunsplit
 
 HIDDEN = "***"
+# Not by urlsplit, which refuses some texts: what is no URL may be shown too, and hold a password.
+LOGIN = re.compile(r"//([^/?#]*)@")
 
 
 def without_password(url: str) -> str:
     """A URL with its host and path; who logs in, with which password, and the query are hidden."""
-    parts = urlsplit(url)
-    _, at, place = parts.netloc.rpartition("@")
-    query = HIDDEN if parts.query else ""
-    return urlunsplit((parts.scheme, f"{HIDDEN}@{place}" if at else place, parts.path, query, ""))
+    address, query = split(url)
+    shown = LOGIN.sub(f"//{HIDDEN}@", address)
+    return f"{shown}?{HIDDEN}" if query else shown
 
 
 def secrets_of(url: str) -> list[str]:
     """The parts of a URL that are not shown: its password and its query."""
-    parts = urlsplit(url)
-    return [part for part in (parts.password, parts.query) if part]
+    address, query = split(url)
+    passwords = [login.partition(":")[2] for login in LOGIN.findall(address)]
+    return [part for part in (*passwords, query) if part]
+
+
+def split(url: str) -> tuple[str, str]:
+    """What is before the query, and the query."""
+    address, _, query = url.partition("#")[0].partition("?")
+    return address, query
 
 
 def redacted(text: str, secrets: Iterable[str]) -> str:

@@ -134,6 +134,16 @@ def test_settings_that_a_server_would_refuse_are_refused_here(
     assert found["settings"]["mend"]
 
 
+def test_values_that_are_no_urls_are_let_be_and_their_passwords_hidden(doctor, monkeypatch, capsys):
+    monkeypatch.setenv("ORIGIN_RE", r"https://[a-z]+\.example\.com")
+    assert doctor()[0] == 0
+    monkeypatch.setenv("PLAUDIT_REDIS_URL", "redis://me:canary@[::1/0")
+    status, found = doctor()
+    assert (status, found["redis"]["state"]) == (1, "failed")
+    assert cli.main(["doctor", "--redis-url", "redis://me:canary@[::1/0"]) == 1
+    assert "canary" not in capsys.readouterr().out + str(found)
+
+
 def edit(path: Path, **changes):
     config = json.loads(path.read_text())
     path.write_text(json.dumps({**config, **changes}))
