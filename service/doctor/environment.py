@@ -19,7 +19,7 @@ def settings_of(argv: Sequence[str]) -> Settings | Finding:
     try:
         return read(argv)
     except SettingsError as error:
-        return failed("settings", str(error), "correct or unset it; plaudit serve --help")
+        return refused(error)
 
 
 def unknown(environ: Mapping[str, str]) -> Iterator[Finding]:
@@ -42,10 +42,14 @@ def consistent(settings: Settings) -> Finding:
     try:
         check(whole)
     except SettingsError as error:
-        text, _, mend = str(error).rpartition(": ")
-        return failed("settings", text or str(error), mend or "plaudit serve --help")
+        return refused(error)
     given = sorted(PREFIX + name.upper() for name in settings.model_fields_set - {"models"})
     return ok("settings", f"set: {', '.join(given)}" if given else "all have their defaults")
+
+
+def refused(error: SettingsError) -> Finding:
+    """Its text is whole: it says more of what mends it, and not always behind the same sign."""
+    return failed("settings", str(error), "correct or unset it; plaudit serve --help")
 
 
 def secrets(environ: Mapping[str, str], urls: Sequence[str]) -> list[str]:

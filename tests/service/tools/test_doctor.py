@@ -121,6 +121,7 @@ def test_a_mistyped_setting_is_found_on_both_sides(doctor, monkeypatch):
         ("PLAUDIT_HOST", "0.0.0.0", "no key is set"),
         ("PLAUDIT_DTYPE", "float16", "--dtype"),
         ("PLAUDIT_REDIS_URL", "http://x", "--redis-url is not"),
+        ("PLAUDIT_API_KEYS", "a key", "entry 1: word 2 is no field; write [NAME:]KEY and then"),
     ],
 )
 def test_settings_that_a_server_would_refuse_are_refused_here(
