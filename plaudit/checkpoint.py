@@ -283,7 +283,7 @@ def describe_plain(directory: Path, max_tokens: int) -> tuple[Manifest, str]:
     found = digests(directory)
     manifest = Manifest(
         kind="plain",
-        base=Base(id=directory.name, digest=found.weights),
+        base=Base(id=directory.resolve().name, digest=found.weights),
         head_init=found.weights,
         digests=found,
         max_tokens=min(max_tokens, _positions(config, default=max_tokens)),

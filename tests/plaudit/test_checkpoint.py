@@ -250,6 +250,17 @@ def test_probes_refuse_another_template(copy):
         probes.verify(model, "float32")
 
 
+def test_a_plain_model_has_one_revision_however_its_path_is_spelled(copy, monkeypatch):
+    (copy / "reward.json").unlink()
+    found = checkpoint.describe(copy, 512)
+    assert found[0].base.id == copy.name
+    link = copy.parent / "current"
+    link.symlink_to(copy)
+    monkeypatch.chdir(copy)
+    for path in (link, Path(), Path("../current"), copy / ".." / copy.name):
+        assert checkpoint.describe(path, 512) == found
+
+
 def test_a_plain_model_promises_no_probes(copy):
     (copy / "reward.json").unlink()
     assert probes.verify(RewardModel.load(copy, device="cpu"), "float32") == 0.0
