@@ -12,13 +12,13 @@ import numpy as np
 
 from plaudit import checkpoint
 from plaudit.checkpoint import Manifest, Member
-from training import average, coefficients, connectivity, connectivity_drawing
+from training import average, coefficients, connectivity, connectivity_drawing, settings
 from training.blend import Blend
 from training.coefficients import Best, Given, Greedy, Method, Uniform, alike
 from training.connectivity import MIN_PROMPTS, Scan
 from training.measure import Array, Measured, accuracy, rewards
 from training.seal import seal
-from training.settings import Kind, SettingsError
+from training.settings import Kind, SettingsError, TrainSettings
 from training.shared_files import alone
 from training.sides import Sides, prompts
 from training.train import commit
@@ -134,25 +134,35 @@ def warm(directories: Sequence[Path], out: Path, options: Options = DEFAULT) -> 
     # Or one process might open weights for writing that another has just sealed.
     with alone(out.resolve()):
         if checkpoint.is_complete(out):
-            keep(Members.read(directories), out, options.method)
+            keep(Members.read(directories), out, options)
         else:
             make(directories, out, options)
 
 
-def keep(members: Members, out: Path, method: Method) -> None:
+def keep(members: Members, out: Path, options: Options) -> None:
     """What an earlier attempt has made; refuses any other complete checkpoint."""
     manifest, _ = checkpoint.read(out)
-    if manifest.training.get("asked") != asked(members, method):
+    if manifest.training.get("asked") != asked(members, options):
         raise SettingsError(
-            f"{out} is a complete checkpoint, and not the {method.name} average of these members; "
-            "choose another --out"
+            f"{out} is a complete checkpoint, and not the {options.method.name} average that is "
+            "asked for; choose another --out"
         )
     print(f"{out}: complete already", flush=True)
 
 
-def asked(members: Members, method: Method) -> str:
-    """Digest of what an average is asked to be: the method with its numbers, and the members."""
-    return checkpoint.sha256(repr(method).encode(), *(one.encode() for one in members.revisions))
+def asked(members: Members, options: Options) -> str:
+    """Digest of what an average is asked to be: the method with its numbers, the settings whose
+    pairs it selects by, and the members."""
+    files = [options.data, options.selection] if options.method.selects else []
+    parts = [repr(options.method), *map(written, files), *members.revisions]
+    return checkpoint.sha256(*(part.encode() for part in parts))
+
+
+def written(file: Path | None) -> str:
+    """What stands in a file of settings, however it is laid out."""
+    if file is None:
+        return ""
+    return settings.load(TrainSettings, file).model_dump_json(exclude_unset=True)
 
 
 def make(directories: Sequence[Path], out: Path, options: Options) -> None:
@@ -200,7 +210,7 @@ class Chosen:
         return {
             "commit": commit(),
             "method": options.method.name,
-            "asked": asked(members, options.method),
+            "asked": asked(members, options),
             "selection": {
                 "of": sides.named,
                 "pairs": len(sides.selection),

@@ -27,7 +27,7 @@ from training.settings import SettingsError
 from training.shared_files import alone
 from training.sides import Sides, prompts
 from training.train import add_lora
-from training.warm import Options, main, warm
+from training.warm import Members, Options, asked, main, warm
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 
@@ -199,6 +199,29 @@ def test_any_other_complete_directory_is_refused(averaged_members, trained_membe
     for out in (averaged_members, trained_members[2]):
         with pytest.raises(SettingsError, match=f"complete checkpoint, and not the {method.name}"):
             warm(members, out, Options(method))
+
+
+def test_an_average_is_kept_only_if_it_was_selected_by_the_same_settings(
+    trained_members, wide, tmp_path
+):
+    out, other = tmp_path / "warm", tmp_path / "other.yaml"
+    content = yaml.safe_load(wide.read_text())
+    other.write_text(yaml.safe_dump(content | {"split": content["split"] | {"validation": 0.9}}))
+    warm(trained_members, out, Options(Best(2), wide, points=3))
+    wide.write_text(f"# The same.\n{wide.read_text()}")
+    warm(trained_members, out, Options(Best(2), wide))
+    for options in (Options(Best(2), other), Options(Best(2)), Options(Best(2), wide, other)):
+        with pytest.raises(SettingsError, match="not the best average that is asked for"):
+            warm(trained_members, out, options)
+    with pytest.raises(SettingsError, match="no such settings file"):
+        warm(trained_members, out, Options(Best(2), wide, tmp_path / "none.yaml"))
+
+
+def test_averages_by_given_coefficients_are_known_by_method_and_members_alone():
+    """As those are that were made before methods that select had more to their digest."""
+    members = Members([], [], ["sha256:a", "sha256:b"])
+    found = asked(members, Options(Given((0.5, 0.5)), Path("any"), Path("other")))
+    assert found == checkpoint.sha256(b"Given(coefficients=(0.5, 0.5))", b"sha256:a", b"sha256:b")
 
 
 def test_an_average_that_another_process_seals_meanwhile_is_kept(
