@@ -64,8 +64,11 @@ def base_of(start: str) -> Base:
 def refuse_strangers(starts: Sequence[str]) -> None:
     """Refuse members whose weights could not be averaged, before they are trained."""
     first, *others = dict.fromkeys(starts)
+    if not others:
+        return
+    one = base_of(first)
     for start in others:
-        one, other = base_of(first), base_of(start)
+        other = base_of(start)
         if (one.digest, one.run) != (other.digest, other.run):
             raise SettingsError(
                 f"members start from {first} and {start}, which are not of one SFT run: their "

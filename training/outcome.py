@@ -121,6 +121,6 @@ def attempt(directory: Path, plan: str, changed: Callable[[], None]) -> Iterator
 
 def accuracy(directory: Path) -> float:
     """What the member's seal has measured."""
-    manifest, _ = checkpoint.read(directory)
+    manifest, _ = checkpoint.read_manifest(directory)
     found: float = manifest.training["validation_accuracy"]
     return found

@@ -94,7 +94,7 @@ def wait_ready(process: subprocess.Popen[bytes], url: str, model: Path, log: Pat
             except DeadlineExceeded:
                 continue
             revisions = [one.revision for one in client.models()]
-            if process.poll() is None and revisions == [checkpoint.read(model)[1]]:
+            if process.poll() is None and revisions == [checkpoint.read_manifest(model)[1]]:
                 return
             raise ServiceError(f"{url}: another service answers than that of {model}; see {log}")
     raise ServiceError(f"{url}: not ready after {LOOKS * LOOK_SECONDS:.0f} seconds; see {log}")

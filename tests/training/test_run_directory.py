@@ -318,6 +318,12 @@ def test_a_member_that_raises_behind_its_seal_is_complete(uninterrupted, tmp_pat
     assert found.validation_accuracy is not None
 
 
+def test_what_a_seal_has_measured_is_told_without_reading_the_weights(uninterrupted, tmp_path):
+    shutil.copy(uninterrupted.member(0).out / "reward.json", tmp_path)
+    outcome.complete(tmp_path, "sha256:plan")
+    assert outcome.read(tmp_path).validation_accuracy is not None
+
+
 def test_what_a_run_reads_is_known_by_name_and_contents(configure, easy_pairs, tmp_path, capsys):
     """A source that comes or goes, and a template, are other data; another place is not."""
     data, template = shutil.copy(easy_pairs, tmp_path / "data.jsonl"), tmp_path / "chat.jinja"
