@@ -12,17 +12,13 @@ from collections.abc import Collection
 from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
 
-# A top-level module that a command may lack, and the extra that brings it.
-EXTRAS = {
-    "fastapi": "service", "uvicorn": "service", "redis": "service",
-    "prometheus_client": "service", "pydantic_settings": "service", "torch": "service",
-    "transformers": "service", "accelerate": "training", "peft": "training",
-    "datasets": "training", "matplotlib": "training", "scipy": "training", "sklearn": "training",
-    "tensorboard": "training", "pydantic": "training", "yaml": "training",
-    "statsmodels": "training", "numpy": "training", "jinja2": "training", "safetensors": "training",
-    "trl": "training",
-    "httptools": "service", "uvloop": "service", "hiredis": "service", "rich": "service",
-}  # fmt: skip
+# Top-level modules that extras bring; which one is missing is told by the command's own package.
+OF_EXTRAS = frozenset({
+    "accelerate", "datasets", "fastapi", "hiredis", "httptools", "jinja2", "matplotlib", "numpy",
+    "peft", "prometheus_client", "pydantic", "pydantic_settings", "redis", "rich", "safetensors",
+    "scipy", "sklearn", "statsmodels", "tensorboard", "torch", "transformers", "trl", "uvicorn",
+    "uvloop", "yaml",
+})  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -64,7 +60,7 @@ def run(point: EntryPoint, arguments: list[str]) -> int:
         entry = point.load()
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
-        if missing not in EXTRAS:
+        if missing not in OF_EXTRAS:
             raise
         extra = point.module.partition(".")[0]
         print(

@@ -56,7 +56,11 @@ def test_help_is_no_error(argv, capsys):
 
 @pytest.mark.parametrize(
     ("command", "missing", "extra"),
-    [("serve", "fastapi", "service"), ("train", "peft", "training")],
+    [
+        ("serve", "fastapi", "service"),
+        ("train", "peft", "training"),
+        ("train", "torch", "training"),
+    ],
 )
 def test_a_missing_extra_prints_the_line_that_installs_it(command, missing, extra):
     point = f"{'service.serve' if extra == 'service' else 'training.train'}:main"
