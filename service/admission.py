@@ -35,7 +35,6 @@ MORE, LESS = 1.25, 0.98
 LEAST_TOKENS = 256
 # However low the bound is, so many requests may be held.
 LEAST_HELD = 1024
-ANYBODY = Caller()
 
 
 @asynccontextmanager
@@ -95,15 +94,13 @@ class Admission:
         return 0.0 if oldest is None else now() - oldest.since
 
     @asynccontextmanager
-    async def admit(
-        self, tokens: int, deadline: float, caller: Caller = ANYBODY
-    ) -> AsyncIterator[Place]:
+    async def admit(self, caller: Caller, tokens: int, deadline: float) -> AsyncIterator[Place]:
         """Hold ``tokens`` while the body runs, which ends at ``deadline`` in the loop's time.
 
         Failure "overloaded" if there was no room in time, "deadline" if the body was not done. A
         request larger than the whole budget enters when nothing large is in the house.
         """
-        held = Held(tokens, caller, deadline, now(), asyncio.get_running_loop().create_future())
+        held = Held(caller, tokens, deadline, now(), asyncio.get_running_loop().create_future())
         with self._metrics.stage("admit"):
             place = Place(self, held, await self._enter(held))
         try:
@@ -118,27 +115,27 @@ class Admission:
         finally:
             place.leave()
 
-    def refuse_hopeless(self, deadline: float, caller: Caller, spared: Callable[[], bool]) -> None:
+    def refuse_hopeless(self, caller: Caller, deadline: float, spared: Callable[[], bool]) -> None:
         """Failure "overloaded" for a request that comes while others are held and is too late
         however small it is. Whether it is ``spared`` is asked only then."""
-        if not self._held or not self._is_too_long(self._lines.values(), deadline, caller):
+        if not self._held or not self._is_too_long(self._lines.values(), caller, deadline):
             return
         if not spared():
             raise self._refusal("queue-full")
 
-    def _is_too_long(self, lines: Iterable[Line], deadline: float, caller: Caller) -> bool:
+    def _is_too_long(self, lines: Iterable[Line], caller: Caller, deadline: float) -> bool:
         coming = self._coming[caller.priority, caller.client]
         if not coming and not any(self._used.values()):
             return False
         before = min(line.before(caller) for line in lines) + coming
-        return now() + self._seconds_for(before, caller) > deadline
+        return now() + self._seconds_for(caller, before) > deadline
 
     @contextmanager
-    def coming(self, tokens: int, deadline: float, caller: Caller) -> Iterator[None]:
+    def coming(self, caller: Caller, tokens: int, deadline: float) -> Iterator[None]:
         """While the body prepares a request of about so many tokens, as by tokenising it. Failure
         "overloaded", before any such work, where what is before it already takes too long. Its own
         tokens count for those behind it only: it may yet be found in the cache."""
-        if self._is_too_long([self._lines[tokens <= self._batch // 2]], deadline, caller):
+        if self._is_too_long([self._lines[tokens <= self._batch // 2]], caller, deadline):
             raise self._refusal("queue-full")
         key = caller.priority, caller.client
         self._coming[key] += tokens
@@ -238,13 +235,13 @@ class Admission:
         alone takes long enough to be late, the caller may well try."""
         return (
             self._can_judge()
-            and now() + self._seconds_for(held.tokens, held.caller) > held.deadline
+            and now() + self._seconds_for(held.caller, held.tokens) > held.deadline
         )
 
     def _can_judge(self) -> bool:
         return any(self._used.values()) and self._pace.tokens_per_second is not None
 
-    def _seconds_for(self, tokens: int, caller: Caller) -> float:
+    def _seconds_for(self, caller: Caller, tokens: int) -> float:
         """Until so many are computed, after what is in the house, to be on the safe side."""
         first = self._caution * self._ahead(caller) + self._batch / 2
         return self._pace.seconds(first + tokens)

@@ -16,8 +16,8 @@ class Held:
     ``deadline`` and ``since`` are in the loop's time. ``judged``: whether it entered because it
     would be in time."""
 
-    tokens: int
     caller: Caller
+    tokens: int
     deadline: float
     since: float
     entered: asyncio.Future[None]

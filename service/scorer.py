@@ -222,9 +222,9 @@ class Scorer:
         whole = [about_tokens(item) for item in items]
         limits = [member.encoder.limit(cut.max_tokens) for member in members]
         about = sum(left_of(tokens, cut, most) for most in limits for tokens in whole)
-        with self._gate.coming(caller, deadline, about):
+        with self._gate.coming(caller, about, deadline):
             encoded = [await self._encode(m, items, cut, deadline) for m in members]
-        admit = partial(self._gate.admit, caller, deadline)
+        admit = partial(self._gate.admit, caller, deadline=deadline)
         return encoded, await self._member_scores.of(members, encoded, kept, caller, admit)
 
     def tokenizing_seconds(self) -> float:

@@ -38,7 +38,7 @@ class Unread:
         caller = Caller(priority(headers), client)
         deadline = now + deadline_seconds(headers, self._limit)
         spared = partial(self._may_read, (caller.priority, client), now)
-        self._admission.refuse_hopeless(deadline, caller, spared)
+        self._admission.refuse_hopeless(caller, deadline, spared)
 
     def _may_read(self, whose: tuple[Priority, str], now: float) -> bool:
         bucket = self._read.get(whose)

@@ -21,9 +21,9 @@ def soon(seconds: float = 0.01) -> float:
 
 
 async def test_no_room_until_the_deadline_is_overloaded(admission, metrics):
-    async with admission.admit(10, soon(60)):
+    async with admission.admit(Caller(), 10, soon(60)):
         with pytest.raises(Failure) as caught:
-            async with admission.admit(1, soon()):
+            async with admission.admit(Caller(), 1, soon()):
                 pytest.fail("there was no room")
     assert (caught.value.kind, caught.value.status) == ("overloaded", 503)
     assert caught.value.retry_after_seconds
@@ -35,10 +35,10 @@ async def test_no_room_until_the_deadline_is_overloaded(admission, metrics):
 
 async def test_what_is_admitted_and_late_is_past_its_deadline(admission):
     with pytest.raises(Failure) as caught:
-        async with admission.admit(1, soon()):
+        async with admission.admit(Caller(), 1, soon()):
             await asyncio.Event().wait()
     assert (caught.value.kind, caught.value.status) == ("deadline", 504)
-    async with admission.admit(10, soon(60)):  # its tokens are free again
+    async with admission.admit(Caller(), 10, soon(60)):  # its tokens are free again
         pass
 
 
@@ -46,11 +46,11 @@ async def test_a_held_caller_enters_when_there_is_room(admission, metrics):
     leave = asyncio.Event()
 
     async def first():
-        async with admission.admit(10, soon(60)):
+        async with admission.admit(Caller(), 10, soon(60)):
             await leave.wait()
 
     async def second():
-        async with admission.admit(5, soon(60)):
+        async with admission.admit(Caller(), 5, soon(60)):
             return leave.is_set()
 
     running = asyncio.create_task(first())
@@ -66,7 +66,7 @@ async def test_a_held_caller_enters_when_there_is_room(admission, metrics):
 
 
 async def test_more_than_the_budget_enters_an_empty_house(admission):
-    async with admission.admit(1000, soon(60)):
+    async with admission.admit(Caller(), 1000, soon(60)):
         pass
 
 
@@ -75,7 +75,7 @@ async def test_one_that_has_just_hung_up_may_be_whom_the_line_has_no_room_for(me
     never = asyncio.Event()
 
     async def request(tokens, client):
-        async with house.admit(tokens, soon(900), Caller("train", client)):
+        async with house.admit(Caller("train", client), tokens, soon(900)):
             await never.wait()
 
     tasks = [asyncio.create_task(request(10_000, "first"))]
@@ -88,7 +88,7 @@ async def test_one_that_has_just_hung_up_may_be_whom_the_line_has_no_room_for(me
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    async with house.admit(10_000, soon(60)):  # nobody was forgotten in the house
+    async with house.admit(Caller(), 10_000, soon(60)):  # nobody was forgotten in the house
         pass
     assert metrics.registry.get_sample_value("plaudit_queue_tokens") == 0
 
@@ -105,6 +105,6 @@ async def test_one_who_allows_too_little_makes_nobody_else_wait(admission):
     """It was let in because the house was empty, not because it would be in time."""
     for _ in range(5):
         with pytest.raises(Failure, match="deadline"):
-            async with admission.admit(1, soon(0)):
+            async with admission.admit(Caller(), 1, soon(0)):
                 await asyncio.Event().wait()
     assert admission._caution == CAUTION

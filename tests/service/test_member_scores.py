@@ -22,7 +22,7 @@ A, B = Encoded([1, 2], Seen(b"a", 2, 0, None)), Encoded([3], Seen(b"b", 1, 0, No
 
 
 def admit(tokens):
-    return HOUSE.admit(tokens, asyncio.get_running_loop().time() + 60)
+    return HOUSE.admit(CALLER, tokens, asyncio.get_running_loop().time() + 60)
 
 
 class Queue:
@@ -134,7 +134,7 @@ async def test_what_somebody_else_still_waits_for_stays_in_the_house(scores, mem
     house = Admission(10**6, Metrics())
 
     def enter(tokens):
-        return house.admit(tokens, asyncio.get_running_loop().time() + 60)
+        return house.admit(CALLER, tokens, asyncio.get_running_loop().time() + 60)
 
     tasks = await started(*(scores.of([member], [[A]], [[None]], CALLER, enter) for _ in range(2)))
     tasks[0].cancel()
@@ -167,7 +167,7 @@ async def test_what_is_held_is_not_computed_if_another_was_meanwhile(
     others = [Encoded([i, i], Seen(str(i).encode(), 2, 0, None)) for i in range(5)]
 
     def enter(tokens):
-        return house.admit(tokens, asyncio.get_running_loop().time() + 60)
+        return house.admit(CALLER, tokens, asyncio.get_running_loop().time() + 60)
 
     tasks = await started(
         *(scores.of([member], [[one]], [[None]], CALLER, enter) for one in [*others, A, A])

@@ -109,9 +109,9 @@ def test_before_it_is_prepared_a_request_is_refused_for_what_is_before_it_only()
         staying = [asyncio.create_task(server.ask(patient, [250] * 40, 1000.0)) for _ in range(3)]
         await asyncio.sleep(3)
         soon = asyncio.get_running_loop().time() + 8
-        with server.admission.coming(10**6, soon, Caller("train", "new")):
+        with server.admission.coming(Caller("train", "new"), 10**6, soon):
             pass
-        with pytest.raises(Failure), server.admission.coming(10_000, soon, patient):
+        with pytest.raises(Failure), server.admission.coming(patient, 10_000, soon):
             pass
         await asyncio.gather(*staying)
         engine.cancel()

@@ -72,7 +72,7 @@ class Service:
                 [row],
                 [[None] * len(row)],
                 CALLER,
-                lambda tokens: self._admission.admit(tokens, deadline, CALLER),
+                lambda tokens: self._admission.admit(CALLER, tokens, deadline),
             )
         except Failure as failure:
             outcome = failure.kind

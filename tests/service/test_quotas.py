@@ -131,7 +131,7 @@ def test_through_the_gate_what_was_submitted_is_paid_for():
         caller, end = Caller("train", "a"), loop.time() + 1000
 
         async def ask(tokens, *submitted):
-            async with gate.admit(caller, end, tokens) as place:
+            async with gate.admit(caller, tokens, end) as place:
                 for size, done in submitted:
                     place.use(size, done)
                 await asyncio.gather(*(done for _, done in submitted))

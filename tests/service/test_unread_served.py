@@ -47,7 +47,7 @@ def flooded(serve, tiny_checkpoint, tmp_path, monkeypatch):
 @asynccontextmanager
 async def long_line(app):
     admission, loop = app.state.scorer._gate._admission, asyncio.get_running_loop()
-    whole = admission.admit(1000 * BATCH, loop.time() + FAR, Caller("train", "trainer"))
+    whole = admission.admit(Caller("train", "trainer"), 1000 * BATCH, loop.time() + FAR)
     async with whole as place:
         while not admission._can_judge():
             done = loop.create_future()
@@ -66,7 +66,7 @@ async def long_line(app):
 
 
 async def hold(admission, deadline):
-    async with admission.admit(1000 * BATCH, deadline, Caller("train", "trainer")):
+    async with admission.admit(Caller("train", "trainer"), 1000 * BATCH, deadline):
         pytest.fail("there was room")
 
 

@@ -67,9 +67,9 @@ class Server:
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
-            with self.admission.coming(sum(sizes), began + allowed, caller):
+            with self.admission.coming(caller, sum(sizes), began + allowed):
                 pass
-            async with self.admission.admit(sum(sizes), began + allowed, caller) as place:
+            async with self.admission.admit(caller, sum(sizes), began + allowed) as place:
                 pieces = [Piece(caller, size, loop.create_future()) for size in sizes]
                 await self._computed(pieces, place)
             outcome = "ok"

@@ -170,11 +170,11 @@ def test_overload_is_held_and_only_then_503(listen, tiny_checkpoint, monkeypatch
 
     admit = Admission.admit
 
-    def impatient(self, tokens, deadline, caller):
+    def impatient(self, caller, tokens, deadline):
         """Who gave less than the server's limit has waited for room until its deadline."""
         now = asyncio.get_running_loop().time()
         until = now if deadline - now < LIMIT_SECONDS / 2 else deadline
-        return admit(self, tokens, until, caller)
+        return admit(self, caller, tokens, until)
 
     settings = {"max_queued_tokens": 1, "deadline_seconds": LIMIT_SECONDS}
     with listen(models=[tiny_checkpoint], **settings) as url, ThreadPoolExecutor() as callers:
