@@ -23,7 +23,7 @@ from service.edge import Edge, http_failure
 from service.entrance import Entrance, free_on_main, networks
 from service.fair_queue import Caller
 from service.gate import Gate
-from service.hardening import caller_of, deadline_seconds, unless_gone
+from service.hang_up import unless_gone
 from service.health import Health
 from service.keys import Keys
 from service.logs import log
@@ -34,6 +34,7 @@ from service.probe_routes import add_metrics, add_probes
 from service.quotas import Quotas
 from service.registry import Registry
 from service.repeats import Repeats
+from service.request_headers import caller_of, deadline_seconds
 from service.routes import METRICS, OWN, Routes
 from service.scorer import Scorer
 from service.settings import Settings

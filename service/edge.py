@@ -17,10 +17,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service import answer_headers
 from service.audit import Act, Audit, By
 from service.entrance import Entrance, NotLetIn
-from service.hardening import is_retry, request_id
 from service.logs import event, log
 from service.metrics import Metrics
 from service.problems import Failure, problem
+from service.request_headers import is_retry, request_id
 from service.routes import METRICS, OPS_MODELS, PROBES, UNKNOWN, Route, Routes, Use
 from service.scoring_routes import scores
 from service.traces import OFF

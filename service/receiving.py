@@ -1,7 +1,7 @@
 """How requests are received: within bounds of size, of number and of time.
 
 uvicorn bounds none of them. A proxy in front does so too, but a server that is reached without one
-must not fall to a single connection. Bodies are counted where they are read: see ``hardening``.
+must not fall to a single connection. Bodies are counted where they are read: see ``bodies``.
 """
 
 import asyncio

@@ -12,8 +12,8 @@ from functools import partial
 
 from service.admission import Admission
 from service.fair_queue import Caller, Priority
-from service.hardening import deadline_seconds, priority
 from service.quotas import Bucket, Quota
+from service.request_headers import deadline_seconds, priority
 
 # Hopeless requests of a client that are read: a second, and at once after a pause.
 READ_PER_SECOND, READ_AT_ONCE = 100.0, 100

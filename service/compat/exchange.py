@@ -27,12 +27,13 @@ from service.compat.on_error import PeerName
 from service.compat.special_tokens import Bos, with_one_bos
 from service.ensemble import Ensemble
 from service.fair_queue import Caller
-from service.hardening import caller_of, deadline_seconds, unless_gone
+from service.hang_up import unless_gone
 from service.items import Cut, refuse_more
 from service.member import Member
 from service.metrics import Metrics
 from service.problems import KINDS, Failure
 from service.registry import Loaded, Registry
+from service.request_headers import caller_of, deadline_seconds
 from service.scorer import Scorer
 from service.settings import Settings
 

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from service.compat import peers
 from service.entrance import Entrance, key_of, networks
 from service.fair_queue import SHARES
-from service.hardening import deadline_seconds, is_retry, priority, request_id
 from service.key_entry import read
 from service.keys import ANONYMOUS, Keys
 from service.problems import Failure
+from service.request_headers import deadline_seconds, is_retry, priority, request_id
 from service.routes import OWN, Routes
 from tests.fuzz.targets.choosing import choosing, chosen
 from tests.fuzz.targets.saying import refused
