@@ -191,7 +191,7 @@ def test_a_block_runs_to_its_end(
     if "\nplaudit serve" in text:
         own = f"http://127.0.0.1:{port}"
         text = text.replace("http://127.0.0.1:8000", own).replace("http://HOST:8000", own)
-        text = text.replace("9000", str(admin_port)).replace("-d '…'", f"-d '{ONE_ITEM}'")
+        text = text.replace("9090", str(admin_port)).replace("-d '…'", f"-d '{ONE_ITEM}'")
     for written, here in places.items():
         text = text.replace(written, here)
     done = shell.run(text, place, {"PLAUDIT_PORT": str(port), "PLAUDIT_REDIS_URL": redis})
