@@ -102,8 +102,25 @@ class TrainSettings(DataSettings):
     precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 autocast")
     save_dtype: Literal["bfloat16", "float32"] = Field("bfloat16", description="of the checkpoint")
     save_steps: int = Field(100, ge=1, description="steps between resumable states")
+    eval_steps: int | None = Field(
+        None, ge=1, description="steps between measurements on validation pairs; null: none"
+    )
+    keep: Literal["last", "best"] = Field(
+        "last", description="weights of the last step, or of the best measured accuracy"
+    )
+    patience: int | None = Field(
+        None, ge=1, description="measurements without a better one that end the run"
+    )
     logging_steps: int = Field(10, ge=1)
     log_to: list[Logger] = ["tensorboard"]
+
+    @model_validator(mode="after")
+    def _best_is_measured(self) -> "TrainSettings":
+        if self.keep == "best" and self.eval_steps is None:
+            raise ValueError("keep: best is the best of what is measured: set eval_steps")
+        if self.patience is not None and self.keep == "last":
+            raise ValueError("patience waits for a state that is kept: set keep: best")
+        return self
 
     @model_validator(mode="after")
     def _prompts_stay_whole(self) -> "TrainSettings":

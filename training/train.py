@@ -33,6 +33,7 @@ from training import (
     saved_tokenizer,
     settings,
     shards,
+    validation,
 )
 from training.contrastive import Contrast
 from training.data.batches import PairCollator, dataset
@@ -45,6 +46,7 @@ from training.seal import seal
 from training.settings import HEAD_FILE, SettingsError, TrainSettings
 from training.trainer import PairTrainer, Progress, Scorer, arguments, use_bf16
 from training.training_data import Data
+from training.validation import Kept
 
 
 def main(argv: Sequence[str]) -> int:
@@ -75,7 +77,7 @@ def train(
     model, tuner = to_train(config, tokenizer)
     head_init = backbone.head_digest(model)
     data = Data.of(config, Encoder(tokenizer, model.config.vocab_size, config.max_tokens))
-    accelerator, gathered = fit(config, model, data, last, watch)
+    accelerator, gathered, kept = fit(config, model, data, last, watch)
     if accelerator.is_main_process:
         if gathered is not None:
             model, tuner = to_train(config, tokenizer)
@@ -84,7 +86,7 @@ def train(
             accelerator.free_memory()  # of what is no longer reached: this process's shards
         if tuner is not None:
             model = tuner.merge_and_unload()
-        complete(config, model, tokenizer, head_init, data)
+        complete(config, model, tokenizer, head_init, data, kept)
     accelerator.wait_for_everyone()
 
 
@@ -94,13 +96,13 @@ def fit(
     data: Data,
     last: str | None,
     watch: TrainerCallback | None,
-) -> tuple[Accelerator, dict[str, Tensor] | None]:
-    """Change the ``model``'s weights, or, in shards, return them whole."""
+) -> tuple[Accelerator, dict[str, Tensor] | None, Kept | None]:
+    """Change the ``model``'s weights, or, in shards, return them whole; and which were kept."""
     trainer = fitting(config, model, data)
     if watch is not None:
         trainer.add_callback(watch)
     trainer.train(resume_from_checkpoint=last)
-    return trainer.accelerator, shards.gather(trainer)
+    return trainer.accelerator, shards.gather(trainer), validation.kept(config, trainer.state)
 
 
 def to_train(
@@ -162,7 +164,7 @@ def add_lora(model: PreTrainedModel, lora: Lora) -> LoraModel:
 def frozen_trunk(
     config: TrainSettings, model: PreTrainedModel, pairs: Sequence[EncodedPair]
 ) -> FrozenTrunk:
-    """States under the blocks that train, for every training sequence."""
+    """States under the blocks that train, for every sequence of the pairs."""
     assert config.trunk_cache is not None
     if config.train_layers is None or config.lora is not None:
         raise SettingsError("trunk_cache needs frozen blocks: set train_layers, without lora")
@@ -180,15 +182,20 @@ def fitting(config: TrainSettings, model: PreTrainedModel, data: Data) -> PairTr
     """The trainer before its first step."""
     args = arguments(config)
     refuse_processes(config, args.world_size)
+    measured = [] if config.eval_steps is None else data.reference
     with args.main_process_first(desc="the frozen blocks' states"):
         # Of the held-out fold too, so that all folds share one file.
-        trunk = frozen_trunk(config, model, data.region) if config.trunk_cache else None
+        known = [*data.region, *measured]
+        trunk = frozen_trunk(config, model, known) if config.trunk_cache else None
     trainer = PairTrainer(
         config,
         data.shifted,
         model=Scorer(model, trunk, beside(config, model), contrast(config, model)),
         args=args,
         train_dataset=dataset(data.pairs, config.kwise),
+        eval_dataset=dataset(measured) if measured else None,
+        compute_metrics=validation.metrics,
+        callbacks=validation.callbacks(config),
         data_collator=PairCollator(model, trunk),
     )
     trainer.remove_callback(ProgressCallback)
@@ -219,7 +226,12 @@ def refuse_processes(config: TrainSettings, count: int) -> None:
 
 
 def complete(
-    config: TrainSettings, model: PreTrainedModel, tokenizer: Any, head_init: str, data: Data
+    config: TrainSettings,
+    model: PreTrainedModel,
+    tokenizer: Any,
+    head_init: str,
+    data: Data,
+    kept: Kept | None,
 ) -> None:
     """Save and seal."""
     save(config, model, tokenizer)
@@ -231,11 +243,12 @@ def complete(
         max_tokens=config.max_tokens,
         truncation_side=config.truncation_side,
         dtype=config.save_dtype,
-        training=provenance(config, data),
+        training=provenance(config, data, kept),
     )
     measured = seal(config.out, draft, data.reference, config.calibration)
     count = len(data.reference)
-    print(f"{config.out}: validation accuracy {measured.accuracy:.3f} on {count} pairs")
+    of = "" if kept is None else f" after step {kept.step} of {kept.steps}"
+    print(f"{config.out}: validation accuracy {measured.accuracy:.3f} on {count} pairs{of}")
 
 
 def save(config: TrainSettings, model: PreTrainedModel, tokenizer: Any) -> None:
@@ -244,7 +257,7 @@ def save(config: TrainSettings, model: PreTrainedModel, tokenizer: Any) -> None:
     saved_tokenizer.save(tokenizer, config.out)
 
 
-def provenance(config: TrainSettings, data: Data) -> dict[str, Any]:
+def provenance(config: TrainSettings, data: Data, kept: Kept | None) -> dict[str, Any]:
     found = {
         "commit": commit(),
         "settings": config.model_dump(mode="json"),
@@ -254,6 +267,8 @@ def provenance(config: TrainSettings, data: Data) -> dict[str, Any]:
     }
     if config.head is not None:
         found["head"] = linear_probe.about(config.head)
+    if kept is not None:
+        found["kept"] = kept._asdict()
     return found if data.shifted is None else found | {"meta": data.shifted.provenance}
 
 

@@ -23,7 +23,7 @@ from plaudit.batch import Batch, PackedBatch, batch_for, can_pack
 from plaudit.blocks import upper_states
 from plaudit.forward import pooled_states
 from plaudit.scalar_head import apply_head, head
-from training import losses
+from training import losses, validation
 from training.contrastive import Contrast
 from training.data.batches import Judged
 from training.data.prompt_sampler import PromptSampler
@@ -179,6 +179,26 @@ class PairTrainer(Trainer):
         with moved(weights, gradients, shifted.settings.step):
             yield
 
+    def evaluate(self, *arguments: Any, **options: Any) -> Any:
+        """The parent's; what is logged of the training's speed leaves its time out."""
+        with self._window.paused():
+            return super().evaluate(*arguments, **options)
+
+    def prediction_step(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        prediction_loss_only: bool,
+        ignore_keys: list[str] | None = None,
+    ) -> tuple[None, Tensor, Tensor]:
+        """Margins (P,) of validation pairs; ones stand for labels, without which the parent's loop
+        measures nothing."""
+        inputs = self._prepare_inputs(inputs)
+        with torch.no_grad(), self.compute_loss_context_manager():
+            scores = model(inputs["batch"], inputs["states"]).scores
+        margins = scores[inputs["judged"].chosen] - scores[inputs["judged"].rejected]
+        return None, margins, torch.ones_like(margins)
+
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         """Packed batches are of few prompts; padded ones, the parent's, of similar lengths."""
         return super()._get_train_sampler(train_dataset) if self._order is None else self._order
@@ -223,6 +243,13 @@ class Window:
         """A figure of one forward, whose mean is logged."""
         self._notes.setdefault(name, []).append(value)
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What the body takes is not of the window."""
+        began = time.monotonic()
+        yield
+        self._since += time.monotonic() - began
+
     def close(self) -> dict[str, float]:
         margins = torch.cat(self._margins)
         seconds = time.monotonic() - self._since
@@ -243,7 +270,14 @@ class Progress(ProgressCallback):
     SHOWN = ("loss", "accuracy", "margin", "tokens_per_second")
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-        if state.is_world_process_zero and self.training_bar is not None and "loss" in logs:
+        if not state.is_world_process_zero or self.training_bar is None:
+            return
+        if validation.ACCURACY in logs:
+            accuracy, loss = logs[validation.ACCURACY], logs["eval_loss"]
+            self.training_bar.write(
+                f"step {state.global_step}: validation accuracy {accuracy:.3f}, loss {loss:.3f}"
+            )
+        if "loss" in logs:
             shown = {name: f"{float(logs[name]):.4g}" for name in self.SHOWN}
             self.training_bar.set_postfix(shown, refresh=True)
 
@@ -253,28 +287,29 @@ def use_bf16(settings: TrainSettings) -> bool:
 
 
 def arguments(settings: TrainSettings) -> TrainingArguments:
-    return TrainingArguments(
-        output_dir=str(settings.out / "trainer"),
-        num_train_epochs=settings.epochs,
-        learning_rate=settings.lr,
-        per_device_train_batch_size=settings.batch_pairs,
-        gradient_accumulation_steps=settings.accumulation,
-        warmup_steps=settings.warmup,  # below 1, so a share
-        lr_scheduler_type=settings.scheduler,
-        weight_decay=settings.weight_decay,
-        max_grad_norm=settings.max_grad_norm,
-        train_sampling_strategy="group_by_length",
-        length_column_name="length",
-        remove_unused_columns=False,
-        seed=settings.seed,
-        bf16=use_bf16(settings),
-        use_cpu=not torch.cuda.is_available(),
-        ddp_find_unused_parameters=False,
-        ddp_timeout=WAIT_SECONDS,
-        dataloader_pin_memory=torch.cuda.is_available(),
-        save_steps=settings.save_steps,
-        save_total_limit=1,
-        logging_steps=settings.logging_steps,
-        report_to=list(settings.log_to),
-        run_name=settings.out.name,
-    )
+    told: dict[str, Any] = {
+        "output_dir": str(settings.out / "trainer"),
+        "num_train_epochs": settings.epochs,
+        "learning_rate": settings.lr,
+        "per_device_train_batch_size": settings.batch_pairs,
+        "gradient_accumulation_steps": settings.accumulation,
+        "warmup_steps": settings.warmup,  # below 1, so a share
+        "lr_scheduler_type": settings.scheduler,
+        "weight_decay": settings.weight_decay,
+        "max_grad_norm": settings.max_grad_norm,
+        "train_sampling_strategy": "group_by_length",
+        "length_column_name": "length",
+        "remove_unused_columns": False,
+        "seed": settings.seed,
+        "bf16": use_bf16(settings),
+        "use_cpu": not torch.cuda.is_available(),
+        "ddp_find_unused_parameters": False,
+        "ddp_timeout": WAIT_SECONDS,
+        "dataloader_pin_memory": torch.cuda.is_available(),
+        "save_steps": settings.save_steps,
+        "save_total_limit": 1,
+        "logging_steps": settings.logging_steps,
+        "report_to": list(settings.log_to),
+        "run_name": settings.out.name,
+    }
+    return TrainingArguments(**told | validation.arguments(settings))

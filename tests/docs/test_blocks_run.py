@@ -25,6 +25,7 @@ RUN = (
     "plaudit ensemble examples/demo/ensemble.yaml\n",
     "plaudit probe-head one.yaml",
     "plaudit train one.yaml\n",
+    "plaudit train one.yaml eval_steps",
     "plaudit warm runs/demo/member-* --out runs/demo/warm\n",
     "plaudit tune-penalty",
     "plaudit evaluate runs/demo/warm runs/demo/ensemble.yaml",

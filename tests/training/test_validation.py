@@ -1,0 +1,129 @@
+"""What is measured while a run goes on, and the state that is kept."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+from short_runs import interrupted_after_first_state, same, weights
+
+from plaudit import checkpoint
+from plaudit.reward_model import RewardModel
+from training.data.sources import Source
+from training.measure import score_pairs
+from training.settings import TrainSettings
+from training.train import train
+from training.training_data import Data
+
+EVAL_STEPS = 3
+
+
+@pytest.fixture(scope="module")
+def mislabelled(easy_pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The easy pairs, each with the worse response as the chosen one."""
+    path = tmp_path_factory.mktemp("mislabelled") / "pairs.jsonl"
+    rows = [json.loads(line) for line in easy_pairs.read_text().splitlines()]
+    turned = [row | {"chosen": row["rejected"], "rejected": row["chosen"]} for row in rows]
+    path.write_text("".join(json.dumps(row) + "\n" for row in turned))
+    return path
+
+
+@pytest.fixture(scope="module")
+def unlearn(
+    configure: Callable[..., TrainSettings], easy_pairs: Path, mislabelled: Path
+) -> Callable[..., TrainSettings]:
+    """Settings of a run that gets worse with every step, by validation pairs with true labels."""
+    sources = [
+        Source(name="wrong", path=mislabelled, side="train"),
+        Source(name="true", path=easy_pairs, side="validation"),
+    ]
+
+    def _unlearn(out: Path, **changes: object) -> TrainSettings:
+        return configure(out, sources=sources, eval_steps=EVAL_STEPS, lr=1e-4, **changes)
+
+    return _unlearn
+
+
+@pytest.fixture(scope="module")
+def best(unlearn, tmp_path_factory) -> TrainSettings:
+    """A finished run that kept its best state. Read only."""
+    config = unlearn(tmp_path_factory.mktemp("best") / "out", keep="best")
+    train(config)
+    return config
+
+
+def measurements(config: TrainSettings) -> dict[int, float]:
+    """Accuracy by step, from the log of the last state."""
+    states = [*(config.out / "trainer").glob("checkpoint-*/trainer_state.json")]
+    last = max(states, key=lambda path: json.loads(path.read_text())["global_step"])
+    logged = json.loads(last.read_text())["log_history"]
+    return {row["step"]: row["eval_accuracy"] for row in logged if "eval_accuracy" in row}
+
+
+def test_the_run_is_measured_on_validation_pairs_as_it_goes(best):
+    found = measurements(best)
+    assert [*found][:2] == [EVAL_STEPS, 2 * EVAL_STEPS]
+    assert found[max(found)] < found[EVAL_STEPS]
+
+
+def test_the_weights_are_those_of_the_first_best_measurement(best):
+    found = measurements(best)
+    step = next(step for step, one in found.items() if one == max(found.values()))
+    manifest = checkpoint.read(best.out)[0]
+    kept = {"step": step, "steps": max(found), "accuracy": found[step]}
+    assert manifest.training["kept"] == kept
+    assert step < max(found)
+    model = RewardModel.load(best.out, device="cpu")
+    measured = score_pairs(model, Data.of(best, model.encoder).reference)
+    assert measured.accuracy == found[step] == manifest.training["validation_accuracy"]
+
+
+def test_measuring_alone_changes_nothing_and_the_last_weights_stay(best, unlearn, tmp_path):
+    watched = unlearn(tmp_path / "watched")
+    silent = unlearn(tmp_path / "silent").model_copy(update={"eval_steps": None})
+    for config in (watched, silent):
+        train(config)
+    assert same(watched.out, silent.out)
+    assert measurements(watched) == measurements(best)
+    assert not same(watched.out, best.out)
+    assert "kept" not in checkpoint.read(watched.out)[0].training
+
+
+def test_patience_ends_a_run_that_gets_no_better(best, unlearn, tmp_path):
+    config = unlearn(tmp_path / "out", keep="best", patience=2)
+    train(config)
+    found, whole = measurements(config), measurements(best)
+    first_best = checkpoint.read(best.out)[0].training["kept"]["step"]
+    assert max(found) == first_best + 2 * EVAL_STEPS < max(whole)
+    assert same(config.out, best.out)
+
+
+def test_a_broken_off_run_keeps_the_best_state_from_before(best, unlearn, tmp_path):
+    config = unlearn(tmp_path / "out", keep="best")
+    with interrupted_after_first_state(config.out):
+        train(config)
+    train(config, resume=True)
+    assert measurements(config) == measurements(best)
+    assert same(config.out, best.out)
+
+
+def test_a_frozen_trunk_measures_the_same(unlearn, tmp_path):
+    plain = unlearn(tmp_path / "plain", keep="best", train_layers=1)
+    cached = unlearn(
+        tmp_path / "cached", keep="best", train_layers=1, trunk_cache=tmp_path / "trunk"
+    )
+    for config in (plain, cached):
+        train(config)
+    assert measurements(cached) == measurements(plain)
+    a, b = weights(plain.out), weights(cached.out)
+    assert all(a[name].allclose(b[name], atol=1e-5) for name in a)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [({"keep": "best", "eval_steps": None}, "eval_steps"), ({"patience": 2}, "keep: best")],
+)
+def test_what_nothing_measures_is_refused(unlearn, tmp_path, changes, said):
+    with pytest.raises(ValidationError, match=said):
+        TrainSettings(**(unlearn(tmp_path / "out").model_dump() | changes))
