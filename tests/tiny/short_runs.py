@@ -13,8 +13,11 @@ from safetensors.torch import load_file
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from plaudit import checkpoint
+from training.service_process import free_port
 from training.settings import TrainSettings
 from training.train import last_state
+
+ROOT = Path(__file__).parents[2]
 
 # What accelerate launch --multi_gpu starts; by itself it starts one process on a CPU.
 LAUNCH = [
@@ -75,3 +78,19 @@ def interrupt_after(steps: int, config: TrainSettings, command: Sequence[str]) -
         finally:
             started.terminate()
     assert not checkpoint.is_complete(config.out)
+
+
+def launched(kind: str, config: TrainSettings, directory: Path) -> list[str]:
+    """The words of a launch of ``plaudit train`` by the example's configuration."""
+    return [
+        *(sys.executable, "-m", "accelerate.commands.launch"),
+        *("--config_file", str(ROOT / "examples" / "launch" / f"{kind}.yaml")),
+        *("--num_processes", "2", "--main_process_port", str(free_port())),
+        str(ROOT / "tests" / "tiny" / "sharding_on_cpus.py"),
+        *("train", written(config, directory)),
+    ]
+
+
+def run(command: Sequence[str]) -> None:
+    found = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
+    assert found.returncode == 0, found.stderr[-2000:]

@@ -1,45 +1,24 @@
 """Two processes with a half each of what is trained (gloo) train what one process does."""
 
 import importlib.util
-import subprocess
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
-from short_runs import history, interrupt_after, weights, written
+from short_runs import history, interrupt_after, launched, run, weights
 from torch.distributed.fsdp import CPUOffloadPolicy
 
 from plaudit import checkpoint
 from training import shards
 from training.method_settings import Lora, Odin
-from training.service_process import free_port
 from training.settings import SettingsError
 from training.train import train
 
-ROOT = Path(__file__).parents[2]
 needs_deepspeed = pytest.mark.skipif(
     importlib.util.find_spec("deepspeed") is None,
     reason="deepspeed is not installed: pip install deepspeed (it compiles when it is first used)",
 )
 OFFLOADED = SimpleNamespace(fsdp_version=2, cpu_offload=CPUOffloadPolicy())
-
-
-def launched(kind: str, config, directory: Path) -> list[str]:
-    """The words of a launch of ``plaudit train`` by the example's configuration."""
-    return [
-        *(sys.executable, "-m", "accelerate.commands.launch"),
-        *("--config_file", str(ROOT / "examples" / "launch" / f"{kind}.yaml")),
-        *("--num_processes", "2", "--main_process_port", str(free_port())),
-        str(ROOT / "tests" / "tiny" / "sharding_on_cpus.py"),
-        *("train", written(config, directory)),
-    ]
-
-
-def run(command: list[str]) -> None:
-    found = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
-    assert found.returncode == 0, found.stderr[-2000:]
 
 
 def assert_same_run(a, b, within: float) -> None:

@@ -6,7 +6,16 @@ from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
-from short_runs import interrupted_after_first_state, same, weights
+from short_runs import (
+    LAUNCH,
+    interrupted_after_first_state,
+    launched,
+    run,
+    same,
+    weights,
+    written,
+)
+from torch.testing import assert_close
 
 from plaudit import checkpoint
 from plaudit.reward_model import RewardModel
@@ -116,8 +125,21 @@ def test_a_frozen_trunk_measures_the_same(unlearn, tmp_path):
     for config in (plain, cached):
         train(config)
     assert measurements(cached) == measurements(plain)
-    a, b = weights(plain.out), weights(cached.out)
-    assert all(a[name].allclose(b[name], atol=1e-5) for name in a)
+    assert_close(weights(plain.out), weights(cached.out), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["whole", "fsdp"])
+def test_two_processes_measure_and_keep_what_one_does(unlearn, tmp_path, kind):
+    shared = {"keep": "best", "patience": 2, "batch_pairs": 4}
+    alone = unlearn(tmp_path / "alone", accumulation=2, **shared)
+    train(alone)
+    both = unlearn(tmp_path / "both", **shared)
+    whole = [*LAUNCH, "train", written(both, tmp_path)]
+    run(whole if kind == "whole" else launched(kind, both, tmp_path))
+    assert measurements(both) == measurements(alone)
+    found, expected = (checkpoint.read(one.out)[0].training["kept"] for one in (both, alone))
+    assert found == expected
+    assert_close(weights(both.out), weights(alone.out), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(
