@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
 from typing import Self
 
 import httpx2
@@ -15,8 +16,9 @@ import httpx2
 from plaudit.client.answers import Answer, decode
 from plaudit.client.asking import Asking
 from plaudit.client.batches import GroupLike, ItemLike
+from plaudit.client.connections import Connections
 from plaudit.client.errors import PlauditError, ProblemError, Unreachable
-from plaudit.client.requests import Call, lost
+from plaudit.client.requests import Call, Options, lost
 from plaudit.client.retry import Deadline, Retry
 from plaudit.client.scores import EnsembleScores, Scores, read_ensemble, read_scores
 from plaudit.wire import (
@@ -27,6 +29,16 @@ from plaudit.wire import (
     ScoreRequest,
     Truncation,
 )
+
+
+@dataclass(frozen=True)
+class Course:
+    """What the requests of one call share; ``over`` once the call has its answer or its error."""
+
+    http: httpx2.Client
+    deadline: Deadline
+    retry: Retry
+    over: threading.Event = field(default_factory=threading.Event)
 
 
 class RewardClient(Asking):
@@ -45,7 +57,9 @@ class RewardClient(Asking):
     The object may be pickled, and used on both sides of a fork: connections belong to a process.
     """
 
-    _pool: tuple[int, httpx2.Client] | None = None
+    def __setstate__(self, state: dict[str, Options]) -> None:
+        super().__setstate__(state)
+        self._by_process: dict[int, Connections] = {}
 
     def score(
         self,
@@ -119,14 +133,15 @@ class RewardClient(Asking):
         Raises DeadlineExceeded, and ProblemError for a refusal that waiting will not mend.
         """
         deadline = self._options.deadline(timeout_seconds)
-        for call in self._readiness():
-            self._send(call, deadline, self._options.patient(), threading.Event())
+        with self._connections().held() as http:
+            course = Course(http, deadline, self._options.patient())
+            for call in self._readiness():
+                self._send(call, course)
 
     def close(self) -> None:
-        """Close this process's connections; another call opens new ones."""
-        pool, self._pool = self._pool, None
-        if pool is not None and pool[0] == os.getpid():
-            pool[1].close()
+        """Close this process's connections once calls that run have ended; a new call opens new."""
+        if connections := self._by_process.pop(os.getpid(), None):
+            connections.close()
 
     def __enter__(self) -> Self:
         return self
@@ -134,11 +149,15 @@ class RewardClient(Asking):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _http(self) -> httpx2.Client:
-        # A parent's pool is dropped, not closed: another thread may have held its locks in fork.
-        if self._pool is None or self._pool[0] != os.getpid():
-            self._pool = (os.getpid(), httpx2.Client(limits=self._options.limits()))
-        return self._pool[1]
+    def _connections(self) -> Connections:
+        """Those of this process.
+
+        A child of a fork leaves its parent's alone: another thread may have held their locks.
+        """
+        pid = os.getpid()
+        found = self._by_process.get(pid)
+        # Of two threads that open them at once both get the first one's.
+        return found or self._by_process.setdefault(pid, Connections(self._options.limits()))
 
     def _send_all(self, calls: Sequence[Call]) -> list[Answer]:
         """Answers in order; the first failure ends the call.
@@ -146,47 +165,52 @@ class RewardClient(Asking):
         Requests that wait for an answer then keep their threads until it comes or the deadline
         does, as nothing wakes them, and a process that exits waits for those.
         """
-        deadline = self._options.deadline(self._options.timeout_seconds)
-        retry, stop = self._options.retry, threading.Event()
-        self._http()
-        if len(calls) == 1:
-            return [self._send(calls[0], deadline, retry, stop)]
-        threads = ThreadPoolExecutor(min(self._options.concurrency, len(calls)))
-        futures = [threads.submit(self._send, call, deadline, retry, stop) for call in calls]
-        try:
-            for future in as_completed(futures):
-                future.result()
-            threads.shutdown()
-        finally:
-            stop.set()
-            threads.shutdown(wait=False, cancel_futures=True)
-        return [future.result() for future in futures]
+        deadline, connections = (
+            self._options.deadline(self._options.timeout_seconds),
+            self._connections(),
+        )
+        with connections.held() as http:
+            course = Course(http, deadline, self._options.retry)
+            if len(calls) == 1:
+                return [self._send(calls[0], course)]
+            threads = ThreadPoolExecutor(min(self._options.concurrency, len(calls)))
+            futures = [threads.submit(self._send, call, course) for call in calls]
+            for future in futures:
+                connections.hold_until_done(future)
+            try:
+                for future in as_completed(futures):
+                    future.result()
+                threads.shutdown()
+            finally:
+                course.over.set()
+                threads.shutdown(wait=False, cancel_futures=True)
+            return [future.result() for future in futures]
 
-    def _send(self, call: Call, deadline: Deadline, retry: Retry, stop: threading.Event) -> Answer:
+    def _send(self, call: Call, course: Course) -> Answer:
         try:
-            return self._until_answered(call, deadline, retry, stop)
+            return self._until_answered(call, course)
         except PlauditError as error:
             error.request_id = call.request_id
             raise
 
-    def _until_answered(
-        self, call: Call, deadline: Deadline, retry: Retry, stop: threading.Event
-    ) -> Answer:
-        attempts = self._attempts(call, deadline, retry)
+    def _until_answered(self, call: Call, course: Course) -> Answer:
+        attempts = self._attempts(call, course.deadline, course.retry)
         clock = self._options.clock
         while True:
             base_url = attempts.base_url()
             try:
-                return self._attempt(attempts.call, base_url, attempts.deadline)
+                return self._attempt(course.http, attempts.call, base_url, attempts.deadline)
             except (ProblemError, Unreachable) as error:
                 pause = attempts.pause_or_raise(base_url, error, clock.uniform())
-                if clock.wait(stop, pause):
+                if clock.wait(course.over, pause):
                     raise
 
-    def _attempt(self, call: Call, base_url: str, deadline: Deadline) -> Answer:
+    def _attempt(
+        self, http: httpx2.Client, call: Call, base_url: str, deadline: Deadline
+    ) -> Answer:
         sent = self._options.http_request(call, base_url, deadline.left())
         try:
-            response = self._http().send(sent, stream=True)
+            response = http.send(sent, stream=True)
             try:
                 body = b"".join(_within(response.iter_bytes(), deadline))
             finally:

@@ -407,6 +407,32 @@ def test_a_failed_batch_wakes_the_waiting_ones(ask: Ask, server: Scripted) -> No
         assert not thread.is_alive()
 
 
+def test_a_connection_that_a_failed_call_was_still_opening_is_closed(
+    server: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect, first_failed = socket.create_connection, threading.Event()
+    slow: list[socket.socket] = []
+    turn = iter(range(2))
+
+    def one_slowly(*args: Any, **options: Any) -> socket.socket:
+        if next(turn) == 0:
+            return connect(*args, **options)
+        assert first_failed.wait(60)
+        slow.append(connect(*args, **options))
+        return slow[0]
+
+    monkeypatch.setattr(socket, "create_connection", one_slowly)
+    server.script += [refuse(422)]
+    others = set(threading.enumerate())
+    with RewardClient(server.url, batch_items=1) as client, pytest.raises(ProblemError):
+        client.score([("p", "1")] * 2)
+    left = [one for one in set(threading.enumerate()) - others if "PoolExecutor" in one.name]
+    first_failed.set()
+    for thread in left:
+        thread.join(60)
+    assert [one.fileno() for one in slow] == [-1]
+
+
 def test_a_retry_that_would_be_late_is_not_waited_for(
     ask: Ask, server: Scripted, time: Time
 ) -> None:
