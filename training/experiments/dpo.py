@@ -20,7 +20,6 @@ from training.data.splits import Name, Split
 from training.evaluate.accuracy import Array, Estimate, accuracies
 from training.experiments import judges
 from training.experiments.judges import Judges
-from training.experiments.lmc import BASE
 from training.experiments.own_answers import HELD_OUT, answers, prompt_file
 from training.experiments.result import Result, cell, table
 from training.policy import curves, label, likelihood, prompts, tuning
@@ -53,7 +52,7 @@ class Size:
 
 
 FULL = Size(700, 450, 4, 40, 2, 8, 1e-4)
-QUICK = Size(12, 8, 4, 12, 6, 4, 3e-4)
+QUICK = Size(12, 8, 4, 12, 4, 4, 3e-4)
 
 
 def run(data: Path, quick: bool, out: Path) -> Result:
@@ -64,7 +63,7 @@ def run(data: Path, quick: bool, out: Path) -> Result:
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
     pairs = labelled(size, found, data, directory)
-    config = tune(size, pairs, directory)
+    config = tune(found.base, size, pairs, directory)
     measured = measure(config, pairs)
     history = json.loads((config.out / "curves.json").read_text())
     return Result(
@@ -83,10 +82,10 @@ def run(data: Path, quick: bool, out: Path) -> Result:
 
 def labelled(size: Size, found: Judges, data: Path, directory: Path) -> dict[str, Path]:
     """By judge and side, the first policy's own answers in pairs, by a real service."""
-    asked = both_sides(size, prompt_file(data, directory))
+    asked = both_sides(found.base, size, prompt_file(data, directory))
     how = Sampling(responses=size.responses, max_new_tokens=size.new_tokens)
     for side, some in asked.items():
-        answers({side: BASE}, some, how, directory)
+        answers({side: found.base}, some, how, directory)
     wanted = {found.proxy: [TRAIN, PROXY], found.gold: [GOLD]}
     for judge, names in wanted.items():
         with serving(judge, directory / "service.log", "--dtype", measuring_dtype()) as url:
@@ -97,8 +96,8 @@ def labelled(size: Size, found: Judges, data: Path, directory: Path) -> dict[str
     return {name: directory / f"{name}.jsonl" for names in wanted.values() for name in names}
 
 
-def both_sides(size: Size, path: Path) -> dict[Name, list[Prompt]]:
-    chat = Chat.load(str(BASE))
+def both_sides(base: Path, size: Size, path: Path) -> dict[Name, list[Prompt]]:
+    chat = Chat.load(str(base))
     every = prompts.load(path)
     counts: dict[Name, int] = {"train": size.prompts, HELD_OUT: size.held_out}
     return {
@@ -111,9 +110,9 @@ def both_sides(size: Size, path: Path) -> dict[Name, list[Prompt]]:
     }
 
 
-def tune(size: Size, pairs: Mapping[str, Path], directory: Path) -> PreferSettings:
+def tune(base: Path, size: Size, pairs: Mapping[str, Path], directory: Path) -> PreferSettings:
     config = PreferSettings(
-        model=str(BASE),
+        model=str(base),
         out=directory / "run",
         sources=[Source(name=name, path=pairs[name]) for name in (TRAIN, PROXY)],
         split=SPLIT,
@@ -133,7 +132,7 @@ def tune(size: Size, pairs: Mapping[str, Path], directory: Path) -> PreferSettin
 def measure(config: PreferSettings, pairs: Mapping[str, Path]) -> dict[str, Estimate]:
     """By label, how often the tuned policy has raised the chosen response above the rejected one,
     against the first policy. That prefers nothing: one half."""
-    policies = [str(BASE), str(config.out / tuning.POLICY)]
+    policies = [config.model, str(config.out / tuning.POLICY)]
     return {name: accuracy(policies, read(path)) for name, path in pairs.items()}
 
 

@@ -16,7 +16,6 @@ import numpy as np
 from training.evaluate.accuracy import Estimate
 from training.experiments import judges
 from training.experiments.judges import Judges
-from training.experiments.lmc import BASE
 from training.experiments.own_answers import (
     SPLIT,
     answers,
@@ -54,11 +53,11 @@ class Size:
 
 
 FULL = Size(32, 10, 8, 8, 16, 8, 3e-4, 100)
-QUICK = Size(2, 12, 2, 8, 8, 4, 1e-3, 4)
+QUICK = Size(2, 9, 2, 8, 8, 4, 1e-3, 4)
 
 
 def run(data: Path, quick: bool, out: Path) -> Result:
-    """Forty steps that meet each prompt ten times; ``quick``: twelve on the same two."""
+    """Forty steps that meet each prompt ten times; ``quick``: nine on the same two."""
     size = QUICK if quick else FULL
     found = judges.make(data, out, quick)
     directory = out / ("grpo-quick" if quick else "grpo")
@@ -89,7 +88,7 @@ def tune(size: Size, found: Judges, data: Path, directory: Path) -> GrpoSettings
     """On the rewards of a real service of the proxy."""
     with serving(found.proxy, directory / "service.log", "--dtype", measuring_dtype()) as url:
         config = GrpoSettings(
-            model=str(BASE),
+            model=str(found.base),
             out=directory / "run",
             prompts=PromptFile(
                 path=prompt_file(data, directory),
@@ -117,13 +116,13 @@ def measure(
     size: Size, found: Judges, config: GrpoSettings, directory: Path
 ) -> dict[str, dict[str, Answers]]:
     """By judge, what it makes of either policy's answers to the same held-out prompts."""
-    asked = held_out(config.prompts.path, BASE, size.held_out, PROMPT_TOKENS)
+    asked = held_out(config.prompts.path, found.base, size.held_out, PROMPT_TOKENS)
     how = Sampling(responses=2, max_new_tokens=size.new_tokens)
-    policies = {FIRST: BASE, TUNED: config.out / tuning.POLICY}
+    policies = {FIRST: found.base, TUNED: config.out / tuning.POLICY}
     made = answers(policies, asked, how, directory / "answers")
     return {
         name: compare({policy: judged(judge, rows) for policy, rows in made.items()})
-        for name, judge in vars(found).items()
+        for name, judge in found.both().items()
     }
 
 

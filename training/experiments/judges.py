@@ -15,9 +15,9 @@ from plaudit.checkpoint import sha256
 from training.data.shapes import Pair
 from training.data.sources import Source
 from training.data.splits import Fold, Split
+from training.experiments import smollm2
 from training.experiments.datasets import read, write_short
-from training.experiments.lmc import BASE, MAKE_BASE
-from training.settings import SettingsError, TrainSettings
+from training.settings import TrainSettings
 from training.shared_files import alone
 from training.train import train
 
@@ -44,36 +44,37 @@ QUICK = Size(120, 30, 96, 2, 2, 1e-3, 30)
 
 @dataclass(frozen=True)
 class Judges:
-    """Directories of the checkpoints, and what they are right on of validation pairs they share."""
+    """Directories of the checkpoints, and of the base of both, which is the first policy too."""
 
+    base: Path
     proxy: Path
     gold: Path
 
+    def both(self) -> dict[str, Path]:
+        return {"proxy": self.proxy, "gold": self.gold}
+
     def accuracies(self) -> dict[str, float]:
+        """On validation pairs that they share."""
         return {
             name: float(checkpoint.read(path)[0].training["validation_accuracy"])
-            for name, path in (("proxy", self.proxy), ("gold", self.gold))
+            for name, path in self.both().items()
         }
 
 
 def make(data: Path, out: Path, quick: bool) -> Judges:
     """Under ``OUT/judges``, by the digest of their settings: those there, or trained now."""
-    require_base()
+    base = smollm2.base(out, quick)
     size = QUICK if quick else FULL
     directory = out.resolve() / "judges"
     directory.mkdir(parents=True, exist_ok=True)
     with alone(directory / "made"):
         rmb = short(read(data, "rmb_pairs", "plaudit"), size, directory / f"rmb-{size.tokens}")
         hh = short(read(data, "hh_helpful", "plaudit"), size, directory / f"hh-{size.tokens}")
-        proxy = trained(settings(size, [rmb_source(rmb, size)], directory, held_out=0, seed=0))
+        rmb_alone = [rmb_source(rmb, size)]
+        proxy = trained(settings(base, size, rmb_alone, directory, held_out=0, seed=0))
         both = [rmb_source(rmb, size), Source(name="hh", path=hh, side="train", max_pairs=size.hh)]
-        gold = trained(settings(size, both, directory, held_out=1, seed=1))
-    return Judges(proxy, gold)
-
-
-def require_base() -> None:
-    if not (BASE / "config.json").is_file():
-        raise SettingsError(f"{BASE}: no such model; make it first: {MAKE_BASE}")
+        gold = trained(settings(base, size, both, directory, held_out=1, seed=1))
+    return Judges(base, proxy, gold)
 
 
 def short(pairs: Sequence[Pair], size: Size, stem: Path) -> Path:
@@ -88,11 +89,11 @@ def rmb_source(path: Path, size: Size) -> Source:
 
 
 def settings(
-    size: Size, sources: Sequence[Source], directory: Path, held_out: int, seed: int
+    base: Path, size: Size, sources: Sequence[Source], directory: Path, held_out: int, seed: int
 ) -> TrainSettings:
     """Of one judge, in a directory named after all that decides it."""
     found = TrainSettings(
-        model=str(BASE),
+        model=str(base),
         out=directory,
         sources=list(sources),
         split=Split(validation=0.1, test=0, fold=Fold(count=2, held_out=held_out)),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 from matplotlib.figure import Figure
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoModelForCausalLM
 
 from plaudit import checkpoint
 from plaudit.checkpoint import CheckpointError, Manifest
@@ -26,14 +26,13 @@ from training.data.encoding import EncodedPair, encode
 from training.data.sources import Source, load
 from training.data.splits import Split, sample_prompts
 from training.drawing import svg
+from training.experiments import smollm2
 from training.experiments.datasets import rmb_pairs, write_short
 from training.experiments.result import Result, interval, table
 from training.settings import SettingsError, TrainSettings
 from training.train import train
 from training.warm import ALLOWED
 
-BASE = Path("models/smollm2-135m")
-MAKE_BASE = "python examples/demo/backbone.py models/smollm2-135m"
 SPLIT = Split(validation=0.4, test=0)
 FALL = 0.05
 ONE_BASE, TOP_ANEW, ALL_ANEW = "one base", "top block drawn anew", "all blocks drawn anew"
@@ -91,12 +90,11 @@ class Group:
 
 def run(data: Path, quick: bool) -> Result:
     """Three members of each kind at eleven places; ``quick``: two at the middle, of few pairs."""
-    if not (BASE / "config.json").is_file():
-        raise SettingsError(f"{BASE}: no such model; make it first: {MAKE_BASE}")
+    smollm2.require()
     size = QUICK if quick else FULL
     with tempfile.TemporaryDirectory() as directory:
         root = Path(directory)
-        base = lowest_blocks(size, root / "base")
+        base = smollm2.lowest_blocks(size.blocks, root / "base")
         write_short(rmb_pairs(data), size.max_tokens, short := root / "pairs.jsonl")
         held_out = pairs(size, short, base)
         found = {
@@ -104,17 +102,6 @@ def run(data: Path, quick: bool) -> Result:
             for place, (name, kind) in enumerate(size.kinds.items())
         }
     return result(found, size, quick)
-
-
-def lowest_blocks(size: Size, out: Path) -> Path:
-    model = AutoModelForCausalLM.from_pretrained(BASE)
-    layers = layers_of(model)
-    del layers[size.blocks :]
-    model.config.num_hidden_layers = size.blocks
-    if getattr(model.config, "layer_types", None):
-        model.config.layer_types = model.config.layer_types[: size.blocks]
-    save(model, out)
-    return out
 
 
 def members(size: Size, kind: Kind, data: Path, base: Path, root: Path) -> list[Path]:
@@ -134,13 +121,8 @@ def drawn_anew(base: Path, count: int, out: Path, seed: int) -> Path:
     layers = layers_of(model)
     for place in range(len(layers) - count, len(layers)):
         layers[place] = fresh[place]
-    save(model, out)
+    smollm2.save(model, out)
     return out
-
-
-def save(model: PreTrainedModel, out: Path) -> None:
-    model.save_pretrained(out)
-    AutoTokenizer.from_pretrained(BASE).save_pretrained(out)
 
 
 def trained(size: Size, kind: Kind, data: Path, base: Path, out: Path, seed: int) -> Path:

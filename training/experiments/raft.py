@@ -23,7 +23,6 @@ from training.evaluate.accuracy import Array, Estimate, accuracies
 from training.evaluate.best_of_n import picked
 from training.experiments import judges, unseen
 from training.experiments.judges import Judges
-from training.experiments.lmc import BASE
 from training.experiments.result import Result, interval, table
 from training.policy import candidates, held_out, likelihood, versus
 from training.policy.candidates import Candidates
@@ -58,7 +57,7 @@ class Size:
 
 
 FULL = Size(3, 240, 8, 48, 0.9, HeldOut(prompts=150, responses=2), 2, 3e-4, 8, 48, (1, 2, 4, 8, 16))
-QUICK = Size(1, 8, 4, 16, 0.9, HeldOut(prompts=6, responses=2), 4, 1e-3, 8, 6, (1, 2, 4))
+QUICK = Size(1, 8, 4, 16, 0.9, HeldOut(prompts=6, responses=2), 4, 1e-3, 4, 6, (1, 2, 4))
 
 
 def run(data: Path, quick: bool, out: Path) -> Result:
@@ -70,18 +69,19 @@ def run(data: Path, quick: bool, out: Path) -> Result:
     prompts = out.resolve() / "instructions.jsonl"
     unseen.write_prompts(answered, prompts)
     with serving(made.proxy, out / "raft-serve.txt") as url:
-        raft(plan_of(size, prompts, directory, url, checkpoint.read(made.proxy)[1]))
+        raft(plan_of(size, made, prompts, directory, url))
     enough = [one for one in answered if len(one.responses) == max(size.draws)]
     policies, given = judged(size, directory, made, enough[: size.given])
     offline = kept_of_given(given, size.draws)
-    claims = learns(directory) if quick else proves(policies) | keeps_better(offline)
+    claims = learns(made.base, directory) if quick else proves(policies) | keeps_better(offline)
     return result(policies, offline, made.accuracies(), size.draws, claims)
 
 
-def plan_of(size: Size, prompts: Path, out: Path, url: str, judge: str) -> RaftPlan:
-    """``judge`` is its revision: rewards of another one that was left there are refused."""
+def plan_of(size: Size, made: Judges, prompts: Path, out: Path, url: str) -> RaftPlan:
+    """Rewards of another proxy that were left there are refused."""
+    judge = checkpoint.read(made.proxy)[1]
     return RaftPlan(
-        model=str(BASE),
+        model=str(made.base),
         out=out,
         service=Service(url=url, revision=judge),
         prompts=PromptFile(path=prompts, max_tokens=96),
@@ -160,10 +160,10 @@ def result(
     )
 
 
-def learns(out: Path) -> dict[str, bool]:
+def learns(base: Path, out: Path) -> dict[str, bool]:
     """Of the first round, on what it is tuned on: a few answers, whose likelihood rises far."""
     kept = candidates.read(out / "round-1" / "kept.jsonl")
-    before, after = (likelihood_of(policy, kept) for policy in (BASE, out / "round-1" / "policy"))
+    before, after = (likelihood_of(policy, kept) for policy in (base, out / "round-1" / "policy"))
     return {"the policy finds the kept answers likelier": after > before}
 
 

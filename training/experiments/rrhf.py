@@ -17,7 +17,7 @@ from plaudit import checkpoint
 from training.data.splits import Split
 from training.drawing import svg
 from training.experiments import judges, unseen
-from training.experiments.lmc import BASE
+from training.experiments.judges import Judges
 from training.experiments.raft import GOLD, PROXY
 from training.experiments.result import Result, cell, interval, table
 from training.policy import candidates
@@ -65,7 +65,7 @@ def run(data: Path, quick: bool, out: Path) -> Result:
     with serving(made.proxy, out / "rrhf-serve.txt") as url:
         for name, weight in list(WEIGHTS.items())[: 1 if quick else None]:
             own = directory / f"weight-{weight:g}"
-            plan = plan_of(size, given, own, url, checkpoint.read(made.proxy)[1], weight)
+            plan = plan_of(size, made, given, own, url, weight)
             rrhf(plan)
             likelihoods.setdefault("before", read(plan.out / "likelihood-before.json"))
             likelihoods[name] = read(plan.out / "likelihood-after.json")
@@ -80,11 +80,12 @@ def run(data: Path, quick: bool, out: Path) -> Result:
 
 
 def plan_of(
-    size: Size, given: Path, out: Path, url: str, judge: str, rank_weight: float
+    size: Size, made: Judges, given: Path, out: Path, url: str, rank_weight: float
 ) -> RrhfPlan:
-    """``judge`` is its revision: rewards of another one that was left there are refused."""
+    """Rewards of another proxy that were left there are refused."""
+    judge = checkpoint.read(made.proxy)[1]
     return RrhfPlan(
-        model=str(BASE),
+        model=str(made.base),
         out=out,
         service=Service(url=url, revision=judge),
         candidates=[given],

@@ -9,7 +9,9 @@ from training.data.shapes import Pair
 from training.data.sources import Source
 from training.experiments import judges, raft, rrhf, unseen
 from training.experiments.judges import QUICK
+from training.experiments.smollm2 import BASE
 from training.policy.candidates import Candidates
+from training.settings import TrainSettings
 
 DATA = Path(__file__).parents[3].parent / "shared" / "data"
 
@@ -18,11 +20,13 @@ def asked(number: int) -> Pair:
     return Pair(({"role": "user", "content": f"Question {number}?"},), "a", "b", "made", "made")
 
 
+def settings(source: Source, held_out: int, seed: int) -> TrainSettings:
+    return judges.settings(BASE, QUICK, [source], source.path.parent, held_out, seed)
+
+
 def test_no_prompt_trains_both_judges(tmp_path):
     source = Source(name="rmb", path=tmp_path / "rmb.jsonl")
-    proxy, gold = (
-        judges.settings(QUICK, [source], tmp_path, held_out, seed=held_out) for held_out in (0, 1)
-    )
+    proxy, gold = (settings(source, held_out, seed=held_out) for held_out in (0, 1))
     sides = [(proxy.split.side(one), gold.split.side(one)) for one in map(asked, range(400))]
     assert ("train", "train") not in sides
     assert {("train", "held_out"), ("held_out", "train"), ("validation", "validation")} == set(
@@ -34,8 +38,8 @@ def test_no_prompt_trains_both_judges(tmp_path):
 
 def test_other_settings_are_other_judges(tmp_path):
     source = Source(name="rmb", path=tmp_path / "rmb.jsonl")
-    again, other = (judges.settings(QUICK, [source], tmp_path, 0, seed).out.name for seed in (0, 1))
-    assert again == judges.settings(QUICK, [source], tmp_path, 0, 0).out.name != other
+    again, other = (settings(source, 0, seed).out.name for seed in (0, 1))
+    assert again == settings(source, 0, 0).out.name != other
 
 
 def test_policies_are_asked_what_no_judge_was_trained_on():

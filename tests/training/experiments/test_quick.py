@@ -7,7 +7,7 @@ import pytest
 
 from training.data.sources import DataError
 from training.experiments.command import EXPERIMENTS, JUDGED, main
-from training.experiments.lmc import BASE, MAKE_BASE
+from training.experiments.smollm2 import BASE, MAKE_BASE
 
 DATA = Path(__file__).parents[3].parent / "shared" / "data"
 
