@@ -111,7 +111,7 @@ def to_train(
     """The backbone as it is before its first step, and the adapters in it."""
     model = backbone.load_backbone(config, tokenizer)
     tuner = add_lora(model, config.lora) if config.lora else None
-    if config.train_layers is not None and use_bf16(config):
+    if config.train_layers is not None and use_bf16(config) and config.save_dtype == "bfloat16":
         backbone.hold_frozen_in_bf16(model)
     return model, tuner
 

@@ -278,6 +278,15 @@ def test_bf16_autocast_trains_and_is_sealed(configure, tmp_path):
     assert_promises_hold(config.out)
 
 
+def test_frozen_weights_are_the_bases_to_the_bit_where_float32_is_saved(configure, tmp_path):
+    config = configure(tmp_path / "out", precision="bf16", train_layers=1, epochs=1)
+    train(config)
+    base, found = weights(Path(config.model)), weights(config.out)
+    frozen = [name for name in found if "embed" in name or ".layers.0." in name]
+    assert frozen
+    assert all(torch.equal(found[name], base[name]) for name in frozen)
+
+
 def test_the_head_seed_alone_decides_the_initial_head(configure, tmp_path):
     def initial(**changes) -> str:
         config = configure(tmp_path, **changes)

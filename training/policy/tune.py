@@ -71,9 +71,10 @@ def trainer_of(
 
 
 def load(model: str, chat: Chat, config: FineTuning) -> PreTrainedModel:
-    """Ready to train, what is frozen in bf16 where the training computes in it."""
+    """Ready to train, what is frozen in bf16 where the training computes and saves in it."""
     policy = fine_tuning.load(config, model, chat.tokenizer.pad_token_id)
-    if config.train_layers is not None and trains_in_bf16(config.precision):
+    in_bf16 = trains_in_bf16(config.precision) and config.save_dtype == "bfloat16"
+    if config.train_layers is not None and in_bf16:
         backbone.hold_frozen_in_bf16(policy)
     return policy
 

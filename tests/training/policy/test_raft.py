@@ -86,6 +86,21 @@ def test_each_round_tunes_the_policy_of_the_one_before_on_prompts_of_its_own(who
         assert likelihood(str(directory / "policy"), rows) > likelihood(before, rows)
 
 
+def test_frozen_weights_are_the_first_policys_to_the_bit_where_float32_is_saved(
+    plan, whole, tmp_path
+):
+    config = plan(tmp_path).tuning.model_copy(update={"precision": "bf16", "train_layers": 1})
+    rows = candidates.read(whole.out / "round-1" / "kept.jsonl")
+    tune.tune(whole.model, rows, config, tmp_path / "policy")
+    base, found = (
+        AutoModelForCausalLM.from_pretrained(path).state_dict()
+        for path in (whole.model, tmp_path / "policy")
+    )
+    frozen = [name for name in found if ".layers.0." in name]
+    assert frozen
+    assert all(torch.equal(found[name], base[name]) for name in frozen)
+
+
 def likelihood(model: str, rows: list[Candidates]) -> float:
     """Mean log-probability of the responses' tokens, one at a time."""
     chat = Chat.load(model)
