@@ -123,7 +123,7 @@ def instead(admin_port: int | None, path: str) -> str | None:
     if path not in ("/metrics", "/ops"):
         return None
     if admin_port is None:
-        return f"{path} is on the admin port: plaudit serve --admin-port 9000"
+        return f"{path} is on the admin port: plaudit serve --admin-port 9090"
     return f"{path} is on the admin port, {admin_port}"
 
 

@@ -60,7 +60,7 @@ def of_model_root(settings: "Settings") -> Iterator[str]:
     if not root.is_dir():
         yield f"--model-root {root}: no such directory; correct the path"
     if settings.admin_port is None:
-        yield "--model-root is of the admin port: add --admin-port 9000"
+        yield "--model-root is of the admin port: add --admin-port 9090"
 
 
 def of_redis(settings: "Settings") -> Iterator[str]:

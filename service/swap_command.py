@@ -33,7 +33,7 @@ def main(argv: Sequence[str]) -> int:
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
         return complain(
             f"{options.url}: {error or type(error).__name__}; name the admin port of a server that "
-            "runs, http://HOST:9000"
+            "runs, http://HOST:9090"
         )
     except (NoPlaudit, ValueError) as error:
         return complain(str(error))
@@ -85,7 +85,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=f"{VARIABLE} has a key of the server's --admin-keys. Exit status: 0 swapped or "
         "compared, 1 refused or cancelled, which changes nothing, 2 for bad input or no server",
     )
-    found.add_argument("url", metavar="URL", help="admin port of the server, http://HOST:9000")
+    found.add_argument("url", metavar="URL", help="admin port of the server, http://HOST:9090")
     found.add_argument("model", metavar="MODEL", nargs="?", help="name of a loaded model")
     found.add_argument(
         "checkpoint", metavar="CHECKPOINT", nargs="?",

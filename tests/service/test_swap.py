@@ -550,7 +550,7 @@ async def test_what_is_cancelled_while_it_is_loaded_is_not_served(ports, members
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        ([], "--model-root is of the admin port: add --admin-port 9000"),
+        ([], "--model-root is of the admin port: add --admin-port 9090"),
         (["--admin-port", "9000"], "export PLAUDIT_ADMIN_KEYS"),
         (["--admin-port", "9000", "--admin-keys", " , "], "export PLAUDIT_ADMIN_KEYS"),
     ],
