@@ -9,7 +9,7 @@ DEMO   := runs/demo
 # What the tests run beside the project: a cache, operators' tools, a browser.
 DEBIAN := redis-server prometheus prometheus-alertmanager chromium nginx gcc curl
 # Processes that run tests, each with one thread: they wait for one another less than threads do.
-WORKERS ?= 2
+WORKERS ?= 3
 TARGETS := bodies compat triton headers cache_values safetensors_headers configurations manifests
 # Of make chaos.
 SEED    ?= 0
