@@ -73,7 +73,7 @@ class Line(msgspec.Struct, frozen=True):
         above = self.above
         return (
             f"{self.first} to {self.second}: lowest at {self.places[self.lowest]:.2f}, "
-            f"{above.value:+.3f} [{above.low:+.3f}, {above.high:+.3f}] from the straight line"
+            f"{above:+.3f} from the straight line"
         )
 
 

@@ -19,20 +19,22 @@ class FineTuning(BaseModel):
 
     train_layers: int | None = Field(None, ge=1, description="top blocks to train; null: all")
     gradient_checkpointing: bool = Field(False, description="trade compute for memory")
-    epochs: float = Field(1.0, gt=0)
-    lr: float = Field(2e-5, gt=0)
+    epochs: float = Field(1.0, gt=0, description="passes over what is trained on")
+    lr: float = Field(2e-5, gt=0, description="highest learning rate, after the warm-up")
     batch_responses: int = Field(16, ge=1, description="responses in one forward")
     accumulation: int = Field(1, ge=1, description="forwards in one optimiser step")
     warmup: float = Field(0.05, ge=0, lt=1, description="share of steps that warm up")
-    scheduler: Literal["linear", "cosine", "constant"] = "cosine"
-    weight_decay: float = Field(0.0, ge=0)
-    max_grad_norm: float = Field(1.0, gt=0)
+    scheduler: Literal["linear", "cosine", "constant"] = Field(
+        "cosine", description="how lr falls after the warm-up"
+    )
+    weight_decay: float = Field(0.0, ge=0, description="of AdamW, decoupled")
+    max_grad_norm: float = Field(1.0, gt=0, description="longer gradients are cut to it")
     seed: int = Field(0, description="data order")
     precision: Precision = Field("auto", description="auto: bf16 autocast")
     save_dtype: Literal["bfloat16", "float32"] = Field("bfloat16", description="of checkpoints")
     save_steps: int = Field(100, ge=1, description="steps between resumable states")
-    logging_steps: int = Field(10, ge=1)
-    log_to: list[Logger] = Field(["tensorboard"])
+    logging_steps: int = Field(10, ge=1, description="steps between lines of the log")
+    log_to: list[Logger] = Field(["tensorboard"], description="tensorboard, wandb, or none: []")
 
 
 def arguments(config: FineTuning, out: Path, name: str) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from plaudit.checkpoint import Base
 from training import report
-from training.evaluate.accuracy import Estimate
 from training.evaluate.candidates import Checkpoint
 from training.evaluate.figures import Evaluation
 
@@ -24,7 +23,7 @@ def card(evaluation: Evaluation, model: Checkpoint) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"cell": cell, "interval": interval}
+    environment.filters |= {"cell": cell}
     return environment.get_template(TEMPLATE).render(
         metadata=metadata(evaluation, model),
         model=model,
@@ -76,7 +75,3 @@ def base_name(base: Base) -> str:
 def cell(text: str) -> str:
     """Text inside a Markdown table."""
     return text.replace("|", "\\|").replace("<", "&lt;")
-
-
-def interval(found: Estimate) -> str:
-    return f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"

@@ -43,9 +43,8 @@ def markdown(evaluation: Evaluation) -> str:
 
 
 def cell(found: Figures, row: Row) -> str:
-    accuracy = found.accuracy
     mark = " †" if row.kind != "baseline" and found.difference.low <= 0 else ""
-    return f"{accuracy.value:.3f} [{accuracy.low:.3f}, {accuracy.high:.3f}]{mark}"
+    return f"{found.accuracy:.3f}{mark}"
 
 
 def page(evaluation: Evaluation, shown: Shown) -> str:

@@ -40,7 +40,7 @@ class DataSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     sources: list[Source] = Field(min_length=1, description="files or hub datasets of pairs")
-    split: Split = Split()
+    split: Split = Field(Split(), description="shares of prompts that are not trained on")
 
 
 class TrainSettings(DataSettings):
@@ -63,15 +63,17 @@ class TrainSettings(DataSettings):
     gradient_checkpointing: bool = Field(False, description="trade compute for memory")
     dropout: float = Field(0.0, ge=0, lt=1, description="on each trained block's MLP output")
 
-    epochs: float = Field(1.0, gt=0)
-    lr: float = Field(1e-5, gt=0)
+    epochs: float = Field(1.0, gt=0, description="passes over what is trained on")
+    lr: float = Field(1e-5, gt=0, description="highest learning rate, after the warm-up")
     kwise: bool = Field(False, description="all pairs of a prompt as one (arXiv:2203.02155)")
     batch_pairs: int = Field(16, ge=1, description="pairs in one forward; with kwise, prompts")
     accumulation: int = Field(1, ge=1, description="forwards in one optimiser step")
     warmup: float = Field(0.05, ge=0, lt=1, description="share of steps that warm up")
-    scheduler: Literal["linear", "cosine", "constant"] = "cosine"
-    weight_decay: float = Field(0.0, ge=0)
-    max_grad_norm: float = Field(1.0, gt=0)
+    scheduler: Literal["linear", "cosine", "constant"] = Field(
+        "cosine", description="how lr falls after the warm-up"
+    )
+    weight_decay: float = Field(0.0, ge=0, description="of AdamW, decoupled")
+    max_grad_norm: float = Field(1.0, gt=0, description="longer gradients are cut to it")
     label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="share of labels held flipped")
     centring: float = Field(0.0, ge=0, description="weight of (chosen + rejected)**2")
     contrastive: ContrastiveSettings | None = Field(
@@ -111,8 +113,8 @@ class TrainSettings(DataSettings):
     patience: int | None = Field(
         None, ge=1, description="measurements without a better one that end the run"
     )
-    logging_steps: int = Field(10, ge=1)
-    log_to: list[Logger] = ["tensorboard"]
+    logging_steps: int = Field(10, ge=1, description="steps between lines of the log")
+    log_to: list[Logger] = Field(["tensorboard"], description="tensorboard, wandb, or none: []")
 
     @model_validator(mode="after")
     def _best_is_measured(self) -> "TrainSettings":
@@ -173,7 +175,9 @@ class MemberSettings(BaseModel):
 class EnsemblePlan(TrainSettings):
     """A training plan with its members; ``out`` holds one directory for each."""
 
-    members: list[MemberSettings] = Field(min_length=2)
+    members: list[MemberSettings] = Field(
+        min_length=2, description="seed and lr of each, and its dropout or model"
+    )
 
     @model_validator(mode="after")
     def _one_trunk_has_one_start(self) -> "EnsemblePlan":

@@ -22,7 +22,7 @@ from training.data.jsonlines import DataError
 from training.data.sources import Source, load
 from training.data.splits import halves
 from training.evaluate import candidates, evaluation, penalty
-from training.evaluate.accuracy import Array, Estimate
+from training.evaluate.accuracy import Array
 from training.evaluate.candidates import Candidates
 from training.evaluate.gold import GoldList, gold_lists
 from training.evaluate.penalty import GRID, JudgedList, Row
@@ -201,15 +201,10 @@ def show(kind: penalty.Penalised, tuned: dict[float, float], rows: Sequence[Row]
     print("gold of the others [95 % over prompts]")
     for row in rows:
         name = f"{row.aggregate} {row.coefficient:g}" if row.aggregate == kind else row.aggregate
-        more = "" if row.aggregate == "mean" else f"  less mean {_interval(row.more, '+')}"
-        print(f"  {name:<8} {_interval(row.gold)}{more}")
+        more = "" if row.aggregate == "mean" else f"  less mean {row.more:+.4f}"
+        print(f"  {name:<8} {row.gold:.4f}{more}")
     if rows[1].more.low <= 0:
         print("not shown to gain gold over the mean")
-
-
-def _interval(found: Estimate, sign: str = "") -> str:
-    value, low, high = (format(one, f"{sign}.4f") for one in (found.value, found.low, found.high))
-    return f"{value} [{low}, {high}]"
 
 
 def write(path: Path, kind: penalty.Penalised, coefficient: float) -> None:

@@ -17,11 +17,15 @@ SEED = 0
 
 
 class Estimate(Struct, frozen=True):
-    """A figure and its 95 % interval."""
+    """A figure and its 95 % interval, over prompts: another draw of the models is not in it."""
 
     value: float
     low: float
     high: float
+
+    def __format__(self, spec: str) -> str:
+        """``0.757 [0.711, 0.801]``, each number by ``spec``."""
+        return f"{self.value:{spec}} [{self.low:{spec}}, {self.high:{spec}}]"
 
 
 def is_right(chosen: Array, rejected: Array) -> Array:

@@ -31,7 +31,7 @@ from training.evaluate.accuracy import Estimate, differences
 from training.experiments import bag_of_words
 from training.experiments.bag_of_words import BagOfWords, Labels, Texts
 from training.experiments.datasets import rmb_pairs
-from training.experiments.result import Result, interval, table
+from training.experiments.result import Result, table
 from training.measure import Array
 from training.method_settings import ContrastiveSettings
 
@@ -194,7 +194,7 @@ def _table(data: Data, found: dict[str, Found]) -> str:
             name,
             " ".join(f"{auc:.3f}" for auc in one.auc),
             *(f"{getattr(one, what).mean():.3f}" for what in MEASURES),
-            *([""] * len(titles) if name == PLAIN else map(interval, gains(data, found, name))),
+            *("" if name == PLAIN else f"{gain:+.3f}" for gain in gains(data, found, name)),
         ]
         for name, one in found.items()
     ]

@@ -21,7 +21,7 @@ from training.evaluate.accuracy import Array, Estimate, accuracies
 from training.experiments import judges
 from training.experiments.judges import Judges
 from training.experiments.own_answers import HELD_OUT, answers, prompt_file
-from training.experiments.result import Result, cell, table
+from training.experiments.result import Result, table
 from training.policy import curves, label, likelihood, prompts, tuning
 from training.policy.chat import Chat
 from training.policy.prefer import SHOWN, PreferSettings, prefer
@@ -174,5 +174,5 @@ def _table(measured: Mapping[str, Estimate], pairs: Mapping[str, Path]) -> str:
     for name, estimate in measured.items():
         found = read(pairs[name])
         finished = np.mean([one.finished for one in found])
-        rows.append([name, f"{len(found)}", f"{finished:.2f}", "0.500", cell(estimate)])
+        rows.append([name, f"{len(found)}", f"{finished:.2f}", "0.500", f"{estimate:.3f}"])
     return table(["labelled by, side", "pairs", "finished", "before", "after DPO"], rows)

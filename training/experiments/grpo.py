@@ -22,7 +22,7 @@ from training.experiments.own_answers import (
     held_out,
     prompt_file,
 )
-from training.experiments.result import Result, cell, interval, table
+from training.experiments.result import Result, table
 from training.experiments.unseen import judged
 from training.policy import curves, tuning
 from training.policy.grpo import SHOWN, GrpoSettings, grpo
@@ -181,8 +181,8 @@ def _held_out(measured: Mapping[str, Mapping[str, Answers]]) -> str:
         [
             judge,
             policy,
-            cell(one.reward),
-            "" if policy == FIRST else interval(one.less_first),
+            f"{one.reward:.3f}",
+            "" if policy == FIRST else f"{one.less_first:+.3f}",
             f"{one.characters:.0f}",
             f"{one.finished:.2f}",
         ]

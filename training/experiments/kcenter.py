@@ -25,7 +25,7 @@ from training.evaluate.accuracy import Estimate, accuracies, differences
 from training.experiments import bag_of_words
 from training.experiments.bag_of_words import Labels, Texts
 from training.experiments.datasets import rmb_pairs
-from training.experiments.result import Result, cell, interval, table
+from training.experiments.result import Result, table
 from training.measure import Array
 from training.selection.embedding import TEXTS
 from training.selection.k_center import cover_radius, k_center
@@ -170,7 +170,7 @@ def _table(data: Data, whole: Arm, found: dict[float, dict[str, Arm]]) -> str:
             if name != RANDOM:
                 pairs = zip(one.accuracies(), chance.accuracies(), strict=True)
                 ahead = sum(own > random for own, random in pairs)
-                gain = interval(_gain(one, chance, data.prompts))
+                gain = f"{_gain(one, chance, data.prompts):+.3f}"
                 compared = [gain, f"{ahead} of {len(one.right)}"]
             label = NAMES.get(name, name)
             rows.append([f"{share:.0%}", size, label, *_figures(one, data.prompts), *compared])
@@ -182,7 +182,7 @@ def _figures(one: Arm, prompts: list[str]) -> list[str]:
     return [
         *(f"{np.mean(radii):.3f}" for radii in one.radius.values()),
         f"{np.mean(one.longer):.2f}",
-        cell(estimate),
+        f"{estimate:.3f}",
     ]
 
 

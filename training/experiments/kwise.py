@@ -18,7 +18,7 @@ from training.evaluate.accuracy import Estimate, differences, estimates, resampl
 from training.experiments import bag_of_words
 from training.experiments.bag_of_words import Labels, Texts
 from training.experiments.datasets import read
-from training.experiments.result import Result, interval, table
+from training.experiments.result import Result, table
 from training.measure import Array
 
 SETS = {"QA-feedback": "qa_feedback_lists", "RMB lists": "rmb_lists"}
@@ -123,8 +123,8 @@ def _table(found: dict[str, Comparison], epochs: int) -> str:
             f"{one.accuracy(form, epoch, True):.3f}",
             f"{one.accuracy(form, epoch, False):.3f}",
             f"{one.gap(form, epoch):.3f}",
-            interval(one.held_out_difference(epoch)) if form == KWISE else "",
-            interval(one.gap_difference(epoch)) if form == KWISE else "",
+            f"{one.held_out_difference(epoch):+.3f}" if form == KWISE else "",
+            f"{one.gap_difference(epoch):+.3f}" if form == KWISE else "",
         ]
         for name, one in found.items()
         for epoch in sorted({0, epochs - 1})

@@ -34,7 +34,7 @@ from training.experiments.length_arms import (
     arms,
 )
 from training.experiments.length_data import Data, Judged
-from training.experiments.result import Result, interval, table
+from training.experiments.result import Result, table
 from training.length_bias import curve
 from training.measure import Array
 
@@ -130,10 +130,10 @@ def _line(data: Data, name: str, arm: Arm, plain: Arm) -> list[str]:
     return [
         name,
         f"{arm.right.mean():.3f}",
-        interval(gain) if treated else "",
+        f"{gain:+.3f}" if treated else "",
         f"{arm.correlation:+.3f}",
         *(f"{share:.3f}" for share in arm.styles.mean(axis=0)),
-        interval(harder) if treated else "",
+        f"{harder:+.3f}" if treated else "",
         f"{arm.rm_correlation:+.3f}",
         f"{arm.limits:.3f}",
     ]

@@ -28,7 +28,7 @@ from training.data.splits import Split, sample_prompts
 from training.drawing import svg
 from training.experiments import smollm2
 from training.experiments.datasets import rmb_pairs, write_short
-from training.experiments.result import Result, interval, table
+from training.experiments.result import Result, table
 from training.settings import SettingsError, TrainSettings
 from training.train import train
 from training.warm import ALLOWED
@@ -230,7 +230,7 @@ def _lines(found: dict[str, Group]) -> str:
             name,
             *(f"{line.accuracies[place].value:.3f}" for place in (0, len(line.places) // 2, -1)),
             f"{line.places[line.lowest]:.2f}",
-            interval(line.above),
+            f"{line.above:+.3f}",
         ]
         for name, one in found.items()
         for line in one.lines

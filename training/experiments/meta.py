@@ -22,7 +22,7 @@ from training.evaluate.accuracy import Estimate, differences
 from training.experiments import bag_of_words
 from training.experiments.bag_of_words import BagOfWords, Labels, Texts
 from training.experiments.datasets import read, rmb_pairs
-from training.experiments.result import Result, interval, table
+from training.experiments.result import Result, table
 from training.measure import Array
 from training.meta import difference, draw, moved
 
@@ -198,7 +198,7 @@ def _table(data: Data, found: dict[str, Found]) -> str:
     for name, one in found.items():
         more = [] if name == PLAIN else list(gains(data, found, name).values())
         shown = [f"{getattr(one, what).mean():.3f}" for what in vars(one)]
-        rows.append([name, *shown, *map(interval, more)] + [""] * (3 - len(more)))
+        rows.append([name, *shown, *(f"{one:+.3f}" for one in more)] + [""] * (3 - len(more)))
     return table([*header, "more: objective", "RMB", "AlpacaEval"], rows)
 
 

@@ -25,7 +25,7 @@ from training.experiments import bag_of_words
 from training.experiments.bag_of_words import BagOfWords, Labels, Texts
 from training.experiments.datasets import read
 from training.experiments.pareto import draw
-from training.experiments.result import Result, cell, interval, table
+from training.experiments.result import Result, table
 from training.measure import Array
 
 HELPFUL, HARMLESS = "helpful", "harmless"
@@ -238,24 +238,24 @@ def _claims(found: Outcome, axes: dict[str, Axis], quick: bool) -> dict[str, boo
 def _sweep(axes: dict[str, Axis]) -> str:
     header = ["w", *(f"{name} pairs" for name in OBJECTIVES)]
     rows = [
-        [f"{weight:.2f}", *(cell(axes[name].accuracy[ALIKE][place]) for name in OBJECTIVES),
-         *(interval(axes[name].steps[place - 1]) if place else "" for name in OBJECTIVES)]
+        [f"{weight:.2f}", *(f"{axes[name].accuracy[ALIKE][place]:.3f}" for name in OBJECTIVES),
+         *(f"{axes[name].steps[place - 1]:+.3f}" if place else "" for name in OBJECTIVES)]
         for place, weight in enumerate(WEIGHTS)
     ]  # fmt: skip
     rows += [
-        [arm, *(cell(axes[name].accuracy[arm][0]) for name in OBJECTIVES), "", ""]
+        [arm, *(f"{axes[name].accuracy[arm][0]:.3f}" for name in OBJECTIVES), "", ""]
         for arm in (BOTH, LENGTH_ONLY)
     ]
     known = table([*header, *(f"step, {name}" for name in OBJECTIVES)], rows)
-    less = ", ".join(f"{name} {interval(axes[name].both_less_middle)}" for name in OBJECTIVES)
+    less = ", ".join(f"{name} {axes[name].both_less_middle:+.3f}" for name in OBJECTIVES)
     return f"{known}\n{BOTH} less w = 0.50: {less}\n"
 
 
 def _raw(axes: dict[str, Axis]) -> str:
     header = ["w", *(f"normalised, {name}" for name in OBJECTIVES)]
     rows = [
-        [f"{weight:.2f}", *(cell(axes[name].accuracy[UNLIKE][place]) for name in OBJECTIVES),
-         *(interval(axes[name].raw_less_normalised[place]) for name in OBJECTIVES)]
+        [f"{weight:.2f}", *(f"{axes[name].accuracy[UNLIKE][place]:.3f}" for name in OBJECTIVES),
+         *(f"{axes[name].raw_less_normalised[place]:+.3f}" for name in OBJECTIVES)]
         for place, weight in enumerate(WEIGHTS)
     ]  # fmt: skip
     return table([*header, *(f"raw less normalised, {name}" for name in OBJECTIVES)], rows)

@@ -23,7 +23,7 @@ from training.experiments.members import RECIPES, Size
 from training.experiments.picks import FEW, MANY, REAL, Picks, picks_of
 from training.experiments.proxies import SINGLE, WARM, Data, proxies, rewards_of
 from training.experiments.reliance import BOUNDS, Reliance, nominal, reliance
-from training.experiments.result import Result, cell, interval, table
+from training.experiments.result import Result, table
 from training.measure import Array
 
 NOISES = {"clean": 0.0, "25 % flipped": 0.25}
@@ -150,8 +150,8 @@ def _few(found: dict[str, AtNoise]) -> str:
             noise,
             method,
             *(f"{picks.gold[REAL][:, place].mean():.3f}" for place in (0, 3)),
-            cell(picks.estimates(REAL)[-1]),
-            "" if method == SINGLE else interval(picks.less(-1, one.picks[SINGLE], -1, REAL)),
+            f"{picks.estimates(REAL)[-1]:.3f}",
+            "" if method == SINGLE else f"{picks.less(-1, one.picks[SINGLE], -1, REAL):+.3f}",
             *_fitted(picks, REAL),
         ]
         for noise, one in found.items()
@@ -167,15 +167,15 @@ def _many(found: dict[str, AtNoise]) -> str:
         for method, picks in one.picks.items():
             peak = picks.peak(STRICT)
             single = one.picks[SINGLE]
-            same = "" if method == SINGLE else interval(picks.less(LATE, single, LATE, STRICT))
+            same = "" if method == SINGLE else f"{picks.less(LATE, single, LATE, STRICT):+.3f}"
             rows.append(
                 [
                     noise,
                     method,
                     f"{picks.gold[STRICT][:, peak].mean():.3f} at {MANY[peak]:.0f}",
-                    cell(picks.estimates(STRICT)[LATE]),
+                    f"{picks.estimates(STRICT)[LATE]:.3f}",
                     same,
-                    interval(picks.less(-1, picks, peak, STRICT)),
+                    f"{picks.less(-1, picks, peak, STRICT):+.3f}",
                     *_fitted(picks, STRICT),
                     f"{picks.gold[LENIENT].mean(axis=0).max():.3f}",
                     f"{picks.gold[LENIENT][:, -1].mean():.3f}",

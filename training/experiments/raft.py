@@ -23,7 +23,7 @@ from training.evaluate.accuracy import Array, Estimate, accuracies
 from training.evaluate.best_of_n import picked
 from training.experiments import judges, unseen
 from training.experiments.judges import Judges
-from training.experiments.result import Result, interval, table
+from training.experiments.result import Result, table
 from training.policy import candidates, held_out, likelihood, versus
 from training.policy.candidates import Candidates
 from training.policy.chat import Chat
@@ -201,7 +201,7 @@ def _rounds(policies: Mapping[str, Mapping[str, Answers]]) -> str:
         [
             number,
             *(f"{policies[judge][number].reward.value:+.3f}" for judge in policies),
-            *(interval(policies[judge][number].less_first) for judge in policies),
+            *(f"{policies[judge][number].less_first:+.3f}" for judge in policies),
             f"{one.characters:.0f}",
             f"{one.finished:.2f}",
         ]
@@ -212,7 +212,7 @@ def _rounds(policies: Mapping[str, Mapping[str, Answers]]) -> str:
 
 
 def _kept(offline: Mapping[str, Sequence[Estimate]], draws: Sequence[int]) -> str:
-    rows = [[judge, *map(interval, found)] for judge, found in offline.items()]
+    rows = [[judge, *(f"{one:+.3f}" for one in found)] for judge, found in offline.items()]
     return table(["best of K by the proxy", *(f"K = {k}" for k in draws)], rows)
 
 

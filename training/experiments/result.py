@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training.evaluate.accuracy import Estimate
-
 
 @dataclass(frozen=True)
 class Result:
@@ -31,13 +29,3 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def cell(estimate: Estimate) -> str:
-    """95 %, as :func:`interval`."""
-    return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
-
-
-def interval(estimate: Estimate) -> str:
-    """95 %, over test prompts: another draw of the models is not in it."""
-    return f"{estimate.value:+.3f} [{estimate.low:+.3f}, {estimate.high:+.3f}]"

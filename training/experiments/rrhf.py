@@ -19,7 +19,7 @@ from training.drawing import svg
 from training.experiments import judges, unseen
 from training.experiments.judges import Judges
 from training.experiments.raft import GOLD, PROXY
-from training.experiments.result import Result, cell, interval, table
+from training.experiments.result import Result, table
 from training.policy import candidates
 from training.policy.own_accuracy import Likelihoods, Ordered, ordered
 from training.policy.rewards import Service
@@ -142,7 +142,7 @@ def reaches(found: Found) -> dict[str, bool]:
 
 def _table(found: Found) -> str:
     rows = [
-        [judge, name, cell(one.accuracy), interval(one.less_first), f"{one.pairs}"]
+        [judge, name, f"{one.accuracy:.3f}", f"{one.less_first:+.3f}", f"{one.pairs}"]
         for judge, policies in found.items()
         for name, one in policies.items()
     ]

@@ -20,7 +20,7 @@ from training.evaluate.accuracy import Estimate, differences
 from training.experiments import bag_of_words
 from training.experiments.bag_of_words import Labels, Texts
 from training.experiments.datasets import rmb_pairs
-from training.experiments.result import Result, interval, table
+from training.experiments.result import Result, table
 from training.measure import Array
 from training.noise import drawing, figures
 from training.noise.figures import StrengthFigures
@@ -227,7 +227,7 @@ def _treatments(found: Sequence[Outcome], epochs: int) -> str:
             str(epoch),
             name,
             *(f"{one.accuracy(name, epoch - 1):.3f}" for one in found),
-            *("" if name == UNTREATED else interval(one.gain(name, epoch - 1)) for one in found),
+            *("" if name == UNTREATED else f"{one.gain(name, epoch - 1):+.3f}" for one in found),
         ]
         for epoch in SHOWN
         if epoch <= epochs

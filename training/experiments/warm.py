@@ -34,7 +34,7 @@ from training.experiments.memorisation import (
     NoiseDraw,
     noise_draw,
 )
-from training.experiments.result import Result, interval, table
+from training.experiments.result import Result, table
 
 SHOWN = (1, 2, 5)  # epochs, in the tables; the claim on held-out pairs is after the last
 RATES = (1 / 3, 3.0)  # times the members' rates, once more
@@ -154,8 +154,8 @@ def _differences(found: Sequence[NoiseDraw], size: Size) -> str:
         [
             str(epoch),
             str(seed),
-            *(interval(one.less(warm, other, epoch, column)) for other, column in columns),
-            interval(one.less(warm, STOPPED, epoch, HELD_OUT)),
+            *(f"{one.less(warm, other, epoch, column):+.3f}" for other, column in columns),
+            f"{one.less(warm, STOPPED, epoch, HELD_OUT):+.3f}",
         ]
         for epoch in shown(size)
         for seed, one in enumerate(found)

@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 from training.drawing import svg
 from training.policy import versus
 from training.policy.candidates import Candidates
-from training.policy.raft_report import estimate
 from training.policy.versus import Picked, Versus
 
 BINS = 24
@@ -37,13 +36,13 @@ def table(found: dict[str, Versus]) -> str:
     raw, calibrated = found[RAW], found[CALIBRATED]
     lines = [f"| {raw.prompts} prompts | {RAW} | {CALIBRATED} | characters |", "| --- " * 4 + "|"]
     lines += [
-        f"| {name} | {estimate(arm.reward)} | {estimate(calibrated.arms[name].reward)} | "
+        f"| {name} | {arm.reward:+.3f} | {calibrated.arms[name].reward:+.3f} | "
         f"{arm.characters:.0f} |"
         for name, arm in raw.arms.items()
     ]
     lines += ["", "| wins | against | share | less what length explains |", "| --- " * 4 + "|"]
     lines += [
-        f"| {one.first} | {one.second} | {estimate(one.rate)} | {estimate(other.rate)} |"
+        f"| {one.first} | {one.second} | {one.rate:.3f} | {other.rate:.3f} |"
         for one, other in zip(raw.wins, calibrated.wins, strict=True)
     ]
     return "\n".join(lines) + "\n"

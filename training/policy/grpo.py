@@ -40,12 +40,12 @@ class GrpoSettings(Tuning):
     """Everything that ``plaudit grpo`` can be told."""
 
     prompts: PromptFile = Field(description="what the policy answers")
-    split: Split = Split()
+    split: Split = Field(Split(), description="which prompts stand on which side")
     side: Name | None = Field("train", description="of the prompts; null: all")
     service: Judge = Field(description="who rewards; an ensemble's penalty stands here too")
     responses: int = Field(8, ge=2, description="to each prompt, which are held to their mean")
     max_new_tokens: int = Field(256, ge=1, description="a response that is longer is cut there")
-    temperature: float = Field(1.0, gt=0)
+    temperature: float = Field(1.0, gt=0, description="of the sampled responses")
     beta: float = Field(0.04, ge=0, description="of the KL to the first policy; 0: no second model")
     clip: float = Field(0.2, gt=0, lt=1, description="how far a probability ratio counts from 1")
     updates: int = Field(1, ge=1, description="optimiser steps on each batch of responses")

@@ -47,7 +47,7 @@ class IteratePlan(BaseModel):
 
     model: str = Field(description="directory or hub id of the first policy")
     out: Path = Field(description="directory of the run, one round-N each")
-    rounds: int = Field(3, ge=1)
+    rounds: int = Field(3, ge=1, description="how often the stages run, each on the policy before")
     generate: Path = Field(description="settings of plaudit generate: the fresh responses")
     judge: Path = Field(description="settings of plaudit train with meta, or a served checkpoint")
     grpo: Path | None = Field(None, description="settings of plaudit grpo, or else:")

@@ -26,7 +26,7 @@ class PpoSettings(GrpoSettings):
 
     responses: int = Field(2, ge=2, description="to each prompt; TRL takes two at least")
     critic: str | None = Field(None, description="model the critic begins as; null: the policy")
-    critic_lr: float = Field(3e-6, gt=0)
+    critic_lr: float = Field(3e-6, gt=0, description="learning rate of the critic")
     gamma: float = Field(1.0, gt=0, le=1, description="discount of a later token's reward")
     lam: float = Field(0.95, ge=0, le=1, description="how far what came is trusted over the critic")
 

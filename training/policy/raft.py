@@ -41,7 +41,7 @@ from training.shared_files import alone
 class RaftTuning(FineTuning):
     """Of one round; the defaults are those of LMFlow's RAFT."""
 
-    epochs: float = Field(4.0, gt=0)
+    epochs: float = Field(4.0, gt=0, description="passes over what was kept")
 
 
 class HeldOut(BaseModel):

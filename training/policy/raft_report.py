@@ -84,15 +84,11 @@ def table(found: Report) -> str:
 
 def answers(own: Answers) -> list[str]:
     return [
-        estimate(own.reward),
-        estimate(own.less_first),
+        f"{own.reward:+.3f}",
+        f"{own.less_first:+.3f}",
         f"{own.characters:.0f}",
         f"{own.finished:.2f}",
     ]
-
-
-def estimate(one: Estimate) -> str:
-    return f"{one.value:+.3f} [{one.low:+.3f}, {one.high:+.3f}]"
 
 
 def draw(found: Report) -> str:

@@ -48,7 +48,7 @@ TOGETHER = 4096
 class RrhfTuning(FineTuning):
     """The defaults are the paper's, whose batch was 64 prompts."""
 
-    epochs: float = Field(3.0, gt=0)
+    epochs: float = Field(3.0, gt=0, description="passes over the candidates")
     warmup: float = Field(0.03, ge=0, lt=1, description="share of steps that warm up")
     batch_responses: int = Field(32, ge=1, description="responses in one forward, whole prompts")
 

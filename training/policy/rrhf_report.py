@@ -7,7 +7,6 @@ import msgspec
 
 from training.policy.candidates import Candidates
 from training.policy.own_accuracy import Likelihoods, Ordered, ordered
-from training.policy.raft_report import estimate
 
 
 def write(out: Path, rows: Sequence[Candidates], policies: Mapping[str, Likelihoods]) -> None:
@@ -25,7 +24,6 @@ def table(found: Mapping[str, Ordered]) -> str:
         "| --- | --- | --- |",
     ]
     lines += [
-        f"| {name} | {estimate(one.accuracy)} | {estimate(one.less_first)} |"
-        for name, one in found.items()
+        f"| {name} | {one.accuracy:.3f} | {one.less_first:+.3f} |" for name, one in found.items()
     ]
     return "\n".join(lines) + "\n"

@@ -31,8 +31,8 @@ class Tuning(FineTuning):
     model: str = Field(description="directory or hub id of the policy to begin with")
     out: Path = Field(description="directory of the run; the tuned policy is OUT/policy")
     lora: Lora | None = Field(None, description="train adapters instead of the weights")
-    lr: float = Field(1e-6, gt=0)
-    logging_steps: int = Field(1, ge=1)
+    lr: float = Field(1e-6, gt=0, description="highest learning rate, after the warm-up")
+    logging_steps: int = Field(1, ge=1, description="steps between lines of the log")
 
     @property
     def bases(self) -> list[str]:
