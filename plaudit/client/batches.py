@@ -5,6 +5,7 @@ up, and four for the template around each message. Token ids are counted as they
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -73,7 +74,7 @@ def split_items(items: Iterable[ItemLike], budget: Budget, route: Route) -> list
     Raises ValueError, with the position, for what is not an item.
     """
     whole = [_converted(given, Item, "response", n) for n, given in enumerate(items)]
-    pieces = [_Piece(item, range(n, n + 1), estimated_tokens(item)) for n, item in enumerate(whole)]
+    pieces = [_Piece(item, range(n, n + 1), _tokens_of(item, n)) for n, item in enumerate(whole)]
     return [
         Batch(places, replicas, items=[piece.value for piece in part])
         for replicas, places, part in _packed(pieces, budget, route)
@@ -94,9 +95,10 @@ def split_groups(groups: Iterable[GroupLike], budget: Budget, route: Route) -> l
 
 def _cut(groups: Iterable[Group], budget: Budget) -> Iterator[_Piece[Group]]:
     first = 0
-    for group in groups:
-        prompt = _prompt_tokens(group.prompt)
-        costs = [_text_tokens(response) + TOKENS_PER_MESSAGE for response in group.responses]
+    for position, group in enumerate(groups):
+        with _whole_characters("group", position):
+            prompt = _prompt_tokens(group.prompt)
+            costs = [_text_tokens(response) + TOKENS_PER_MESSAGE for response in group.responses]
         for start, end in _runs(costs, budget.items, budget.tokens - prompt):
             part = Group(group.prompt, group.responses[start:end])
             places = range(first + start, first + end)
@@ -156,6 +158,23 @@ def prompt_of(value: Item | Group) -> object:
     return [Message("user", value.prompt)] if isinstance(value.prompt, str) else value.prompt
 
 
+def _tokens_of(item: Item, position: int) -> int:
+    with _whole_characters("item", position):
+        return estimated_tokens(item)
+
+
+@contextmanager
+def _whole_characters(kind: str, position: int) -> Iterator[None]:
+    try:
+        yield
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{kind} {position}: character {error.start} of a text is one half of a pair (a lone "
+            "surrogate), which no request can hold: text.encode(errors='replace').decode() "
+            "mends it"
+        ) from error
+
+
 def estimated_tokens(item: Item) -> int:
     messages = sum(map(_message_tokens, item.messages or ()))
     prompt = 0 if item.prompt is None else _prompt_tokens(item.prompt)
@@ -174,7 +193,7 @@ def _message_tokens(message: Message) -> int:
 
 
 def _text_tokens(text: str) -> int:
-    return -(-len(text.encode("utf-8", "surrogatepass")) // BYTES_PER_TOKEN)
+    return -(-len(text.encode()) // BYTES_PER_TOKEN)
 
 
 def _converted(given: object, kind: type[T], second: str, position: int) -> T:

@@ -65,8 +65,8 @@ class UnexpectedAnswer(PlauditError):
 class RevisionChanged(PlauditError):
     """Other ``revisions`` answer than the rewards are to be of; those of two do not compare.
 
-    Either the batches of one call were scored by different ones, or ``pinned`` was asked for and
-    the service has another.
+    Either the batches of one call were scored by different ones, or an ensemble aggregated them in
+    different ways, or ``pinned`` was asked for and the service has another.
     """
 
     def __init__(self, revisions: Sequence[str], pinned: str | None = None) -> None:

@@ -90,7 +90,7 @@ def merge_scores(answers: Sequence[ScoreResponse], places: Sequence[Sequence[int
     """
     for answer, asked in zip(answers, places, strict=True):
         _check(len(asked), answer.rewards, answer.items)
-    _check_same_model([(answer.model, answer.revision) for answer in answers])
+    _check_same([f"{answer.model} {answer.revision}" for answer in answers])
     return Scores(
         rewards=_joined(places, (answer.rewards for answer in answers)),
         items=_joined(places, (answer.items for answer in answers)),
@@ -108,7 +108,7 @@ def merge_ensemble(
     for answer, asked in zip(answers, places, strict=True):
         _check(len(asked), answer.rewards, answer.items)
         _check_lengths(len(asked), answer.mean, answer.variance, answer.member_scores)
-    _check_same_model([(answer.ensemble, answer.revision) for answer in answers])
+    _check_same([_described(answer) for answer in answers])
     first = answers[0]
     return EnsembleScores(
         rewards=_joined(places, (answer.rewards for answer in answers)),
@@ -155,10 +155,16 @@ def _check_lengths(size: int, *columns: Sequence[object]) -> None:
             raise UnexpectedAnswer(f"{size} items were sent, and {len(column)} came back")
 
 
-def _check_same_model(named: Sequence[tuple[str, str]]) -> None:
-    seen = dict.fromkeys(named)
+def _described(answer: EnsembleResponse) -> str:
+    """Its revision is of its members alone, and not of how their scores become a reward."""
+    how = f"{answer.aggregate} {answer.coefficient:g}"
+    return f"{answer.ensemble} {answer.revision} {how}"
+
+
+def _check_same(scored_by: Sequence[str]) -> None:
+    seen = list(dict.fromkeys(scored_by))
     if len(seen) > 1:
-        raise RevisionChanged([f"{name} {revision}" for name, revision in seen])
+        raise RevisionChanged(seen)
 
 
 def _joined(places: Iterable[Sequence[int]], columns: Iterable[list[T]]) -> list[T]:

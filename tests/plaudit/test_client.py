@@ -245,6 +245,16 @@ def test_what_is_no_item_is_named_by_position(ask: Ask, server: Scripted, odd: o
     assert not server.seen
 
 
+def test_half_a_character_is_named_by_position_and_nothing_is_sent(
+    ask: Ask, server: Scripted
+) -> None:
+    with pytest.raises(ValueError, match="item 1: character 4 of a text is one half of a pair"):
+        ask(lambda c: c.score([("p", "1"), ("p", "bad \ud83d")]))
+    with pytest.raises(ValueError, match="group 0: character 0"):
+        ask(lambda c: c.score_groups([("\ud83d", ["1"])]))
+    assert not server.seen
+
+
 def test_a_failed_item_is_none_and_says_why(ask: Ask) -> None:
     found = ask(lambda c: c.score([("p", "0"), ("p", "bad")]))
     assert found.rewards == [0.0, None]
@@ -410,13 +420,16 @@ def test_a_failed_batch_wakes_the_waiting_ones(ask: Ask, server: Scripted) -> No
 def test_a_connection_that_a_failed_call_was_still_opening_is_closed(
     server: Scripted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    connect, first_failed = socket.create_connection, threading.Event()
+    connect = socket.create_connection
+    second_begun, first_failed = threading.Event(), threading.Event()
     slow: list[socket.socket] = []
     turn = iter(range(2))
 
     def one_slowly(*args: Any, **options: Any) -> socket.socket:
         if next(turn) == 0:
+            assert second_begun.wait(60)
             return connect(*args, **options)
+        second_begun.set()
         assert first_failed.wait(60)
         slow.append(connect(*args, **options))
         return slow[0]
@@ -486,6 +499,17 @@ def test_two_revisions_in_one_call_do_not_mix(ask: Ask, server: Scripted) -> Non
     with pytest.raises(RevisionChanged, match="sha256:2") as raised:
         ask(lambda c: c.score([("p", "1")] * 2), batch_items=1)
     assert len(pickle.loads(pickle.dumps(raised.value)).revisions) == 2
+
+
+def test_two_aggregates_in_one_call_do_not_mix(ask: Ask, server: Scripted) -> None:
+    def by(aggregate: str) -> Reply:
+        return lambda handler, body: handler.answer(
+            200, json.dumps(ensemble(body) | {"aggregate": aggregate}).encode()
+        )
+
+    server.script += [by("mean"), by("uwo")]
+    with pytest.raises(RevisionChanged, match=r"sha256:1 (mean|uwo) 0\.5, default"):
+        ask(lambda c: c.ensemble_score([("p", "1")] * 2), batch_items=1)
 
 
 @pytest.mark.parametrize(
