@@ -238,10 +238,11 @@ class Scorer:
         numerics = self.registry.engine.numerics
         loop = asyncio.get_running_loop()
         ends = time.perf_counter() + deadline - loop.time()
+        waited_for = True
 
         def one(item: Item) -> Encoded | ItemError:
             self._item_since = time.perf_counter()
-            if self._item_since > ends:  # nobody waits any more
+            if self._item_since > ends or not waited_for:
                 raise TimeoutError
             return encode(member, numerics, item, cut)
 
@@ -253,7 +254,10 @@ class Scorer:
 
         async with within(deadline, "tokenize", self._metrics):
             with self._metrics.stage("tokenize"):
-                return await loop.run_in_executor(self._tokenizer, work)
+                try:
+                    return await loop.run_in_executor(self._tokenizer, work)
+                finally:
+                    waited_for = False  # a thread's work cannot be cancelled, and ends by itself
 
 
 def refuse_another(name: str, revision: str, wanted: str | None) -> None:
