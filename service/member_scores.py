@@ -103,6 +103,13 @@ class MemberScores:
         """The scores in the cache, and the errors of what is in quarantine."""
         with self._metrics.stage("cache_get"):
             known = await self._cache.get(list(wanted))
+        return self._found(wanted, known)
+
+    def _known_here(self, wanted: Missing) -> dict[bytes, Outcome]:
+        """The same of this process alone, which is not a second look-up: no miss is counted."""
+        return self._found(wanted, self._cache.held(list(wanted)))
+
+    def _found(self, wanted: Missing, known: Mapping[bytes, float]) -> dict[bytes, Outcome]:
         self._metrics.saved(sum(wanted[key][1].seen.tokens for key in known))
         refused = self._quarantine.refused(key for key in wanted if key not in known)
         return {key: Scored(score, cached=True) for key, score in known.items()} | refused
@@ -115,7 +122,7 @@ class MemberScores:
             if not place.was_held:
                 return await self._compute(missing, caller, place)
             # Another caller may have had the same computed meanwhile, or found that it cannot be.
-            found = await self._known(missing)
+            found = self._known_here(missing)
             missing = {key: one for key, one in missing.items() if key not in found}
             return found | await self._compute(missing, caller, place)
 

@@ -161,7 +161,7 @@ async def test_what_failed_by_itself_a_moment_ago_is_not_computed_again(scores, 
     ids=["failed", "scored"],
 )
 async def test_what_is_held_is_not_computed_if_another_was_meanwhile(
-    scores, member, queue, ending, told
+    scores, member, queue, metrics, ending, told
 ):
     house = Admission(10**6, Metrics(), batch_tokens=4)  # five of two tokens fill it
     others = [Encoded([i, i], Seen(str(i).encode(), 2, 0, None)) for i in range(5)]
@@ -183,3 +183,5 @@ async def test_what_is_held_is_not_computed_if_another_was_meanwhile(
     settle(queue.works[1:5], scores=[0.1] * 4)
     await asyncio.gather(*tasks)
     assert len(queue.works) == 6
+    missed = {"tier": "l1", "result": "miss"}
+    assert metrics.registry.get_sample_value("plaudit_cache_lookups_total", missed) == len(tasks)
