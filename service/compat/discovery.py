@@ -66,7 +66,7 @@ def add(app: FastAPI, exchange: Exchange) -> None:
 
     def info_of(name: str | None) -> ModelInfo:
         loaded = exchange.chosen(name)
-        return next(one for one in registry.infos() if one.revision == loaded.revision)
+        return next(one for one in registry.infos() if one.name == loaded.name)
 
     @app.get(MODELS)
     async def models() -> Response:

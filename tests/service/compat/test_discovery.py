@@ -1,5 +1,7 @@
 """What clients ask before they score."""
 
+import json
+
 import pytest
 
 from service.engines.torch_engine import TorchEngine
@@ -18,6 +20,18 @@ async def test_models_are_listed_as_openai_does(serve, ensemble_file, members):
     assert one["max_model_len"] == 512
     assert unknown.status_code == 404
     assert unknown.json()["error"]["type"] == "NotFoundError"
+
+
+async def test_two_ensembles_of_the_same_members_keep_their_names(serve, tmp_path, members):
+    config = tmp_path / "models.yaml"
+    names = {f"m{n}": str(path) for n, path in enumerate(members)}
+    one = {"members": list(names), "aggregate": "mean"}
+    both = {"first": one, "second": one | {"aggregate": "uwo"}}
+    config.write_text(json.dumps({"models": names, "ensembles": both}))
+    async with serve(config=config) as client:
+        cards = [(await client.get(f"/v1/models/{name}")).json() for name in both]
+    assert [card["id"] for card in cards] == list(both)
+    assert cards[0]["root"] == cards[1]["root"]
 
 
 async def test_health_is_open_and_empty_and_the_rest_is_not(serve, tiny_checkpoint):
