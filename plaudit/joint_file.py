@@ -29,6 +29,8 @@ def read(path: Path) -> JointFile:
         raise CheckpointError(_where(path, error)) from None
     except (msgspec.ValidationError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path}: {' '.join(str(error).split())}") from None
+    except OSError as error:
+        raise CheckpointError(f"{path}: {error.strerror}") from None
     if isinstance(found, EnsembleFile):
         directories = {name: path.parent / name for name in found.members}
         refuse_twice(str(path), directories, found.members)

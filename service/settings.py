@@ -41,6 +41,7 @@ class Settings(BaseSettings):
         env_prefix=PREFIX,
         extra="forbid",
         frozen=True,
+        allow_inf_nan=False,
         cli_prog_name="plaudit serve",
         cli_kebab_case=True,
         cli_implicit_flags=True,

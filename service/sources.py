@@ -130,3 +130,7 @@ def read_config(path: Path) -> Config:
         raise SettingsError(f"{path}: {error}") from None
     except FileNotFoundError:
         raise SettingsError(f"{path}: no such file") from None
+    except OSError as error:
+        raise SettingsError(
+            f"{path}: {error.strerror}; name a YAML file that may be read"
+        ) from None

@@ -3,6 +3,7 @@
 import pytest
 
 from service.settings import Settings, SettingsError, load
+from service.sources import read_config
 
 
 def test_a_flag_beats_the_environment_and_the_environment_the_default(monkeypatch):
@@ -87,3 +88,15 @@ def test_a_redis_of_this_machine_needs_no_secret(url):
 def test_secrets_do_not_show():
     settings = load(["x", "--api-keys", "hush", "--redis-url", "redis://:hush@localhost"])
     assert "hush" not in repr(settings)
+
+
+@pytest.mark.parametrize("flag", ["--cache-megabytes", "--deadline-seconds", "--linger-ms"])
+@pytest.mark.parametrize("value", ["inf", "nan"])
+def test_a_number_is_a_finite_one(flag, value):
+    with pytest.raises(SettingsError, match=f"{flag} .*finite number"):
+        load(["x", flag, value])
+
+
+def test_a_directory_in_place_of_a_configuration_is_named(tmp_path):
+    with pytest.raises(SettingsError, match=r"Is a directory; name a YAML file"):
+        read_config(tmp_path)
