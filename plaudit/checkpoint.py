@@ -256,6 +256,11 @@ def check_config(directory: Path) -> dict[str, Any]:
     config: dict[str, Any] = json.loads(_config_file(directory).read_text())
     if "auto_map" in config:
         raise CheckpointError(f"{directory}: config.json asks for remote code (auto_map): refused")
+    if "text_config" in config:
+        raise CheckpointError(
+            f"{directory}: config.json is of several models in one ({config.get('model_type')}): "
+            "serve its language model, saved as one of its own"
+        )
     labels = config.get("id2label")
     count = len(labels) if labels is not None else config.get("num_labels", 2)
     if count != 1:

@@ -162,6 +162,10 @@ def test_a_cut_manifest_is_refused(copy):
         ({"pad_token_id": 2, "eos_token_id": [1, 2]}, "pad_token_id equals eos"),
         ({"pad_token_id": None}, "pad_token_id is missing"),
         ({"auto_map": {"AutoModel": "evil.Model"}}, "auto_map"),
+        (
+            {"text_config": {}, "model_type": "gemma3"},
+            "several models in one .gemma3.: serve",
+        ),
     ],
 )
 def test_a_config_of_no_reward_model_is_refused(copy, change, name, complete):
