@@ -1,8 +1,8 @@
 """One simulated replica: the service's queue, windows and batches, at measured costs.
 
 The queue is the service's own (``service.fair_queue``), and so are the sizes of windows and turns
-(``service.batcher``); admission and batcher are its loops with simpy's clock in place of asyncio's.
-Time is in seconds.
+(``service.batcher``); the batcher is its loop with simpy's clock in place of asyncio's. Admission
+is simpler than the service's: nothing is refused or overtakes. Time is in seconds.
 """
 
 import json
@@ -164,7 +164,7 @@ class Replica:
         return any(sequence.response in scores for scores in self._scores)
 
     def _admit(self) -> None:
-        """As in ``service.admission``: whoever fits goes in, the first first."""
+        """Whoever fits goes in, the first first."""
         for request in [*self._held]:
             fits = self.tokens_in_house + request.tokens <= self._limits.queued_tokens
             if fits or not self.tokens_in_house:
