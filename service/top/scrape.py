@@ -9,8 +9,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from service.redaction import without_password
 
 Labels = tuple[tuple[str, str], ...]
+Series = dict[Labels, float]
 # By name of a sample (plaudit_http_requests_total) and its labels.
-Samples = dict[str, dict[Labels, float]]
+Samples = dict[str, Series]
 SCRAPE_SECONDS = 5.0
 
 
