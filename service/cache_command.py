@@ -94,7 +94,8 @@ def parser() -> argparse.ArgumentParser:
     )
     empties.add_argument(
         "--ttl-seconds", type=int, metavar="N",
-        default=int(os.environ.get(f"{PREFIX}CACHE_TTL_SECONDS", default_ttl())),
+        # As a string, which argparse reads only for who purges.
+        default=os.environ.get(f"{PREFIX}CACHE_TTL_SECONDS", default_ttl()),
         help="the servers' --cache-ttl-seconds, which --older counts from; default: %(default)s",
     )  # fmt: skip
     empties.add_argument("--yes", action="store_true", help="do not ask")

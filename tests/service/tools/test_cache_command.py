@@ -83,6 +83,19 @@ async def test_purge_of_old_keys_leaves_young_ones_and_those_without_an_end(
     assert (status, "shorter time" in err) == (2, True)
 
 
+async def test_a_lifetime_that_is_no_number_is_refused_by_purge_alone(
+    plaudit, redis_server, metrics, monkeypatch, capsys
+):
+    await write(redis_server, metrics, NEW, 5)
+    monkeypatch.setenv("PLAUDIT_CACHE_TTL_SECONDS", "1d")
+    assert plaudit("stats")[0] == 0
+    with pytest.raises(SystemExit, match="2"):
+        plaudit("purge", "--older", "10m", "--yes")
+    assert "--ttl-seconds: invalid int value: '1d'" in capsys.readouterr().err
+    monkeypatch.setenv("PLAUDIT_CACHE_TTL_SECONDS", "1000")
+    assert plaudit("purge", "--older", "10m", "--yes")[0] == 0
+
+
 async def test_purge_of_all_is_of_plaudit_alone_and_in_pages(plaudit, redis_server, metrics):
     await write(redis_server, metrics, NEW, 3 * PAGE)
     with redis_server.client() as redis:
