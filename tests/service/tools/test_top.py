@@ -284,6 +284,27 @@ def test_once_prints_a_plain_table_and_tells_who_is_down(listen, tiny_checkpoint
     assert "canary" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("key", [None, "scores"])
+def test_a_key_that_is_missing_or_opens_too_little_is_said_with_the_one_that_helps(
+    key, listen, tiny_checkpoint, tmp_path, capsys, monkeypatch
+):
+    (tmp_path / "keys").write_text("a:scores scope=score\nb:looks scope=metrics\n")
+    with listen(models=[tiny_checkpoint], api_keys_file=tmp_path / "keys") as url:
+        for sent, status in ((key, 1), ("looks", 0)):
+            monkeypatch.delenv("PLAUDIT_CLIENT_API_KEY", raising=False)
+            if sent is not None:
+                monkeypatch.setenv("PLAUDIT_CLIENT_API_KEY", sent)
+            assert cli.main(["top", "--once", "--interval", "0.1", url]) == status
+            said = capsys.readouterr().out
+            helps = "export PLAUDIT_CLIENT_API_KEY=…, a key with the scope metrics"
+            assert (helps in said) == (status == 1)
+            assert "--admin-port" not in said
+    # Where a server has no metrics, its admin port has them.
+    with listen(models=[tiny_checkpoint], admin_port=9090) as url:
+        assert cli.main(["top", "--once", "--interval", "0.1", url]) == 1
+    assert "see --admin-port" in capsys.readouterr().out
+
+
 COMMAND = [sys.executable, "-m", "plaudit.cli", "top", "--interval", "0.1"]
 # A test run in the background passes on that it ignores interrupts.
 interruptible = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
