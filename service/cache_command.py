@@ -22,6 +22,8 @@ from service.settings import PREFIX, Settings
 
 URL_VARIABLE = f"{PREFIX}REDIS_URL"
 TIMEOUT_SECONDS = 30.0
+# Of keys none of which was sampled.
+UNKNOWN = "-"
 COMMANDS = "+ping +info +scan +pttl +memory|usage +unlink"
 
 
@@ -94,7 +96,8 @@ def parser() -> argparse.ArgumentParser:
     )
     empties.add_argument(
         "--ttl-seconds", type=int, metavar="N",
-        default=int(os.environ.get(f"{PREFIX}CACHE_TTL_SECONDS", default_ttl())),
+        # As a string, which argparse reads only for who purges.
+        default=os.environ.get(f"{PREFIX}CACHE_TTL_SECONDS", default_ttl()),
         help="the servers' --cache-ttl-seconds, which --older counts from; default: %(default)s",
     )  # fmt: skip
     empties.add_argument("--yes", action="store_true", help="do not ask")
@@ -162,10 +165,7 @@ def lines(found: Stats) -> Iterator[str]:
     yield ""
     yield f"{'revision':16}{'keys':>10}{'memory':>12}{'ends in':>20}"
     for row in found.revisions:
-        ends = lives(row["shortest_ttl_seconds"], row["longest_ttl_seconds"])
-        about = "" if row["sampled"] == row["keys"] else "~"
-        memory = about + size(row["bytes"])
-        yield f"{row['revision']:16}{row['keys']:>10}{memory:>12}{ends:>20}"
+        yield f"{row['revision']:16}{row['keys']:>10}{memory(row):>12}{lives(row):>20}"
     yield ""
     most = size(found.maxmemory_bytes) if found.maxmemory_bytes else "no limit"
     used = size(found.used_memory_bytes)
@@ -174,10 +174,19 @@ def lines(found: Stats) -> Iterator[str]:
     yield f"since it started: {ratio}, {found.evicted_keys} keys evicted (of all its users)"
 
 
-def lives(shortest: object, longest: object) -> str:
-    if not (isinstance(shortest, float) and isinstance(longest, float)):
+def memory(row: dict[str, Any]) -> str:
+    if not row["sampled"]:
+        return UNKNOWN
+    about = "" if row["sampled"] == row["keys"] else "~"
+    return about + size(row["bytes"])
+
+
+def lives(row: dict[str, Any]) -> str:
+    if not row["sampled"]:
+        return UNKNOWN
+    if row["endless"] == row["sampled"]:
         return "never"
-    return f"{span(shortest)} to {span(longest)}"
+    return f"{span(row['shortest_ttl_seconds'])} to {span(row['longest_ttl_seconds'])}"
 
 
 def span(seconds: float) -> str:

@@ -1,7 +1,8 @@
-"""What each trainer can make of an item without a reward. Never a silent 0.0."""
+"""What each trainer can make of an item without a reward, and of options. Never a silent 0.0."""
 
 import logging
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,16 +13,20 @@ from plaudit.wire import ItemResult
 
 Trainer = Literal["trl", "swift", "verl", "slime", "areal", "nemo_rl"]
 OnFailure = Literal["raise", "none"] | float
+# Options that not every trainer's adapter has a use for.
+OF_SOME = ("prompt_key", "stop")
 
 logger = logging.getLogger("plaudit")
 
 
 @dataclass(frozen=True)
 class Notion:
-    """``none``: whether a reward None means something there."""
+    """``none``: whether a reward None means something there. ``reads``: of ``OF_SOME``, the key of
+    the prompt where it is looked for in a row, the end of turn where responses still have it."""
 
     default: OnFailure
     none: bool
+    reads: Collection[str] = ()
 
 
 NOTIONS: dict[Trainer, Notion] = {
@@ -30,13 +35,13 @@ NOTIONS: dict[Trainer, Notion] = {
     # None becomes NaN here too, but then a sum that passes over NaN makes 0.0 of it.
     "swift": Notion("raise", none=False),
     # A score goes into a tensor: None ends the run, and NaN spoils its whole group.
-    "verl": Notion("raise", none=False),
+    "verl": Notion("raise", none=False, reads=("prompt_key",)),
     # None where slime.drop_failed then drops the group; elsewhere it would end the run unexplained.
-    "slime": Notion("raise", none=True),
+    "slime": Notion("raise", none=True, reads=("prompt_key", "stop")),
     # What raises is tried three times more, then the trajectory is rejected.
-    "areal": Notion("raise", none=False),
+    "areal": Notion("raise", none=False, reads=("prompt_key", "stop")),
     # Rewards are one tensor, from which baselines are computed.
-    "nemo_rl": Notion("raise", none=False),
+    "nemo_rl": Notion("raise", none=False, reads=("prompt_key",)),
 }
 
 

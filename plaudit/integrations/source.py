@@ -10,7 +10,7 @@ import atexit
 import difflib
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from math import isfinite
 from typing import Any, TypedDict
@@ -20,7 +20,7 @@ import msgspec
 from plaudit.client import AsyncRewardClient, RewardClient
 from plaudit.client.batches import ItemLike
 from plaudit.client.scores import EnsembleScores, Scores
-from plaudit.integrations.failures import NOTIONS, OnFailure, Trainer
+from plaudit.integrations.failures import NOTIONS, OF_SOME, OnFailure, Trainer
 from plaudit.wire import Aggregate, Truncation
 
 PREFIX = "PLAUDIT_CLIENT_"
@@ -97,12 +97,13 @@ def source_of(
 ) -> Source:
     """``options``, else the environment, else ``defaults``. Raises ValueError, naming the odd."""
     given = {name: value for name, value in options.items() if value is not None}
+    said = _from_environment(environ) | given
+    _check_read(trainer, said)
     whole: dict[str, Any] = {
         "trainer": trainer,
         "failed": NOTIONS[trainer].default,
         **defaults,
-        **_from_environment(environ),
-        **given,
+        **said,
     }
     if "url" not in whole:
         raise ValueError(f"no url: give url=, or set {PREFIX}URL=http://HOST:8000")
@@ -113,6 +114,17 @@ def source_of(
         return msgspec.convert(whole, Source, strict=False)
     except msgspec.ValidationError as error:
         raise ValueError(f"options of plaudit for {trainer}: {error}") from None
+
+
+def _check_read(trainer: Trainer, said: Collection[str]) -> None:
+    """Raises ValueError for an option that would do nothing."""
+    reads = NOTIONS[trainer].reads
+    for name in OF_SOME:
+        if name in said and name not in reads:
+            raise ValueError(
+                f"{name}, or {PREFIX}{name.upper()}: {trainer} does not read it; "
+                f"of {' and '.join(OF_SOME)} it reads {' '.join(reads) or 'neither'}: leave it out"
+            )
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, str]:

@@ -90,10 +90,8 @@ class Sender:
         try:
             return msgspec.json.decode(response.content, type=ModelList).models
         except msgspec.DecodeError:
-            raise BenchError(
-                f"{self.url}/models answers {response.status_code}, and not as Plaudit does: "
-                "correct the URL"
-            ) from None
+            said = refusal(response).said or "that is not as Plaudit does: correct the URL"
+            raise BenchError(f"{self.url}/models answers {response.status_code}: {said}") from None
 
     async def _has_probes(self) -> bool:
         return (await self._http.get("/livez")).status_code == 200

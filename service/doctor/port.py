@@ -9,7 +9,7 @@ import httpx2
 from service.doctor.finding import Finding, failed, ok, warning
 
 # By the name of the finding: the flags and the port that may be had by everybody.
-FLAGS = {"port": ("--port", "--host", 8000), "admin port": ("--admin-port", "--admin-host", 9100)}
+FLAGS = {"port": ("--port", "--host", 8000), "admin port": ("--admin-port", "--admin-host", 9090)}
 Name = Literal["port", "admin port"]
 
 

@@ -10,13 +10,11 @@ from rich.console import Console
 from rich.live import Live
 
 from service.top import view
-from service.top.scrape import Down, Scrape, address, scrape
+from service.top.scrape import VARIABLE, Down, Scrape, address, scrape
 from service.top.view import Seen
 from service.top.window import Window, between
 
 SHORTEST_SECONDS = 0.1
-# Of a key that reads metrics, where the servers want one.
-VARIABLE = "PLAUDIT_CLIENT_API_KEY"
 
 
 def main(argv: Sequence[str]) -> int:

@@ -9,9 +9,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from service.redaction import without_password
 
 Labels = tuple[tuple[str, str], ...]
+Series = dict[Labels, float]
 # By name of a sample (plaudit_http_requests_total) and its labels.
-Samples = dict[str, dict[Labels, float]]
+Samples = dict[str, Series]
 SCRAPE_SECONDS = 5.0
+# Of a key that reads metrics, where the servers want one.
+VARIABLE = "PLAUDIT_CLIENT_API_KEY"
 
 
 class TopError(ValueError):
@@ -52,6 +55,9 @@ async def scrape(http: httpx2.AsyncClient, url: str) -> Scrape | Down:
         response = await http.get(url, timeout=SCRAPE_SECONDS)
     except httpx2.RequestError as error:
         return Down(f"down: {type(error).__name__}")
+    if response.status_code in (401, 403):
+        says = f"export {VARIABLE}=…, a key with the scope metrics"
+        return Down(f"HTTP {response.status_code}: {says}")
     if response.status_code != 200:
         return Down(f"no metrics there (HTTP {response.status_code}): see --admin-port")
     try:

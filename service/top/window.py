@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from service.top.histogram_quantile import histogram_quantile
-from service.top.scrape import Samples, Scrape
+from service.top.scrape import Labels, Samples, Scrape, Series
 
 START = "process_start_time_seconds"
 
@@ -34,26 +34,38 @@ class Window:
 
 
 def between(before: Scrape, after: Scrape) -> Window:
-    """After a restart all counters began at zero, so what they have is what was added; a series
-    that is new did too."""
+    """After a restart all counters began at zero, so what they have is what was added."""
     anew = restarted(before, after)
     increases = {
-        name: {
-            labels: value - (0.0 if anew else before.counters.get(name, {}).get(labels, 0.0))
-            for labels, value in series.items()
-        }
+        name: grown({} if anew else before.counters.get(name, {}), series)
         for name, series in after.counters.items()
     }
     return Window(after.at - before.at, increases, after.gauges, anew)
 
 
+def grown(old: Series, new: Series) -> Series:
+    """By how much each series of a name grew. One that is new began at zero. So did one that is
+    smaller, and all of a histogram that is or has lost a bucket: a swap begins a model's scores
+    anew, between edges of their own."""
+    begun = {without_edge(labels) for labels, value in old.items() if new.get(labels, 0.0) < value}
+    return {
+        labels: value - (0.0 if without_edge(labels) in begun else old.get(labels, 0.0))
+        for labels, value in new.items()
+    }
+
+
+def without_edge(labels: Labels) -> Labels:
+    return tuple(one for one in labels if one[0] != "le")
+
+
 def restarted(before: Scrape, after: Scrape) -> bool:
-    """Whether another process answers. All its counters are young then, also those that have grown
-    past the old ones already, so one look at the whole decides."""
-    if total(before.gauges, START) != total(after.gauges, START):
-        return True
+    """Whether another process answers, by when it says that it started. One that does not say, as
+    only Linux tells it, is known by a counter that is smaller: all are young then, also those that
+    have grown past the old ones already. A series that is dropped tells nothing."""
+    if START in before.gauges and START in after.gauges:
+        return total(before.gauges, START) != total(after.gauges, START)
     return any(
-        after.counters.get(name, {}).get(labels, 0.0) < value
+        after.counters.get(name, {}).get(labels, value) < value
         for name, series in before.counters.items()
         for labels, value in series.items()
     )

@@ -24,6 +24,16 @@ QUANTILES = """async ([buckets, asked]) => {
   return asked.map((q) => quantile(q, read));
 }"""
 
+SPAN = """async ([before, after]) => {
+  const { parse } = await import("/ui/exposition.js");
+  const { Scrape, Span } = await import("/ui/scrapes.js");
+  const span = new Span(new Scrape(parse(after), 12), new Scrape(parse(before), 10));
+  return {
+    rate: span.rate("plaudit_rewards_total"),
+    scores: span.buckets("plaudit_score").map(({ edge, count }) => [String(edge), count]),
+  };
+}"""
+
 
 @pytest.fixture(scope="module")
 def ports(url: str, admin_url: str) -> tuple[str, str]:
@@ -177,6 +187,38 @@ def test_quantiles_are_those_of_prometheus(ops, tmp_path):
         ]
         done = evaluate(tmp_path, series, tests)
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+def exposition(started: float, rewards: dict[str, float], scores: dict[str, float]) -> str:
+    """``rewards`` by revision, ``scores`` by edge."""
+    lines = [f"process_start_time_seconds {started}"]
+    lines += [f'plaudit_rewards_total{{model="m",revision="{r}"}} {n}' for r, n in rewards.items()]
+    lines += [f'plaudit_score_bucket{{le="{le}",model="m"}} {n}' for le, n in scores.items()]
+    return "\n".join(lines)
+
+
+def test_a_swap_leaves_the_rates_and_shows_the_scores_of_the_new_model(ops):
+    """The second one drops the rewards of the first revision."""
+    before = exposition(1, {"r1": 1000, "r2": 50}, {"0.5": 30, "1.0": 40, "+Inf": 50})
+    after = exposition(1, {"r2": 80, "r3": 10}, {"0.5": 2, "2.0": 7, "+Inf": 60})
+    found = ops.evaluate(SPAN, [before, after])
+    assert found["rate"] == (30 + 10) / 2
+    assert found["scores"] == [["0.5", 2], ["2", 7], ["Infinity", 60]]
+    fewer = exposition(1, {"r1": 10, "r2": 50}, {"+Inf": 50})
+    assert ops.evaluate(SPAN, [fewer, after])["rate"] == (30 + 10) / 2
+
+
+@pytest.mark.parametrize("count", [30, 150])
+def test_after_a_restart_everything_counts_from_zero(ops, count):
+    before = exposition(1, {"r": 100}, {"0.5": 40, "+Inf": 100})
+    after = exposition(2, {"r": count}, {"0.5": count / 3, "+Inf": count})
+    found = ops.evaluate(SPAN, [before, after])
+    assert found["rate"] == count / 2
+    assert found["scores"] == [["0.5", count / 3], ["Infinity", count]]
+    same = exposition(1, {"r": 100 + count}, {"0.5": 40, "+Inf": 100 + count})
+    found = ops.evaluate(SPAN, [before, same])
+    assert found["rate"] == count / 2
+    assert found["scores"] == [["0.5", 0], ["Infinity", count]]
 
 
 def test_axe_finds_nothing(open_page, violations, ports):

@@ -2,22 +2,28 @@
 import { number } from "./exposition.js";
 
 const all = () => true;
+const START = "process_start_time_seconds";
 
 /** The time between two scrapes; without an earlier one, since the process began. */
 export class Span {
   constructor(later, earlier) {
     this.later = later;
     this.earlier = earlier;
-    const began = later.value("process_start_time_seconds");
+    const began = later.value(START);
     this.seconds = earlier ? later.at - earlier.at : later.at - began;
+    // All that another process has counted was added since.
+    this.known = earlier?.value(START) === began ? earlier : null;
+    this.increases = new Map();
   }
 
   /** By how much a counter grew, over the series that ``keep`` lets through; null if unknown. */
   grew(name, keep = all) {
-    const now = this.later.sum(name, keep);
-    if (now === null || !this.earlier) return now;
-    const before = this.earlier.sum(name, keep) ?? 0;
-    return now < before ? now : now - before; // smaller: the process is another one
+    if (!this.later.samples.has(name)) return null;
+    if (!this.increases.has(name)) {
+      this.increases.set(name, grown(this.known?.series(name) ?? [], this.later.series(name)));
+    }
+    const kept = this.increases.get(name).filter(({ labels }) => keep(labels));
+    return kept.reduce((sum, { value }) => sum + value, 0);
   }
 
   rate(name, keep) {
@@ -51,19 +57,16 @@ export class Span {
 /** One reading of /metrics, ``at`` seconds since 1970. */
 export class Scrape {
   constructor(samples, at) {
+    for (const series of samples.values()) {
+      // By which to find it in another scrape.
+      for (const one of series) one.key = JSON.stringify(one.labels);
+    }
     this.samples = samples;
     this.at = at;
   }
 
   series(name) {
     return this.samples.get(name) ?? [];
-  }
-
-  /** Over the series that ``keep`` lets through; null where the metric does not exist. */
-  sum(name, keep = all) {
-    const series = this.samples.get(name);
-    if (!series) return null;
-    return series.filter(({ labels }) => keep(labels)).reduce((sum, { value }) => sum + value, 0);
   }
 
   value(name, wanted = {}) {
@@ -75,6 +78,21 @@ export class Scrape {
     return [...new Set(this.series(name).map(({ labels }) => labels[label]))].sort();
   }
 }
+
+/** By how much each series of a name grew. One that is new began at zero. So did one that is
+    smaller, and all of a histogram that is or has lost a bucket: a swap begins a model's scores
+    anew, between edges of their own. */
+function grown(before, now) {
+  const has = valuesOf(now);
+  const smaller = before.filter(({ key, value }) => (has.get(key) ?? 0) < value);
+  const begun = new Set(smaller.map(withoutEdge));
+  const had = valuesOf(before.filter((one) => begun.size === 0 || !begun.has(withoutEdge(one))));
+  return now.map(({ labels, key, value }) => ({ labels, value: value - (had.get(key) ?? 0) }));
+}
+
+const valuesOf = (series) => new Map(series.map(({ key, value }) => [key, value]));
+
+const withoutEdge = ({ labels }) => JSON.stringify({ ...labels, le: null });
 
 /** As Prometheus' histogram_quantile: linear within a bucket, the last edge beyond it. */
 export function quantile(q, buckets) {

@@ -5,8 +5,9 @@ import sys
 
 import pytest
 
-from plaudit.integrations.failures import NOTIONS
+from plaudit.integrations.failures import NOTIONS, Trainer
 from plaudit.integrations.source import STOPS, source_of, without_stop
+from plaudit.integrations.trl import Reward
 from service.settings import CLIENT_PREFIX, Settings, SettingsError, check_environment
 
 
@@ -21,11 +22,11 @@ def test_options_win_over_the_environment_and_that_over_defaults() -> None:
         "HOME": "/",
     }
     options = {"coefficient": 0.25, "model": None}
-    found = source_of("trl", options, environ, timeout_seconds=12.0, prompt_key="prompt")
+    found = source_of("areal", options, environ, timeout_seconds=12.0, prompt_key="prompt")
     assert found.url == ("http://a", "http://b")
     assert (found.coefficient, found.timeout_seconds, found.failed) == (0.25, 30.0, -2.0)
     assert (found.stop, found.prompt_key, found.model) == (("<end>",), "prompt", None)
-    assert source_of("trl", {"url": ["http://c"], "stop": []}, environ).stop == ()
+    assert source_of("areal", {"url": ["http://c"], "stop": []}, environ).stop == ()
 
 
 @pytest.mark.parametrize(
@@ -46,6 +47,42 @@ def test_what_is_odd_is_refused_with_its_name(
 ) -> None:
     with pytest.raises(ValueError, match=said):
         source_of("trl", options, environ)
+
+
+IDLE = [
+    ("trl", "stop", "neither"),
+    ("trl", "prompt_key", "neither"),
+    ("swift", "stop", "neither"),
+    ("swift", "prompt_key", "neither"),
+    ("verl", "stop", "prompt_key"),
+    ("nemo_rl", "stop", "prompt_key"),
+]
+
+
+@pytest.mark.parametrize(("trainer", "name", "reads"), IDLE)
+def test_an_option_that_the_trainer_does_not_read_is_refused_wherever_it_is_said(
+    trainer: Trainer, name: str, reads: str
+) -> None:
+    said = rf"{name}.*{trainer} does not read it.*it reads {reads}.*leave it out"
+    with pytest.raises(ValueError, match=said):
+        source_of(trainer, {"url": "http://a", name: "x"}, {})
+    with pytest.raises(ValueError, match=said):
+        source_of(trainer, {"url": "http://a"}, {f"PLAUDIT_CLIENT_{name.upper()}": "x"})
+
+
+def test_a_reward_function_is_not_made_with_an_option_that_does_nothing() -> None:
+    with pytest.raises(ValueError, match=r"stop.*trl does not read it"):
+        Reward("http://a", stop=["<end>"])
+    with pytest.raises(ValueError, match=r"prompt_key.*trl does not read it"):
+        Reward("http://a", prompt_key="question")
+
+
+@pytest.mark.parametrize("name", ["stop", "prompt_key"])
+@pytest.mark.parametrize("trainer", NOTIONS)
+def test_every_trainer_takes_the_options_that_it_reads(trainer: Trainer, name: str) -> None:
+    if (trainer, name) not in [one[:2] for one in IDLE]:
+        found = source_of(trainer, {"url": "http://a", name: "x"}, {})
+        assert getattr(found, name) in ("x", ("x",))
 
 
 @pytest.mark.parametrize("trainer", NOTIONS)

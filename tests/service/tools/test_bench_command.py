@@ -238,6 +238,18 @@ def test_a_name_that_is_not_loaded_is_answered_with_those_that_are(
     assert "KEY" not in said
 
 
+def test_a_key_that_does_not_score_is_said_with_the_scope_that_it_lacks(
+    listen, tiny_checkpoint, tmp_path, capsys, monkeypatch
+):
+    (tmp_path / "keys").write_text("trainer:scores scope=score\nprometheus:looks scope=metrics\n")
+    monkeypatch.setenv("PLAUDIT_CLIENT_API_KEY", "looks")
+    with listen(models=[tiny_checkpoint], api_keys_file=tmp_path / "keys") as url:
+        assert cli.main(["bench", url, "--out", str(tmp_path / "r")]) == 2
+    said = capsys.readouterr().err
+    assert "403: this key of prometheus has no scope score; use a key with the scope" in said
+    assert "correct the URL" not in said
+
+
 async def test_the_admin_port_is_recognised():
     async def probes_only(number):
         return (404, b"{}") if number == 1 else (200, b'{"status":"alive"}')

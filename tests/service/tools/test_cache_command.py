@@ -6,7 +6,9 @@ import pytest
 import redis as redis_py
 
 from plaudit import cli
+from service.byte_size import size
 from service.cache import KEY_PREFIX, RedisCache, key_of
+from service.cache_command import gather, lines
 from service.cached_keys import PAGE, by_revision, pages
 
 OLD, NEW = "sha256:" + "a1" * 32, "sha256:" + "b2" * 32
@@ -60,6 +62,26 @@ async def test_stats_counts_keys_and_lives_by_revision(plaudit, redis_server, me
     assert f"{'a1' * 6}" in plaudit("stats")[1]
 
 
+async def test_of_keys_that_were_not_sampled_stats_says_neither_memory_nor_end(
+    redis_server, metrics
+):
+    await write(redis_server, metrics, OLD, 2 * PAGE)
+    # One key each, so that of forty some are in a sample of a fifth and some are not.
+    rare = [f"{place:012x}" for place in range(40)]
+    with redis_server.client() as redis:
+        for revision in rare:
+            redis.set(KEY_PREFIX + revision.encode() + b":x", "endless")
+        found = gather(redis, redis_server.url)
+    rows = {row["revision"]: row for row in found.revisions}
+    cells = {line.split()[0]: line.split()[1:] for line in lines(found) if line}
+    assert {rows[revision]["sampled"] for revision in rare} == {0, 1}
+    for revision in rare:
+        if rows[revision]["sampled"]:
+            assert cells[revision] == ["1", *size(rows[revision]["bytes"]).split(), "never"]
+        else:
+            assert cells[revision] == ["1", "-", "-"]
+
+
 async def test_purge_of_a_revision_leaves_the_others(plaudit, redis_server, metrics):
     await write(redis_server, metrics, OLD, 30)
     await write(redis_server, metrics, NEW, 70)
@@ -81,6 +103,19 @@ async def test_purge_of_old_keys_leaves_young_ones_and_those_without_an_end(
     assert "30 keys unlinked" in out
     status, _, err = plaudit("purge", "--older", "1h", "--ttl-seconds", "1000", "--yes")
     assert (status, "shorter time" in err) == (2, True)
+
+
+async def test_a_lifetime_that_is_no_number_is_refused_by_purge_alone(
+    plaudit, redis_server, metrics, monkeypatch, capsys
+):
+    await write(redis_server, metrics, NEW, 5)
+    monkeypatch.setenv("PLAUDIT_CACHE_TTL_SECONDS", "1d")
+    assert plaudit("stats")[0] == 0
+    with pytest.raises(SystemExit, match="2"):
+        plaudit("purge", "--older", "10m", "--yes")
+    assert "--ttl-seconds: invalid int value: '1d'" in capsys.readouterr().err
+    monkeypatch.setenv("PLAUDIT_CACHE_TTL_SECONDS", "1000")
+    assert plaudit("purge", "--older", "10m", "--yes")[0] == 0
 
 
 async def test_purge_of_all_is_of_plaudit_alone_and_in_pages(plaudit, redis_server, metrics):

@@ -1,5 +1,6 @@
 """``plaudit doctor``: what it finds in a good place, and what it says of each that is not."""
 
+import errno
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ from safetensors.torch import save_file
 
 from plaudit import cli
 from service import free_memory
-from service.doctor import limits, processor, redis_round_trip, versions
+from service.doctor import limits, port, processor, redis_round_trip, versions
 from training.service_process import free_port
 
 
@@ -281,6 +282,16 @@ def test_the_admin_port_is_tried_too(doctor, monkeypatch):
     assert (status, found["admin port"]["state"]) == (1, "failed")
     assert f"--admin-port {port + 1}" in found["admin port"]["mend"]
     assert doctor()[1]["admin port"]["state"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("name", "mend"), [("port", "--port 8000"), ("admin port", "--admin-port 9090")]
+)
+def test_for_a_port_of_the_systems_own_the_usual_one_is_suggested(name, mend):
+    refused = port.refused(
+        "127.0.0.1", 80, PermissionError(errno.EACCES, "Permission denied"), name
+    )
+    assert (refused.state, refused.mend) == ("failed", f"plaudit serve {mend}")
 
 
 def test_a_port_in_use_is_found_and_a_server_there_is_told_from_a_stranger(

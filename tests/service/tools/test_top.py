@@ -78,12 +78,15 @@ def text(bound: float) -> str:
     return "+Inf" if math.isinf(bound) else repr(bound)
 
 
-def exposition(started: float, requests: dict[str, float], queue: float = 0.0) -> str:
+def exposition(started: float | None, requests: dict[str, float], queue: float = 0.0) -> str:
     lines = [
-        "# TYPE process_start_time_seconds gauge", f"process_start_time_seconds {started}",
         "# TYPE plaudit_queue_items gauge", f"plaudit_queue_items {queue}",
         "# TYPE plaudit_http_requests_total counter",
     ]  # fmt: skip
+    if started is not None:
+        lines[:0] = [
+            "# TYPE process_start_time_seconds gauge", f"process_start_time_seconds {started}",
+        ]  # fmt: skip
     lines += [
         f'plaudit_http_requests_total{{route="{route}",method="POST",code="200"}} {count}'
         for route, count in requests.items()
@@ -106,18 +109,29 @@ def test_a_rate_is_the_increase_over_the_time_between_and_leaves_probes_out():
 
 
 @pytest.mark.parametrize(
-    ("started", "before", "after", "expected"),
+    ("starts", "before", "after", "expected"),
     [
-        pytest.param(2, 100, 30, 15, id="less than before"),
-        pytest.param(2, 100, 150, 75, id="more than before already, by another process"),
-        pytest.param(1, 100, 30, 15, id="a process that says no other start"),
+        pytest.param((1, 2), 100, 30, 15, id="less than before"),
+        pytest.param((1, 2), 100, 150, 75, id="more than before already, by another process"),
+        pytest.param((None, None), 100, 30, 15, id="a process that says no start"),
     ],
 )
-def test_after_a_restart_everything_counts_from_zero(started, before, after, expected):
-    found = window(exposition(1, {"/score": before}), exposition(started, {"/score": after}))
+def test_after_a_restart_everything_counts_from_zero(starts, before, after, expected):
+    found = window(
+        exposition(starts[0], {"/score": before}), exposition(starts[1], {"/score": after})
+    )
     assert figures.server(found).requests == expected
     assert found.restarted
     assert "restarted" in rendered({"http://a/metrics": found})
+
+
+@pytest.mark.parametrize("start", [1, None])
+def test_a_series_that_is_dropped_leaves_the_rates_of_the_others(start):
+    found = window(
+        exposition(start, {"/score": 100, "/slime": 7}), exposition(start, {"/score": 130})
+    )
+    assert figures.server(found).requests == 15
+    assert not found.restarted
 
 
 def test_servers_together_add_rates_and_share_quantiles():
@@ -227,6 +241,38 @@ def test_what_a_real_server_did_is_what_is_shown(listen, tiny_checkpoint):
     assert by(found.gauges, "plaudit_model_info", "model") == {"m0": 1.0}
 
 
+async def test_each_swap_leaves_the_rates_and_shows_the_scores_of_the_new_model(ports, members):
+    async with ports(members[0]) as both, httpx2.AsyncClient() as http:
+        url = address(f"http://127.0.0.1:{both.settings.admin_port}")
+
+        async def ask(count):
+            items = [{"prompt": "Why?", "response": f"Because of {i}."} for i in range(count)]
+            answer = await both.client.post("/score", json={"items": items}, timeout=120)
+            return [one["score"] for one in answer.raise_for_status().json()["items"]]
+
+        # The second swap drops the rewards of the first revision.
+        for name in ("new", "newer"):
+            for count in (40, 20, 20):
+                await ask(count)
+            before = await scrape(http, url)
+            body = {"model": "m0", "checkpoint": name}
+            key = {"Authorization": "Bearer operator"}
+            swapped = await both.ops.post("/admin/swap", json=body, headers=key, timeout=120)
+            assert swapped.is_success
+            scores = await ask(5)
+            found = between(before, await scrape(http, url))
+            shown = figures.server(found)
+            assert not found.restarted
+            assert shown.requests * found.seconds == pytest.approx(1)
+            assert shown.items * found.seconds == pytest.approx(5)
+            [model] = figures.models(found)
+            assert model.scores * found.seconds == pytest.approx(5)
+            buckets = by(found.increases, "plaudit_score_bucket", "le", model="m0")
+            assert buckets == {
+                edge: sum(score <= float(edge) for score in scores) for edge in buckets
+            }
+
+
 def test_once_prints_a_plain_table_and_tells_who_is_down(listen, tiny_checkpoint, capsys):
     with listen(models=[tiny_checkpoint]) as url:
         assert cli.main(["top", "--once", "--interval", "0.1", f"{url},127.0.0.1:1"]) == 0
@@ -236,6 +282,27 @@ def test_once_prints_a_plain_table_and_tells_who_is_down(listen, tiny_checkpoint
     assert "\x1b" not in out
     assert cli.main(["top", "--once", "--interval", "0.1", "http://u:canary@127.0.0.1:1"]) == 1
     assert "canary" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("key", [None, "scores"])
+def test_a_key_that_is_missing_or_opens_too_little_is_said_with_the_one_that_helps(
+    key, listen, tiny_checkpoint, tmp_path, capsys, monkeypatch
+):
+    (tmp_path / "keys").write_text("a:scores scope=score\nb:looks scope=metrics\n")
+    with listen(models=[tiny_checkpoint], api_keys_file=tmp_path / "keys") as url:
+        for sent, status in ((key, 1), ("looks", 0)):
+            monkeypatch.delenv("PLAUDIT_CLIENT_API_KEY", raising=False)
+            if sent is not None:
+                monkeypatch.setenv("PLAUDIT_CLIENT_API_KEY", sent)
+            assert cli.main(["top", "--once", "--interval", "0.1", url]) == status
+            said = capsys.readouterr().out
+            helps = "export PLAUDIT_CLIENT_API_KEY=…, a key with the scope metrics"
+            assert (helps in said) == (status == 1)
+            assert "--admin-port" not in said
+    # Where a server has no metrics, its admin port has them.
+    with listen(models=[tiny_checkpoint], admin_port=9090) as url:
+        assert cli.main(["top", "--once", "--interval", "0.1", url]) == 1
+    assert "see --admin-port" in capsys.readouterr().out
 
 
 COMMAND = [sys.executable, "-m", "plaudit.cli", "top", "--interval", "0.1"]
