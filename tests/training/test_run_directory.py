@@ -174,6 +174,34 @@ def test_a_failure_is_recorded_with_its_reason_and_goes_when_the_member_is_compl
     assert not (plan.out / "ensemble.yaml").exists()
 
 
+def test_a_diverged_member_has_failed_and_another_lr_trains_it_beside_the_complete_one(
+    configure, tmp_path
+):
+    members = [MEMBERS[0], MemberSettings(seed=2, lr=1e30)]
+    plan = configure(tmp_path / "out", EnsemblePlan, epochs=1, members=members)
+    for _ in range(2):  # again, from what was saved
+        with pytest.raises(SettingsError, match=r"training diverged, .* then remove .*member-1$"):
+            run(plan)
+        first, second = outcomes(plan)
+        assert (first.state, second.state) == ("complete", "failed")
+        assert second.error.startswith("SettingsError: ")
+    mended = plan.model_copy(update={"members": MEMBERS})
+    with pytest.raises(SettingsError, match=r"or remove [^,]*$"):
+        run(mended)
+    shutil.rmtree(plan.member(1).out)
+    with pytest.raises(SettingsError, match=r"or change members\.1, .*, in plan\.yaml too$"):
+        run(mended)
+    recorded = plan.out / "plan.yaml"
+    values = yaml.safe_load(recorded.read_text())
+    values["members"][1]["lr"], values["members"][1]["dropout"] = 2e-3, 0.1
+    recorded.write_text(yaml.safe_dump(values))
+    before = (plan.member(0).out / "reward.json").stat().st_mtime_ns
+    run(mended)
+    assert [found.state for found in outcomes(plan)] == ["complete", "complete"]
+    assert (plan.member(0).out / "reward.json").stat().st_mtime_ns == before
+    assert (plan.out / "ensemble.yaml").is_file()
+
+
 def test_members_share_the_probed_head(uninterrupted):
     manifests = [checkpoint.read(uninterrupted.member(i).out)[0] for i in (0, 1)]
     assert manifests[0].head_init == manifests[1].head_init

@@ -118,6 +118,18 @@ def test_a_complete_directory_is_refused(trained):
         train(trained, resume=True)
 
 
+def test_a_diverged_training_is_not_sealed_and_its_directory_can_be_begun_anew(configure, tmp_path):
+    config = configure(tmp_path / "out", lr=1e30, epochs=1)
+    said = rf"{config.out}: training diverged, .* lower lr, then remove {config.out}"
+    for resume in (False, True):  # what was saved is as far from home
+        with pytest.raises(SettingsError, match=said):
+            train(config, resume=resume)
+        assert not checkpoint.is_complete(config.out)
+    shutil.rmtree(config.out)
+    train(config.model_copy(update={"lr": 3e-3}))
+    assert checkpoint.read(config.out)[0].training["validation_accuracy"] > 0
+
+
 def test_an_interrupted_run_resumes_to_the_weights_of_a_whole_one(trained, configure, tmp_path):
     config = configure(tmp_path / "interrupted")
     with interrupted_after_first_state(config.out):
