@@ -315,7 +315,7 @@ def test_one_trunk_for_several_starts_is_refused(configure, tmp_path):
 def test_what_a_member_s_start_was_tuned_on_counts_as_seen(tuned, baklava):
     """Strength by such a member would be memory of the fine-tuning too."""
     seen = [path for path, _ in trained_on(baklava[0])]
-    assert seen == [baklava[0], tuned.out / "step-6"]
+    assert seen == [baklava[0], baklava[0].parent / "head.safetensors", tuned.out / "step-6"]
     digest = lineage.read(tuned.out / "step-10").weights
     assert list(base_trained_on(Base(str(tuned.out / "step-10"), digest))) == [
         (tuned.out / "step-10", SPLIT)

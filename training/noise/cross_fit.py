@@ -44,6 +44,15 @@ class StrengthPlan(EnsemblePlan):
             raise ValueError("split.fold is set for each fold in turn; leave it out")
         return self
 
+    @model_validator(mode="after")
+    def _heads_are_of_their_folds(self) -> "StrengthPlan":
+        if self.head is not None:
+            raise ValueError(
+                "head is one for all folds, and has seen the labels of what each holds out: say "
+                "probe, and each fold fits its own"
+            )
+        return self
+
     def without(self, held_out: int) -> EnsemblePlan:
         """The ensemble that does not see one fold."""
         fold = Fold(count=self.folds, held_out=held_out)

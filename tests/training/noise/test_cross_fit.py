@@ -11,6 +11,7 @@ from plaudit import checkpoint
 from training.data.jsonlines import DataError
 from training.data.shapes import Pair
 from training.data.sources import Source, load
+from training.method_settings import LinearProbe
 from training.noise.cross_fit import StrengthPlan, cross_fit, main
 from training.noise.relabel import main as relabel
 from training.noise.strength import auc_of_wrong_labels
@@ -189,3 +190,13 @@ def test_a_plan_that_names_a_fold_is_refused(plan, configure, tmp_path):
     split = plan.without(0).split
     with pytest.raises(ValueError, match="leave it out"):
         configure(tmp_path, StrengthPlan, split=split, members=plan.members)
+
+
+def test_a_head_that_saw_all_folds_is_refused_and_each_fold_may_fit_its_own(
+    plan, configure, noisy_pairs, tmp_path
+):
+    with pytest.raises(ValueError, match="say probe, and each fold fits its own"):
+        configure(tmp_path, StrengthPlan, head=tmp_path / "h", members=plan.members)
+    probed = plan.model_copy(update={"probe": LinearProbe(), "epochs": 0.2, "out": tmp_path})
+    rows = cross_fit(probed).read_text().splitlines()
+    assert len(rows) == len((plan.out / "strength.jsonl").read_text().splitlines())
