@@ -58,10 +58,15 @@ def read_rows(path: Path, required: Sequence[str]) -> list[Row]:
     return rows
 
 
-def check_name(path: Path) -> None:
-    """Refuse a name under which a reader would take the file for something else."""
+def check_name(path: Path, *inputs: Path, beside: Sequence[str] = ()) -> None:
+    """Refuse a name under which a reader would take the file for something else, and one that would
+    write over an input: itself, or with one of the suffixes of what is written ``beside`` it."""
     if path.suffix != ".jsonl":
         raise DataError(f"{path}: name the file .jsonl")
+    written = {path.resolve(), *(path.with_suffix(suffix).resolve() for suffix in beside)}
+    lost = next((one for one in inputs if one.resolve() in written), None)
+    if lost is not None:
+        raise DataError(f"{path} would be written over {lost}, which is read: name another file")
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:

@@ -71,7 +71,6 @@ def main(argv: Sequence[str]) -> int:
         return 0
     if options.out is None:
         found.error("--members needs --out FILE")
-    check_name(options.out)
     data = settings.load(DataSettings, options.plan, options.overrides)
     measure(options.members, data, options.side or "train", options.out)
     return 0
@@ -117,6 +116,7 @@ def cross_fit(plan: StrengthPlan) -> Path:
 
 def check_before(plan: StrengthPlan) -> None:
     """What would be refused after hours of training is refused now."""
+    check_name(plan.out / FILE, *files_of(plan))
     loaded = read(plan)
     refuse_benchmarks(loaded)
     pairs = [
@@ -129,6 +129,10 @@ def check_before(plan: StrengthPlan) -> None:
     check_columns(pairs)
     for start in dict.fromkeys(plan.starts):
         refuse_base(backbone.base(start), pairs)
+
+
+def files_of(data: DataSettings) -> list[Path]:
+    return [source.path for source in data.sources if source.path is not None]
 
 
 def refuse_benchmarks(loaded: Sequence[Loaded]) -> None:
@@ -162,6 +166,7 @@ def held_out_pairs(member: TrainSettings) -> list[Pair]:
 
 def measure(members: Sequence[Path], data: DataSettings, side: Side, out: Path) -> None:
     """Strength of pairs that no member was trained on, by members that are there."""
+    check_name(out, *files_of(data))
     loaded = read(data)
     refuse_benchmarks(loaded)
     chosen = choose(loaded, data.split, side)

@@ -1,6 +1,7 @@
 """Strength of noisy pairs by tiny models that never saw them, and what is done by it."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -141,6 +142,10 @@ def test_the_command_measures_with_members_that_are_there(plan, noisy_pairs, tmp
         main([str(data), "--members", *members, "--out", str(out)])
     with pytest.raises(ValueError, match=r"name the file \.jsonl"):
         main([str(data), "--members", *members, "--out", str(tmp_path / "test.jsonl.gz")])
+    before = noisy_pairs.read_bytes()
+    with pytest.raises(DataError, match=r"would be written over .*noisy\.jsonl"):
+        main([str(data), "--members", *members, "--side", "test", "--out", str(noisy_pairs)])
+    assert noisy_pairs.read_bytes() == before
 
 
 def test_a_benchmark_is_not_written_as_pairs_to_train_on(plan, noisy_pairs, tmp_path):
@@ -148,6 +153,13 @@ def test_a_benchmark_is_not_written_as_pairs_to_train_on(plan, noisy_pairs, tmp_
     both = plan.model_copy(update={"sources": [*plan.sources, known], "out": tmp_path})
     with pytest.raises(DataError, match="known: a benchmark"):
         cross_fit(both)
+
+
+def test_a_plan_whose_result_would_replace_a_source_is_refused(plan, noisy_pairs, tmp_path):
+    given = shutil.copy(noisy_pairs, tmp_path / "strength.jsonl")
+    sources = [Source(name="noisy", path=given)]
+    with pytest.raises(DataError, match=r"would be written over .*strength\.jsonl"):
+        cross_fit(plan.model_copy(update={"sources": sources, "out": tmp_path}))
 
 
 def test_members_of_a_fold_are_those_of_the_plan_with_its_dropout(plan):

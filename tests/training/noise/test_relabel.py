@@ -58,6 +58,19 @@ def test_without_known_labels_there_is_no_agreement(relabel, rows, tmp_path):
     assert "share of right labels" not in (tmp_path / "out.svg").read_text()
 
 
+@pytest.mark.parametrize("name", ["strength.jsonl", "strength.json"])
+def test_the_file_of_strengths_is_not_overwritten(rows, tmp_path, monkeypatch, name):
+    """Nor by the summary beside the new file."""
+    path = tmp_path / name
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    before = path.read_bytes()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=rf"strength\.jsonl would be written over {path}"):
+        main([str(path), "--out", "strength.jsonl", "--drop", "0:0.5"])
+    assert path.read_bytes() == before
+    assert [one.name for one in tmp_path.iterdir()] == [name]
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
