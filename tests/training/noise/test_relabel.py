@@ -107,8 +107,9 @@ def test_a_strength_that_is_no_number_is_refused_with_its_row(relabel, rows, val
         relabel(rows)
 
 
-def test_rows_treated_before_are_refused(relabel, rows, tmp_path):
-    treated = relabel(rows, "--flip", "0:0.1")
+@pytest.mark.parametrize("option", ["--flip", "--drop"])
+def test_rows_treated_before_are_refused(relabel, rows, tmp_path, option):
+    treated = relabel(rows, option, "0:0.1")
     with pytest.raises(ValueError, match="treated before"):
         relabel(treated, "--flip", "0:0.1", out="again.jsonl")
     assert not (tmp_path / "again.jsonl").exists()
