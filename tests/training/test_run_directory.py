@@ -162,11 +162,11 @@ def test_a_failure_is_recorded_with_its_reason_and_goes_when_the_member_is_compl
     run_directory.record(plan)
     (plan.member(0).out / "trainer").parent.mkdir()
     (plan.member(0).out / "trainer").write_text("no directory")
-    with pytest.raises(FileExistsError):
+    with pytest.raises(SettingsError, match="is in the way"):
         run(plan)
     found, nothing = outcomes(plan)
     assert (found.state, found.steps, nothing) == ("failed", 0, None)
-    assert found.error.startswith("FileExistsError: ")
+    assert found.error.startswith("SettingsError: ")
     (plan.member(0).out / "trainer").unlink()
     main([written(plan, tmp_path), "--member", "0"])
     found, nothing = outcomes(plan)

@@ -245,10 +245,16 @@ def test_a_run_that_has_left_nothing_may_be_another(tuned, tune, tmp_path):
     )
 
 
-@pytest.mark.parametrize("steps", [[11], [0, 5], 11, 0])
+@pytest.mark.parametrize("steps", [[11], [0, 5], [], 11, 0])
 def test_steps_that_the_run_has_not_are_refused(tune, tmp_path, steps):
     with pytest.raises(ValueError, match=r"save_at"):
         sft(tune(tmp_path / "out", save_at=steps))
+
+
+def test_a_file_in_the_way_of_the_directory_is_named(tune, tmp_path):
+    (tmp_path / "taken").write_text("a note")
+    with pytest.raises(SettingsError, match="a file of this name, or above it, is in the way"):
+        sft(tune(tmp_path / "taken"))
 
 
 def test_a_count_of_checkpoints_is_spread_to_the_end(tune, tmp_path):

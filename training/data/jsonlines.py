@@ -44,7 +44,8 @@ def parse(line: bytes) -> Row | Unreadable:
 
 
 def read_rows(path: Path, required: Sequence[str]) -> list[Row]:
-    """Rows that have the required columns; the first that has not is an error with its line."""
+    """Rows that have the required columns; the first that has not is an error with its line. A file
+    without rows is one too."""
     if not path.is_file():
         raise DataError(f"{path}: no such file")
     rows = []
@@ -55,6 +56,8 @@ def read_rows(path: Path, required: Sequence[str]) -> list[Row]:
         if missing:
             raise DataError(f"{path}, line {number}: no column {', '.join(missing)}")
         rows.append(row)
+    if not rows:
+        raise DataError(f"{path}: no row in it; name a file that has some")
     return rows
 
 

@@ -113,3 +113,8 @@ def test_rows_treated_before_are_refused(relabel, rows, tmp_path, option):
     with pytest.raises(ValueError, match="treated before"):
         relabel(treated, "--flip", "0:0.1", out="again.jsonl")
     assert not (tmp_path / "again.jsonl").exists()
+
+
+def test_a_file_without_rows_is_refused(relabel):
+    with pytest.raises(ValueError, match=r"strength\.jsonl: no row in it"):
+        relabel([])
