@@ -12,7 +12,7 @@ from plaudit import checkpoint
 from plaudit.checkpoint import Base
 from plaudit.scalar_head import head, is_decoder
 from training import hub
-from training.settings import SettingsError, TrainSettings
+from training.settings import SettingsError, TrainSettings, text_of
 
 # The tensor of a head's file; a decoder's own name for it.
 HEAD = "score.weight"
@@ -25,12 +25,33 @@ ENCODER_TEMPLATE = (
 )
 
 
-def load_tokenizer(settings: TrainSettings) -> Tokenizer:
-    tokenizer: Tokenizer = AutoTokenizer.from_pretrained(
-        settings.model, revision=hub.revision(settings.model), trust_remote_code=False
+def own_tokenizer(model: str) -> Tokenizer:
+    """As it is saved. SettingsError where none is: of some models Transformers makes up a blank
+    one."""
+    revision = hub.revision(model)
+    try:
+        found: Tokenizer = AutoTokenizer.from_pretrained(
+            model, revision=revision, trust_remote_code=False
+        )
+    except ValueError as error:
+        raise no_tokenizer(model) from error
+    files = [Path(model) / name for name in found.vocab_files_names.values()]
+    if Path(model).is_dir() and not any(path.is_file() for path in files):
+        raise no_tokenizer(model)
+    return found
+
+
+def no_tokenizer(model: str) -> SettingsError:
+    return SettingsError(
+        f"{model}: no tokenizer that Transformers itself can read; save the model's beside it: "
+        "tokenizer.save_pretrained(DIR)"
     )
+
+
+def load_tokenizer(settings: TrainSettings) -> Tokenizer:
+    tokenizer = own_tokenizer(settings.model)
     if settings.chat_template is not None:
-        tokenizer.chat_template = settings.chat_template.read_text()
+        tokenizer.chat_template = text_of(settings.chat_template, "chat_template file")
     elif not tokenizer.chat_template and tokenizer.cls_token:
         tokenizer.chat_template = ENCODER_TEMPLATE
     if not tokenizer.chat_template:

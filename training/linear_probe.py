@@ -84,6 +84,8 @@ def probe_head(config: TrainSettings, probe: LinearProbe, path: Path) -> None:
             "format": "pt",
             "fitted_on": fitted_on,
             **inputs,
+            "split": config.split.model_dump_json(),
+            "data": json.dumps({one.source.name: one.digest for one in data.loaded}),
             "l2": str(probe.l2),
             "pairs": str(len(data.pairs)),
             "training_accuracy": f"{accuracy(found @ weight):.4f}",

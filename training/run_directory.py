@@ -1,10 +1,12 @@
 """The directory of a plan: its file, which says what all members are of, and nothing else is."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import yaml
 
+from plaudit import ensemble
 from plaudit.checkpoint import sha256
 from plaudit.whole_file import write_whole
 from training import settings
@@ -12,6 +14,8 @@ from training.settings import EnsemblePlan, MemberSettings, SettingsError
 from training.shared_files import alone
 
 FILE = "plan.yaml"
+# How the key of a member's own setting begins.
+MEMBER = re.compile(r"members\.\d+")
 
 
 def record(plan: EnsemblePlan) -> str:
@@ -28,9 +32,19 @@ def record(plan: EnsemblePlan) -> str:
     if changed:
         raise SettingsError(
             f"{path}: the directory belongs to another plan: {'; '.join(changed)}. Choose another "
-            f"out=DIR, or remove {plan.out}"
+            f"out=DIR, or remove {plan.out}{mends(plan, changed)}"
         )
     return sha256(path.read_bytes())
+
+
+def mends(plan: EnsemblePlan, changed: list[str]) -> str:
+    """What keeps the complete members, where the others alone differ: one that diverged is removed,
+    and trained anew with another lr. By hand, or two plans at once could both be recorded."""
+    members = {key.group() for one in changed if (key := MEMBER.match(one))}
+    begun = [name for name in members if (plan.out / name.replace("s.", "-")).exists()]
+    if begun or not all(map(MEMBER.match, changed)) or (plan.out / ensemble.FILE).exists():
+        return ""
+    return f", or change {', '.join(sorted(members))}, of which nothing is here yet, in {FILE} too"
 
 
 def refuse_members(plan: EnsemblePlan) -> None:

@@ -33,6 +33,7 @@ def seal(
     scored_probes = probes.make(RewardModel.open(directory, draft, "", "auto", "float32"))
     quick = RewardModel.open(directory, draft, "", "auto", measuring_dtype())
     measured = score_pairs(quick, reference)
+    refuse_diverged(directory, [probe.score for probe in scored_probes], measured)
     pairs = [pair.pair for pair in reference]
     found = stats(measured, "validation", pairs)
     if found.std == 0:
@@ -54,3 +55,13 @@ def seal(
     )
     checkpoint.write(directory, manifest)
     return served
+
+
+def refuse_diverged(directory: Path, scores: Sequence[float], measured: Measured) -> None:
+    """A saved state would only go on from the same weights, so the directory has to go."""
+    found = np.concatenate([scores, measured.chosen, measured.rejected])
+    if not np.isfinite(found).all():
+        raise SettingsError(
+            f"{directory}: training diverged, {int((~np.isfinite(found)).sum())} of {len(found)} "
+            f"scores are not finite; lower lr, then remove {directory}"
+        )

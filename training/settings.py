@@ -225,12 +225,20 @@ def load_to_run(kind: type[Model], path: Path | None, overrides: Sequence[str] =
 
 
 def _mapping(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise SettingsError(f"{path}: no such settings file")
-    values = _yaml(path.read_text(), str(path))
+    values = _yaml(text_of(path, "settings file"), str(path))
     if not isinstance(values, dict):
         raise SettingsError(f"{path}: not a mapping of settings")
     return values
+
+
+def text_of(path: Path, what: str) -> str:
+    """Of a file that settings, or a command, name; SettingsError where it holds no UTF-8."""
+    if not path.is_file():
+        raise SettingsError(f"{path}: no such {what}")
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise SettingsError(f"{path}: the {what} is not UTF-8; save it as UTF-8") from None
 
 
 def _apply(values: dict[str, Any], override: str) -> None:

@@ -29,6 +29,7 @@ from training.fine_tuning import FineTuning
 from training.lineage import Lineage
 from training.policy.chat import ends_of, own
 from training.settings import DataSettings, SettingsError, TrainSettings
+from training.shared_files import make_directory
 from training.train import end_together, last_state
 from training.training_data import read, train_region
 
@@ -46,7 +47,7 @@ class SftSettings(DataSettings, FineTuning):
 
     model: str = Field(description="directory or hub id of the causal language model")
     out: Path = Field(description="directory of the checkpoints, one step-N each")
-    save_at: Step | list[Step] = Field(
+    save_at: Step | Annotated[list[Step], Field(min_length=1)] = Field(
         3, description="steps to keep a checkpoint of, or how many, evenly to the end"
     )
     chat_template: Path | None = Field(None, description="Jinja file used instead of the model's")
@@ -162,6 +163,7 @@ def run_digest(config: SftSettings, base: Base, data: dict[str, str]) -> str:
 
 def refuse_another(out: Path, run: str) -> None:
     """Refuse a directory with states or checkpoints of another run, or of one that is not named."""
+    make_directory(out)
     path = out / RUN_FILE
     begun = [*out.glob("trainer/checkpoint-*"), *out.glob("step-*")]
     if begun and (not path.exists() or path.read_text() != run):

@@ -8,6 +8,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from training.settings import SettingsError
+
+
+def make_directory(path: Path) -> None:
+    """And what is above it. SettingsError where a file stands in the way."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise SettingsError(
+            f"{path}: no directory can be made, a file of this name, or above it, is in the way; "
+            "choose another out, or move the file"
+        ) from None
+
 
 @contextmanager
 def alone(path: Path) -> Iterator[None]:
@@ -15,7 +28,7 @@ def alone(path: Path) -> Iterator[None]:
 
     The system gives the lock back when its holder ends, however it ends.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_directory(path.parent)
     with path.with_name(f".{path.name}.lock").open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

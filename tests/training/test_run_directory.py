@@ -162,16 +162,44 @@ def test_a_failure_is_recorded_with_its_reason_and_goes_when_the_member_is_compl
     run_directory.record(plan)
     (plan.member(0).out / "trainer").parent.mkdir()
     (plan.member(0).out / "trainer").write_text("no directory")
-    with pytest.raises(FileExistsError):
+    with pytest.raises(SettingsError, match="is in the way"):
         run(plan)
     found, nothing = outcomes(plan)
     assert (found.state, found.steps, nothing) == ("failed", 0, None)
-    assert found.error.startswith("FileExistsError: ")
+    assert found.error.startswith("SettingsError: ")
     (plan.member(0).out / "trainer").unlink()
     main([written(plan, tmp_path), "--member", "0"])
     found, nothing = outcomes(plan)
     assert (found.state, found.error, nothing) == ("complete", None, None)
     assert not (plan.out / "ensemble.yaml").exists()
+
+
+def test_a_diverged_member_has_failed_and_another_lr_trains_it_beside_the_complete_one(
+    configure, tmp_path
+):
+    members = [MEMBERS[0], MemberSettings(seed=2, lr=1e30)]
+    plan = configure(tmp_path / "out", EnsemblePlan, epochs=1, members=members)
+    for _ in range(2):  # again, from what was saved
+        with pytest.raises(SettingsError, match=r"training diverged, .* then remove .*member-1$"):
+            run(plan)
+        first, second = outcomes(plan)
+        assert (first.state, second.state) == ("complete", "failed")
+        assert second.error.startswith("SettingsError: ")
+    mended = plan.model_copy(update={"members": MEMBERS})
+    with pytest.raises(SettingsError, match=r"or remove [^,]*$"):
+        run(mended)
+    shutil.rmtree(plan.member(1).out)
+    with pytest.raises(SettingsError, match=r"or change members\.1, .*, in plan\.yaml too$"):
+        run(mended)
+    recorded = plan.out / "plan.yaml"
+    values = yaml.safe_load(recorded.read_text())
+    values["members"][1]["lr"], values["members"][1]["dropout"] = 2e-3, 0.1
+    recorded.write_text(yaml.safe_dump(values))
+    before = (plan.member(0).out / "reward.json").stat().st_mtime_ns
+    run(mended)
+    assert [found.state for found in outcomes(plan)] == ["complete", "complete"]
+    assert (plan.member(0).out / "reward.json").stat().st_mtime_ns == before
+    assert (plan.out / "ensemble.yaml").is_file()
 
 
 def test_members_share_the_probed_head(uninterrupted):

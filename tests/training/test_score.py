@@ -175,6 +175,23 @@ def test_what_does_not_belong_together_is_refused(
         score(tiny_checkpoint, pairs_file, "--data", str(pairs_file), str(pairs_file))
 
 
+def test_what_is_read_is_not_overwritten(
+    tmp_path: Path, tiny_checkpoint: Path, lists: Path, score: Score
+):
+    data = tmp_path / "data.yaml"
+    data.write_text(json.dumps({"sources": [{"name": "l", "path": str(lists), "shape": "lists"}]}))
+    before = lists.read_bytes()
+    (tmp_path / "link.jsonl").symlink_to(lists)
+    for given, out in ((lists, lists), (lists, tmp_path / "link.jsonl"), (data, lists)):
+        with pytest.raises(DataError, match=r"would be written over .*lists\.jsonl, which is read"):
+            score(tiny_checkpoint, given, "--shape", "lists", "--out", str(out))
+    score(tiny_checkpoint, lists, "--shape", "lists")
+    earlier = tmp_path / "scores.jsonl"
+    with pytest.raises(DataError, match=r"would be written over .*scores\.jsonl"):
+        score(tiny_checkpoint, lists, "--shape", "lists", "--before", str(earlier))
+    assert lists.read_bytes() == before
+
+
 def test_yaml_files_declare_columns_and_shapes(
     tmp_path: Path, tiny_checkpoint: Path, lists: Path, score: Score
 ):

@@ -133,6 +133,13 @@ def test_a_missing_file_is_named(tmp_path):
         load(TrainSettings, tmp_path / "none.yaml")
 
 
+def test_a_file_that_is_not_utf_8_is_named(tmp_path):
+    path = tmp_path / "odd.yaml"
+    path.write_bytes("model: café\n".encode("latin-1"))
+    with pytest.raises(SettingsError, match=r"odd\.yaml: the settings file is not UTF-8"):
+        load(TrainSettings, path)
+
+
 def test_every_problem_is_told_at_once(read):
     with pytest.raises(SettingsError) as caught:
         read(None, "lr=fast", "epoch=1")

@@ -245,10 +245,16 @@ def test_a_run_that_has_left_nothing_may_be_another(tuned, tune, tmp_path):
     )
 
 
-@pytest.mark.parametrize("steps", [[11], [0, 5], 11, 0])
+@pytest.mark.parametrize("steps", [[11], [0, 5], [], 11, 0])
 def test_steps_that_the_run_has_not_are_refused(tune, tmp_path, steps):
     with pytest.raises(ValueError, match=r"save_at"):
         sft(tune(tmp_path / "out", save_at=steps))
+
+
+def test_a_file_in_the_way_of_the_directory_is_named(tune, tmp_path):
+    (tmp_path / "taken").write_text("a note")
+    with pytest.raises(SettingsError, match="a file of this name, or above it, is in the way"):
+        sft(tune(tmp_path / "taken"))
 
 
 def test_a_count_of_checkpoints_is_spread_to_the_end(tune, tmp_path):
@@ -315,7 +321,7 @@ def test_one_trunk_for_several_starts_is_refused(configure, tmp_path):
 def test_what_a_member_s_start_was_tuned_on_counts_as_seen(tuned, baklava):
     """Strength by such a member would be memory of the fine-tuning too."""
     seen = [path for path, _ in trained_on(baklava[0])]
-    assert seen == [baklava[0], tuned.out / "step-6"]
+    assert seen == [baklava[0], baklava[0].parent / "head.safetensors", tuned.out / "step-6"]
     digest = lineage.read(tuned.out / "step-10").weights
     assert list(base_trained_on(Base(str(tuned.out / "step-10"), digest))) == [
         (tuned.out / "step-10", SPLIT)

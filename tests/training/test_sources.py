@@ -7,6 +7,7 @@ from pathlib import Path
 
 import datasets
 import pytest
+from huggingface_hub import constants
 
 from training.data.shapes import LABEL, SHAPES, Pair, columns_of, group_of
 from training.data.sources import DataError, Source, load
@@ -247,6 +248,18 @@ def test_a_hub_dataset_is_read_like_a_file_of_its_rows(write, tmp_path, monkeypa
     assert loaded.digest.startswith("fingerprint:")
     with pytest.raises(DataError, match=r"soft_label .* 'q', which no row has"):
         load(source.model_copy(update={"columns": {"soft_label": "q"}}))
+
+
+def test_a_hub_dataset_that_is_not_to_be_had_is_named(write, tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    hub = tmp_path / "hub"
+    hub.mkdir()
+    (hub / "train.jsonl").write_bytes(write([GOOD]).path.read_bytes())
+    for name, split in (("owner/none", "train"), (str(tmp_path / "none"), "train"), (hub, "test")):
+        said = f"s: no dataset {name} with a split {split} .*correct hub or hub_split"
+        with pytest.raises(DataError, match=said):
+            load(Source(name="s", hub=str(name), hub_split=split))
 
 
 def test_separators_inside_a_string_do_not_break_lines(write):

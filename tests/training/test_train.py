@@ -118,6 +118,18 @@ def test_a_complete_directory_is_refused(trained):
         train(trained, resume=True)
 
 
+def test_a_diverged_training_is_not_sealed_and_its_directory_can_be_begun_anew(configure, tmp_path):
+    config = configure(tmp_path / "out", lr=1e30, epochs=1)
+    said = rf"{config.out}: training diverged, .* lower lr, then remove {config.out}"
+    for resume in (False, True):  # what was saved is as far from home
+        with pytest.raises(SettingsError, match=said):
+            train(config, resume=resume)
+        assert not checkpoint.is_complete(config.out)
+    shutil.rmtree(config.out)
+    train(config.model_copy(update={"lr": 3e-3}))
+    assert checkpoint.read(config.out)[0].training["validation_accuracy"] > 0
+
+
 def test_an_interrupted_run_resumes_to_the_weights_of_a_whole_one(trained, configure, tmp_path):
     config = configure(tmp_path / "interrupted")
     with interrupted_after_first_state(config.out):
@@ -366,3 +378,29 @@ def test_a_base_whose_tokenizer_cannot_serve_is_refused(
     changed.save_pretrained(base)
     with pytest.raises(SettingsError, match=said):
         train(configure(tmp_path / "out", model=str(base)))
+
+
+def test_a_template_that_is_not_there_is_named(configure, tmp_path):
+    config = configure(tmp_path / "out", chat_template=tmp_path / "nope.jinja")
+    with pytest.raises(SettingsError, match=r"nope\.jinja: no such chat_template file"):
+        train(config)
+
+
+@pytest.mark.parametrize("base", ["tiny_base", "tiny_encoder"])
+def test_a_base_without_its_tokenizer_is_refused(configure, tmp_path, request, base):
+    """Of an encoder Transformers would make up a blank one."""
+    bare = tmp_path / "bare"
+    no_tokenizer = shutil.ignore_patterns("tokenizer*", "special_tokens*")
+    shutil.copytree(request.getfixturevalue(base), bare, ignore=no_tokenizer)
+    with pytest.raises(SettingsError, match=r"bare: no tokenizer .*save_pretrained\(DIR\)"):
+        train(configure(tmp_path / "out", model=str(bare)))
+
+
+@pytest.mark.parametrize("below", ["", "run"])
+def test_a_file_in_the_way_of_the_directory_is_named(configure, tmp_path, below):
+    (tmp_path / "taken").write_text("a note")
+    with pytest.raises(
+        SettingsError, match=r"taken.*a file of this name, or above it.*another out"
+    ):
+        train(configure(tmp_path / "taken" / below))
+    assert (tmp_path / "taken").read_text() == "a note"

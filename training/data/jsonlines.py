@@ -44,7 +44,8 @@ def parse(line: bytes) -> Row | Unreadable:
 
 
 def read_rows(path: Path, required: Sequence[str]) -> list[Row]:
-    """Rows that have the required columns; the first that has not is an error with its line."""
+    """Rows that have the required columns; the first that has not is an error with its line. A file
+    without rows is one too."""
     if not path.is_file():
         raise DataError(f"{path}: no such file")
     rows = []
@@ -55,13 +56,20 @@ def read_rows(path: Path, required: Sequence[str]) -> list[Row]:
         if missing:
             raise DataError(f"{path}, line {number}: no column {', '.join(missing)}")
         rows.append(row)
+    if not rows:
+        raise DataError(f"{path}: no row in it; name a file that has some")
     return rows
 
 
-def check_name(path: Path) -> None:
-    """Refuse a name under which a reader would take the file for something else."""
+def check_name(path: Path, *inputs: Path, beside: Sequence[str] = ()) -> None:
+    """Refuse a name under which a reader would take the file for something else, and one that would
+    write over an input: itself, or with one of the suffixes of what is written ``beside`` it."""
     if path.suffix != ".jsonl":
         raise DataError(f"{path}: name the file .jsonl")
+    written = {path.resolve(), *(path.with_suffix(suffix).resolve() for suffix in beside)}
+    lost = next((one for one in inputs if one.resolve() in written), None)
+    if lost is not None:
+        raise DataError(f"{path} would be written over {lost}, which is read: name another file")
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:

@@ -190,7 +190,14 @@ def _decompressed(source: Source, content: bytes) -> bytes:
 def _rows_of_hub(source: Source) -> tuple[str, Iterator[tuple[int, Row]]]:
     from datasets import load_dataset  # seconds to import, and only hub sources need it
 
-    dataset = load_dataset(source.hub, split=source.hub_split)
+    try:
+        dataset = load_dataset(source.hub, split=source.hub_split)
+    except (OSError, ValueError) as error:  # not to be reached, not there; a name, or a split
+        raise DataError(
+            f"{source.name}: no dataset {source.hub} with a split {source.hub_split} that the hub "
+            f"or its local cache gives ({type(error).__name__}); correct hub or hub_split, fetch "
+            "it where the hub can be reached, or save it as a file and name its path"
+        ) from error
     return f"fingerprint:{dataset._fingerprint}", (
         (i, dict(row)) for i, row in enumerate(dataset, start=1)
     )

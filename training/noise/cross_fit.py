@@ -44,6 +44,15 @@ class StrengthPlan(EnsemblePlan):
             raise ValueError("split.fold is set for each fold in turn; leave it out")
         return self
 
+    @model_validator(mode="after")
+    def _heads_are_of_their_folds(self) -> "StrengthPlan":
+        if self.head is not None:
+            raise ValueError(
+                "head is one for all folds, and has seen the labels of what each holds out: say "
+                "probe, and each fold fits its own"
+            )
+        return self
+
     def without(self, held_out: int) -> EnsemblePlan:
         """The ensemble that does not see one fold."""
         fold = Fold(count=self.folds, held_out=held_out)
@@ -62,7 +71,6 @@ def main(argv: Sequence[str]) -> int:
         return 0
     if options.out is None:
         found.error("--members needs --out FILE")
-    check_name(options.out)
     data = settings.load(DataSettings, options.plan, options.overrides)
     measure(options.members, data, options.side or "train", options.out)
     return 0
@@ -108,6 +116,7 @@ def cross_fit(plan: StrengthPlan) -> Path:
 
 def check_before(plan: StrengthPlan) -> None:
     """What would be refused after hours of training is refused now."""
+    check_name(plan.out / FILE, *files_of(plan))
     loaded = read(plan)
     refuse_benchmarks(loaded)
     pairs = [
@@ -120,6 +129,10 @@ def check_before(plan: StrengthPlan) -> None:
     check_columns(pairs)
     for start in dict.fromkeys(plan.starts):
         refuse_base(backbone.base(start), pairs)
+
+
+def files_of(data: DataSettings) -> list[Path]:
+    return [source.path for source in data.sources if source.path is not None]
 
 
 def refuse_benchmarks(loaded: Sequence[Loaded]) -> None:
@@ -153,6 +166,7 @@ def held_out_pairs(member: TrainSettings) -> list[Pair]:
 
 def measure(members: Sequence[Path], data: DataSettings, side: Side, out: Path) -> None:
     """Strength of pairs that no member was trained on, by members that are there."""
+    check_name(out, *files_of(data))
     loaded = read(data)
     refuse_benchmarks(loaded)
     chosen = choose(loaded, data.split, side)

@@ -1,7 +1,7 @@
 """Which prompts a checkpoint was trained on; strength by such a member is memory of the label.
 
-A checkpoint says in ``reward.json`` what it was trained on; so do its base and, of an average, its
-members. What cannot be known is refused.
+A checkpoint says in ``reward.json`` what it was trained on, and its head fitted to; so do its base
+and, of an average, its members. What cannot be known is refused.
 """
 
 from collections.abc import Iterator, Sequence
@@ -40,19 +40,33 @@ def refuse_seen(who: str, split: Split, pairs: Sequence[Pair]) -> None:
 
 
 def trained_on(directory: Path) -> Iterator[tuple[Path, Split]]:
-    """The splits whose train side a checkpoint has seen: its own, its base's, its members'."""
+    """The splits whose train side a checkpoint has seen: its own, its head's, its base's, its
+    members'."""
     manifest, _ = checkpoint.read(directory)
     base = manifest.base
     recorded = manifest.training.get("settings")
     if recorded is not None:
         config = settings.parse(TrainSettings, recorded, f"{directory}: settings")
         yield directory, config.split
+        if config.head is not None:
+            yield config.head, head_split(directory, manifest)
         if base.start is not None:
             base = Base(config.model, base.start)
     elif not manifest.members:
         raise SettingsError(f"{directory}: reward.json does not say what it was trained on")
     yield from members_trained_on(directory, manifest)
     yield from base_trained_on(base)
+
+
+def head_split(directory: Path, manifest: Manifest) -> Split:
+    """As ``plaudit probe-head`` has written it into the head, and training into ``reward.json``."""
+    recorded = manifest.training.get("head", {}).get("split")
+    if recorded is None:
+        raise SettingsError(
+            f"{directory}: its head does not say what it was fitted to; fit one again with plaudit "
+            "probe-head, or say probe, and train from that"
+        )
+    return Split.model_validate_json(recorded)
 
 
 def members_trained_on(directory: Path, manifest: Manifest) -> Iterator[tuple[Path, Split]]:

@@ -22,7 +22,7 @@ BAND = re.compile(rf"{NUMBER}:{NUMBER}(?:=(-?\d*\.?\d+))?")
 
 def main(argv: Sequence[str]) -> int:
     options = parser().parse_args(argv)
-    check_name(options.out)
+    check_name(options.out, options.strength, beside=(".json", ".svg"))
     treatments = [treatment(name, text) for name in KINDS for text in getattr(options, name)]
     rows = read(options.strength, options.wrong)
     treated = treat(rows, treatments)

@@ -79,7 +79,7 @@ class Treatment:
 def treat(rows: Sequence[Row], treatments: Sequence[Treatment]) -> list[Row]:
     """Rows in their order, each with the names of what was done to it; dropped ones are gone."""
     check(treatments)
-    if any(row.get(TREATED) for row in rows):
+    if any(TREATED in row for row in rows):  # of what was dropped the others say nothing
         raise TreatmentError(
             "the rows have been treated before, and bands of them would be others: start from the "
             "file of plaudit strength"

@@ -2,11 +2,11 @@
 
 from collections.abc import Collection, Sequence
 
-from transformers import AutoTokenizer, GenerationConfig
+from transformers import GenerationConfig
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from plaudit.checkpoint import Message
-from training import hub
+from training import backbone, hub
 from training.settings import SettingsError
 
 
@@ -20,9 +20,7 @@ class Chat:
     @classmethod
     def load(cls, model: str) -> "Chat":
         """SettingsError for a model without chat template, pad token or end of a response."""
-        tokenizer: Tokenizer = AutoTokenizer.from_pretrained(
-            model, revision=hub.revision(model), trust_remote_code=False
-        )
+        tokenizer = backbone.own_tokenizer(model)
         if not tokenizer.chat_template:
             raise SettingsError(f"{model} has no chat template: take an instruct model")
         if tokenizer.pad_token_id is None:

@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
 
 def generate(config: GenerateSettings) -> list[Candidates]:
     """The rows of ``OUT``, one a prompt; beside it, in ``OUT`` with ``.json``, what they are of."""
-    check_name(config.out)
+    check_name(config.out, config.prompts.path, beside=(".json",))
     chosen = choose(config)
     with alone(config.out):
         refuse_another(config, run_of(config, chosen))

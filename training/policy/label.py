@@ -66,7 +66,7 @@ class Labelled:
 
 def main(argv: Sequence[str]) -> int:
     options = parser().parse_args(argv)
-    check_name(options.out)
+    check_name(options.out, options.file, beside=(".json",))
     digest, questions, refused = read(options.file, options.shape)
     scorer, rewards, members = judge(options, questions)
     least = Least(options.min_gap, options.min_agreement)

@@ -41,8 +41,8 @@ class Scored(Struct, frozen=True):
 
 def main(argv: Sequence[str]) -> int:
     options = parser().parse_args(argv)
-    check_name(options.out)
     loaded = read(options.data, options.shape)
+    check_name(options.out, *inputs(options, loaded), beside=(".json", ".svg"))
     places, asked = responses(loaded)
     before = {} if options.before is None else read_before(options.before, loaded)
     scorer, outcomes = score(options, asked)
@@ -102,6 +102,12 @@ def read(files: Sequence[Path], shape: str) -> list[Loaded]:
     if max(names.values()) > 1:
         raise DataError(f"two sources are named {names.most_common(1)[0][0]!r}; name them apart")
     return sources.load_all(found, sys.stderr)
+
+
+def inputs(options: argparse.Namespace, loaded: Sequence[Loaded]) -> list[Path]:
+    """All files that are read, those that YAML names too."""
+    of_yaml = [one.source.path for one in loaded if one.source.path is not None]
+    return [*options.data, *of_yaml, *([options.before] if options.before else [])]
 
 
 def responses(loaded: Sequence[Loaded]) -> tuple[list[Place], list[Asked]]:

@@ -65,9 +65,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def check(options: argparse.Namespace) -> None:
-    check_name(options.out)
-    if options.out.resolve() == options.pairs.resolve():
-        raise DataError(f"--out {options.out} is the file of pairs itself; name another")
+    check_name(options.out, options.pairs)
     if not 0 < options.share <= 1:
         raise DataError(f"--share {options.share}: a share is above 0 and at most 1")
     if options.max_tokens < 1 or options.seed < 0:

@@ -1,6 +1,7 @@
 """Strength of noisy pairs by tiny models that never saw them, and what is done by it."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from plaudit import checkpoint
 from training.data.jsonlines import DataError
 from training.data.shapes import Pair
 from training.data.sources import Source, load
+from training.method_settings import LinearProbe
 from training.noise.cross_fit import StrengthPlan, cross_fit, main
 from training.noise.relabel import main as relabel
 from training.noise.strength import auc_of_wrong_labels
@@ -140,6 +142,10 @@ def test_the_command_measures_with_members_that_are_there(plan, noisy_pairs, tmp
         main([str(data), "--members", *members, "--out", str(out)])
     with pytest.raises(ValueError, match=r"name the file \.jsonl"):
         main([str(data), "--members", *members, "--out", str(tmp_path / "test.jsonl.gz")])
+    before = noisy_pairs.read_bytes()
+    with pytest.raises(DataError, match=r"would be written over .*noisy\.jsonl"):
+        main([str(data), "--members", *members, "--side", "test", "--out", str(noisy_pairs)])
+    assert noisy_pairs.read_bytes() == before
 
 
 def test_a_benchmark_is_not_written_as_pairs_to_train_on(plan, noisy_pairs, tmp_path):
@@ -147,6 +153,13 @@ def test_a_benchmark_is_not_written_as_pairs_to_train_on(plan, noisy_pairs, tmp_
     both = plan.model_copy(update={"sources": [*plan.sources, known], "out": tmp_path})
     with pytest.raises(DataError, match="known: a benchmark"):
         cross_fit(both)
+
+
+def test_a_plan_whose_result_would_replace_a_source_is_refused(plan, noisy_pairs, tmp_path):
+    given = shutil.copy(noisy_pairs, tmp_path / "strength.jsonl")
+    sources = [Source(name="noisy", path=given)]
+    with pytest.raises(DataError, match=r"would be written over .*strength\.jsonl"):
+        cross_fit(plan.model_copy(update={"sources": sources, "out": tmp_path}))
 
 
 def test_members_of_a_fold_are_those_of_the_plan_with_its_dropout(plan):
@@ -189,3 +202,13 @@ def test_a_plan_that_names_a_fold_is_refused(plan, configure, tmp_path):
     split = plan.without(0).split
     with pytest.raises(ValueError, match="leave it out"):
         configure(tmp_path, StrengthPlan, split=split, members=plan.members)
+
+
+def test_a_head_that_saw_all_folds_is_refused_and_each_fold_may_fit_its_own(
+    plan, configure, noisy_pairs, tmp_path
+):
+    with pytest.raises(ValueError, match="say probe, and each fold fits its own"):
+        configure(tmp_path, StrengthPlan, head=tmp_path / "h", members=plan.members)
+    probed = plan.model_copy(update={"probe": LinearProbe(), "epochs": 0.2, "out": tmp_path})
+    rows = cross_fit(probed).read_text().splitlines()
+    assert len(rows) == len((plan.out / "strength.jsonl").read_text().splitlines())

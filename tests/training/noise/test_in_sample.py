@@ -1,5 +1,6 @@
 """Members that saw a pair, or may have, are refused for its strength."""
 
+import json
 import shutil
 from dataclasses import replace
 
@@ -10,6 +11,8 @@ from plaudit import checkpoint
 from training.data.shapes import Pair
 from training.data.sources import Source, load
 from training.data.splits import Fold
+from training.linear_probe import probe_head
+from training.method_settings import LinearProbe
 from training.noise.in_sample import refuse_base, refuse_member
 from training.settings import SettingsError
 from training.train import train
@@ -75,6 +78,34 @@ def test_a_base_that_cannot_be_asked_is_refused(child, pairs, tiny_base, tmp_pat
         shutil.copytree(tiny_base, tmp_path / "base")
     with pytest.raises(SettingsError, match="is not there as it was"):
         refuse_member(child.out, on(child, pairs, "test"))
+
+
+@pytest.fixture
+def headed(configure, member, tmp_path):
+    """Its head was fitted to the whole train side, also to the fold that it was not trained on."""
+    head = tmp_path / "head.safetensors"
+    probe_head(configure(tmp_path), LinearProbe(), head)
+    config = member.model_copy(update={"out": tmp_path / "headed", "head": head})
+    train(config)
+    head.unlink()  # reward.json says enough
+    return config
+
+
+def test_what_its_head_was_fitted_to_is_refused(headed, pairs):
+    held_out = on(headed, pairs, "held_out")
+    with pytest.raises(SettingsError, match=r"head\.safetensors was trained on"):
+        refuse_member(headed.out, held_out)
+    refuse_member(headed.out, on(headed, pairs, "test"))
+
+
+def test_a_head_that_does_not_say_is_refused(headed, pairs):
+    manifest, _ = checkpoint.read(headed.out)
+    about = manifest.training["head"]
+    assert json.loads(about["data"]) == manifest.training["data"]
+    silent = manifest.training | {"head": {k: v for k, v in about.items() if k != "split"}}
+    checkpoint.write(headed.out, msgspec.structs.replace(manifest, training=silent))
+    with pytest.raises(SettingsError, match="head does not say what it was fitted to"):
+        refuse_member(headed.out, on(headed, pairs, "test"))
 
 
 def test_a_member_that_does_not_say_is_refused(member, pairs, tmp_path):

@@ -58,6 +58,19 @@ def test_without_known_labels_there_is_no_agreement(relabel, rows, tmp_path):
     assert "share of right labels" not in (tmp_path / "out.svg").read_text()
 
 
+@pytest.mark.parametrize("name", ["strength.jsonl", "strength.json"])
+def test_the_file_of_strengths_is_not_overwritten(rows, tmp_path, monkeypatch, name):
+    """Nor by the summary beside the new file."""
+    path = tmp_path / name
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    before = path.read_bytes()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=rf"strength\.jsonl would be written over {path}"):
+        main([str(path), "--out", "strength.jsonl", "--drop", "0:0.5"])
+    assert path.read_bytes() == before
+    assert [one.name for one in tmp_path.iterdir()] == [name]
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -94,8 +107,14 @@ def test_a_strength_that_is_no_number_is_refused_with_its_row(relabel, rows, val
         relabel(rows)
 
 
-def test_rows_treated_before_are_refused(relabel, rows, tmp_path):
-    treated = relabel(rows, "--flip", "0:0.1")
+@pytest.mark.parametrize("option", ["--flip", "--drop"])
+def test_rows_treated_before_are_refused(relabel, rows, tmp_path, option):
+    treated = relabel(rows, option, "0:0.1")
     with pytest.raises(ValueError, match="treated before"):
         relabel(treated, "--flip", "0:0.1", out="again.jsonl")
     assert not (tmp_path / "again.jsonl").exists()
+
+
+def test_a_file_without_rows_is_refused(relabel):
+    with pytest.raises(ValueError, match=r"strength\.jsonl: no row in it"):
+        relabel([])

@@ -119,6 +119,16 @@ def test_candidates_become_pairs_that_training_reads(candidates, served, tmp_pat
     assert [pair.chosen for pair in loaded.pairs] == [row["chosen"] for row in rows]
 
 
+def test_the_candidates_and_what_they_are_of_are_not_overwritten(candidates, tmp_path):
+    before = candidates.read_bytes()
+    run = tmp_path / "candidates.json"
+    run.write_text("what plaudit generate was told")
+    with pytest.raises(DataError, match=r"would be written over .*candidates\.jsonl"):
+        main([str(candidates), "--url", "http://nowhere.invalid", "--out", str(candidates)])
+    assert candidates.read_bytes() == before
+    assert run.read_text() == "what plaudit generate was told"
+
+
 def test_the_least_gap_and_agreement_leave_pairs_out(candidates, served, tmp_path):
     every, _ = label(candidates, tmp_path / "every.jsonl", served.url)
     gaps = [row["chosen_reward"] - row["rejected_reward"] for row in every]

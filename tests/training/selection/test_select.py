@@ -147,8 +147,10 @@ def test_what_cannot_be_done_is_refused_and_nothing_is_written(
 
 
 def test_the_file_of_pairs_is_not_overwritten(select, rows, tmp_path):
-    with pytest.raises(ValueError, match="is the file of pairs itself"):
-        select(rows, "--out", str(tmp_path / "pairs.jsonl"))
+    (tmp_path / "link.jsonl").symlink_to(tmp_path / "pairs.jsonl")
+    for name in ("pairs.jsonl", "link.jsonl"):
+        with pytest.raises(ValueError, match=r"would be written over .*pairs\.jsonl"):
+            select(rows, "--out", str(tmp_path / name))
     assert len((tmp_path / "pairs.jsonl").read_text().splitlines()) == 60
 
 
