@@ -26,7 +26,7 @@ from training.evaluate.candidates import Ensemble, endings
 from training.evaluate.command import main
 from training.evaluate.evaluation import EvaluationError, check_finite, combined
 from training.evaluate.figures import make_row, result
-from training.evaluate.styles import accuracy_by_difficulty
+from training.evaluate.styles import DIFFICULTIES, shares
 from training.measure import Measured, accuracy, rewards
 
 
@@ -415,8 +415,8 @@ def test_rm_bench_is_reported_by_difficulty_beside_length(
     found = evaluate(tiny_checkpoint)["sources"]["styles"]
     assert found["pairs"] == 72
     scores = np.array([line["scores"]["m0"] for line in score_lines(tmp_path)]).reshape(8, 3, 3, 2)
-    expected = accuracy_by_difficulty(scores[:, :, 0, 0], scores[:, 0, :, 1])
-    for name, value in expected.items():
+    expected = shares(scores[:, :, 0, 0], scores[:, 0, :, 1]).mean(axis=0)
+    for name, value in zip(DIFFICULTIES, expected, strict=True):
         figure = found["benchmark"][name]
         assert figure["rows"]["m0"]["value"] == pytest.approx(value)
         assert figure["rows"]["m0"]["low"] <= value <= figure["rows"]["m0"]["high"]
