@@ -31,6 +31,7 @@ def card(evaluation: Evaluation, model: Checkpoint) -> str:
         base=base_name(model.manifest.base),
         evaluation=evaluation,
         provenance=evaluation.provenance,
+        seen=evaluation.provenance["trained_on"][model.name],
         table=report.markdown(evaluation),
         unshown=[
             source

@@ -125,6 +125,12 @@ class TrainSettings(DataSettings):
         return self
 
     @model_validator(mode="after")
+    def _adapters_or_blocks(self) -> "TrainSettings":
+        if self.lora is not None and self.train_layers is not None:
+            raise ValueError("lora trains adapters, train_layers the blocks themselves: keep one")
+        return self
+
+    @model_validator(mode="after")
     def _prompts_stay_whole(self) -> "TrainSettings":
         if self.kwise and self.word_limits:
             raise ValueError(

@@ -6,7 +6,7 @@ Letters: P validation pairs.
 from typing import Any, NamedTuple
 
 import numpy as np
-from transformers import EarlyStoppingCallback, EvalPrediction, TrainerCallback, TrainerState
+from transformers import EvalPrediction, TrainerCallback, TrainerState
 
 from training.measure import accuracy
 from training.settings import TrainSettings
@@ -43,7 +43,30 @@ def arguments(settings: TrainSettings) -> dict[str, Any]:
 
 
 def callbacks(settings: TrainSettings) -> list[TrainerCallback]:
-    return [] if settings.patience is None else [EarlyStoppingCallback(settings.patience)]
+    return [] if settings.patience is None else [Patience(settings.patience)]
+
+
+class Patience(TrainerCallback):
+    """Ends a run after so many measurements without a better one.
+
+    It counts from the best step, which a saved state knows: a counter of its own, as Transformers'
+    has, would start over in a run that is resumed.
+    """
+
+    def __init__(self, measurements: int):
+        self._measurements = measurements
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """On a save, because the best step is not known yet when a measurement is told."""
+        if state.global_step - state.best_global_step >= self._measurements * args.eval_steps:
+            control.should_training_stop = True
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Further than that is only the step of a run that had ended here and was broken off before
+        it was sealed."""
+        if state.global_step - (state.best_global_step or 0) > self._measurements * args.eval_steps:
+            control.should_training_stop = True
+            control.should_evaluate = control.should_save = False
 
 
 def metrics(found: EvalPrediction) -> dict[str, float]:

@@ -1,11 +1,15 @@
 """``plaudit score`` by a running service gives what the checkpoint gives in its own process."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from plaudit import checkpoint
+from plaudit.calibration import Calibration
 from training.score.command import main
 from training.score.served import ServiceError
 
@@ -42,6 +46,26 @@ def test_a_served_model_scores_as_its_checkpoint(
     figures = [json.loads((tmp_path / f"{n}.json").read_text()) for n in ("local", "served")]
     assert figures[0]["scorer"]["revision"] == figures[1]["scorer"]["revision"]
     assert figures[0]["errors"] == figures[1]["errors"] == {"too-long": 1}
+
+
+def test_a_served_length_curve_sets_responses_as_far_apart_as_its_checkpoint(
+    listen: Any, tmp_path: Path, tiny_checkpoint: Path, pairs_file: Path
+):
+    manifest, _ = checkpoint.read(tiny_checkpoint)
+    # As steep as this, it changes which response is ahead.
+    curve = Calibration("length", mean=0.5, std=2.0, curve=((1.0, 0.0), (100.0, 50.0)))
+    twin = shutil.copytree(tiny_checkpoint, tmp_path / "twin")
+    checkpoint.write(twin, msgspec.structs.replace(manifest, calibration=curve))
+    run(tiny_checkpoint, pairs_file, tmp_path / "bare.jsonl")
+    by_file = run(twin, pairs_file, tmp_path / "local.jsonl")
+    with listen(models=[str(twin)]) as url:
+        alike(run(url, pairs_file, tmp_path / "served.jsonl"), by_file)
+    bare, local, served = (
+        json.loads((tmp_path / f"{name}.json").read_text())["separation"]["pairs"][""]
+        for name in ("bare", "local", "served")
+    )
+    assert [served[figure] for figure in ("ks", "accuracy")] == [local["ks"], local["accuracy"]]
+    assert local["ks"] != bare["ks"]
 
 
 def test_a_served_ensemble_scores_as_its_file(

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -42,13 +42,18 @@ def history(config: TrainSettings) -> list[dict[str, float]]:
     return [entry for entry in state["log_history"] if "loss" in entry]
 
 
+def interrupted_after_first_state(out: Path) -> AbstractContextManager[None]:
+    """Ctrl-C at the first step after a resumable state is on disk."""
+    return interrupted_after_state(out, 1)
+
+
 @contextmanager
-def interrupted_after_first_state(out: Path) -> Iterator[None]:
-    """Ctrl-C at the first step after a resumable state is on disk. A signal could fall where Python
-    lets no exception out, as in what it calls when it collects garbage."""
+def interrupted_after_state(out: Path, steps: int) -> Iterator[None]:
+    """Ctrl-C at the first step after a state of so many steps is on disk. A signal could fall where
+    Python lets no exception out, as in what it calls when it collects garbage."""
 
     def look(*step: object) -> None:
-        if last_state(out / "trainer") is not None:
+        if steps <= steps_of(last_state(out / "trainer")):
             raise KeyboardInterrupt
 
     hook = register_optimizer_step_pre_hook(look)
@@ -57,6 +62,10 @@ def interrupted_after_first_state(out: Path) -> Iterator[None]:
             yield
     finally:
         hook.remove()
+
+
+def steps_of(state: str | None) -> int:
+    return 0 if state is None else int(state.rpartition("-")[2])
 
 
 def written(config: TrainSettings, directory: Path) -> str:
@@ -70,8 +79,7 @@ def interrupt_after(steps: int, config: TrainSettings, command: Sequence[str]) -
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as started:
         try:
             while True:
-                last = last_state(config.out / "trainer")
-                if last is not None and int(last.rpartition("-")[2]) >= steps:
+                if steps_of(last_state(config.out / "trainer")) >= steps:
                     break
                 with suppress(subprocess.TimeoutExpired):
                     pytest.fail(f"ended with {started.wait(timeout=0.01)} before {steps} steps")

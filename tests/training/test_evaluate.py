@@ -17,7 +17,7 @@ from transformers import AutoModelForSequenceClassification
 
 from plaudit import checkpoint
 from plaudit.calibration import Calibration
-from plaudit.checkpoint import CheckpointError
+from plaudit.checkpoint import CheckpointError, Member
 from plaudit.conversation import Encoder
 from training.data.shapes import Pair
 from training.evaluate.accuracy import accuracies, by_category, differences, is_right
@@ -26,7 +26,7 @@ from training.evaluate.candidates import Ensemble, endings
 from training.evaluate.command import main
 from training.evaluate.evaluation import EvaluationError, check_finite, combined
 from training.evaluate.figures import make_row, result
-from training.evaluate.styles import accuracy_by_difficulty
+from training.evaluate.styles import DIFFICULTIES, shares
 from training.measure import Measured, accuracy, rewards
 
 
@@ -415,8 +415,8 @@ def test_rm_bench_is_reported_by_difficulty_beside_length(
     found = evaluate(tiny_checkpoint)["sources"]["styles"]
     assert found["pairs"] == 72
     scores = np.array([line["scores"]["m0"] for line in score_lines(tmp_path)]).reshape(8, 3, 3, 2)
-    expected = accuracy_by_difficulty(scores[:, :, 0, 0], scores[:, 0, :, 1])
-    for name, value in expected.items():
+    expected = shares(scores[:, :, 0, 0], scores[:, 0, :, 1]).mean(axis=0)
+    for name, value in zip(DIFFICULTIES, expected, strict=True):
         figure = found["benchmark"][name]
         assert figure["rows"]["m0"]["value"] == pytest.approx(value)
         assert figure["rows"]["m0"]["low"] <= value <= figure["rows"]["m0"]["high"]
@@ -502,6 +502,44 @@ def test_a_checkpoint_evaluated_alone_gets_a_model_card(
     assert "no statistics" in path.read_text()
     evaluate(ensemble)
     assert not path.exists()
+
+
+@pytest.fixture
+def average(tmp_path: Path, data_file: Path, easy_pairs: Path, ensemble_plan, trained_members):
+    """An average of one member, and in ``data_file`` the pairs and the split of its training."""
+    source = {"name": "easy", "path": str(easy_pairs)}
+    split = ensemble_plan.split.model_dump()
+    data_file.write_text(yaml.safe_dump({"sources": [source], "split": split}))
+    own = trained_members[0]
+    members = [Member(str(own), checkpoint.read(own)[1], 1.0)]
+    return copy_with(own, tmp_path / "average", kind="warm", training={}, members=members)
+
+
+@pytest.mark.parametrize("side", ["test", "train"])
+def test_prompts_that_a_checkpoint_was_trained_on_are_counted_and_said(
+    tmp_path: Path, average: Path, trained_members: list[Path], evaluate: Evaluate, capsys, side
+):
+    for path in (average, trained_members[0]):
+        found = evaluate(path, "--split", side)
+        pairs = found["sources"]["easy"]["pairs"] if side == "train" else 0
+        expected = {"pairs": {"easy": pairs}, "unknown": None}
+        assert found["provenance"]["trained_on"] == {path.name: expected}
+        card = (tmp_path / "out" / "model-card.md").read_text()
+        said = f"{pairs} of {pairs} pairs of easy have prompts on the train side"
+        assert [said in text for text in (capsys.readouterr().err, card)] == [side == "train"] * 2
+        assert ("No pair, benchmarks aside, has a prompt on the train side" in card) == (not pairs)
+
+
+def test_where_a_checkpoint_does_not_say_what_it_saw_nothing_is_claimed(
+    tmp_path: Path, tiny_checkpoint: Path, evaluate: Evaluate, capsys
+):
+    found = evaluate(tiny_checkpoint)
+    (seen,) = found["provenance"]["trained_on"].values()
+    assert "does not say what it was trained on" in seen["unknown"]
+    assert "nobody can tell" in capsys.readouterr().err
+    card = (tmp_path / "out" / "model-card.md").read_text()
+    assert "nobody can tell" in card
+    assert "No pair, benchmarks aside" not in card
 
 
 def test_what_would_mislead_is_refused(

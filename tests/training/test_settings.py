@@ -44,11 +44,17 @@ def test_a_number_of_the_file_may_have_no_point(read, tmp_path):
 
 
 def test_overrides_go_deeper_with_dots(read):
-    found = read(None, "split.test=0.3", "lora.r=4", "log_to=[]", "train_layers=2")
+    found = read(None, "split.test=0.3", "lora.r=4", "log_to=[]", "epochs=2")
     assert (found.split.test, found.split.validation) == (0.3, 0.1)
     assert found.lora.r == 4
     assert found.log_to == []
-    assert found.train_layers == 2
+    assert found.epochs == 2
+
+
+@pytest.mark.parametrize("layers", [0, 1])
+def test_adapters_stand_in_every_block(read, layers):
+    with pytest.raises(SettingsError, match="lora trains adapters, train_layers the blocks"):
+        read({"lora": {"r": 4}}, f"train_layers={layers}")
 
 
 def test_an_override_fills_what_the_file_leaves_null(read):

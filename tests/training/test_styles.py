@@ -1,14 +1,12 @@
 import numpy as np
 import pytest
 
-from training.evaluate.styles import accuracy_by_difficulty, shares, wins
+from training.evaluate.styles import shares, wins
 
 
 def test_a_score_that_is_style_is_right_where_it_is_easy_alone():
     style = np.array([[0.0, 1.0, 2.0]])
-    assert accuracy_by_difficulty(style, style) == {
-        "easy": 1, "normal": 0, "hard": 0, "average": pytest.approx(1 / 3)
-    }  # fmt: skip
+    assert shares(style, style)[0].tolist() == pytest.approx([1, 0, 0, 1 / 3])
 
 
 def test_difficulties_by_hand():
@@ -21,10 +19,6 @@ def test_difficulties_by_hand():
     ]
     # easy: detailed and Markdown over concise, not Markdown over detailed
     assert shares(chosen, rejected)[0].tolist() == pytest.approx([2 / 3, 2 / 3, 1 / 3, 5 / 9])
-    assert accuracy_by_difficulty(chosen, rejected) == {
-        "easy": pytest.approx(5 / 6), "normal": pytest.approx(5 / 6),
-        "hard": pytest.approx(2 / 3), "average": pytest.approx(7 / 9),
-    }  # fmt: skip
 
 
 def test_no_score_that_is_shifted_or_scaled_changes_a_figure():

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from short_runs import (
     LAUNCH,
     interrupted_after_first_state,
+    interrupted_after_state,
     launched,
     run,
     same,
@@ -106,6 +107,30 @@ def test_patience_ends_a_run_that_gets_no_better(best, unlearn, tmp_path):
     first_best = checkpoint.read(best.out)[0].training["kept"]["step"]
     assert max(found) == first_best + 2 * EVAL_STEPS < max(whole)
     assert same(config.out, best.out)
+
+
+def test_patience_goes_on_where_a_run_was_broken_off(unlearn, tmp_path):
+    whole, broken = (unlearn(tmp_path / name, keep="best", patience=2) for name in ("a", "b"))
+    train(whole)
+    # After the second measurement, which was the first without a better one.
+    with interrupted_after_state(broken.out, 2 * EVAL_STEPS):
+        train(broken)
+    train(broken, resume=True)
+    assert measurements(broken) == measurements(whole)
+    assert checkpoint.read(broken.out)[0].training["kept"]["steps"] == max(measurements(whole))
+    assert same(broken.out, whole.out)
+
+
+@pytest.mark.parametrize("eval_steps", [1, EVAL_STEPS])
+def test_a_run_that_patience_ended_is_only_sealed_again(unlearn, tmp_path, eval_steps):
+    config = unlearn(tmp_path / "out", keep="best", patience=2)
+    config = config.model_copy(update={"eval_steps": eval_steps})
+    train(config)
+    found, before = measurements(config), weights(config.out)
+    (config.out / "reward.json").unlink()
+    train(config, resume=True)
+    assert measurements(config) == found
+    assert_close(weights(config.out), before, rtol=0, atol=0)
 
 
 def test_a_broken_off_run_keeps_the_best_state_from_before(best, unlearn, tmp_path):

@@ -12,7 +12,7 @@ from training import model_card, report, settings
 from training.data import sources
 from training.data.jsonlines import write_rows
 from training.data.shapes import LISTED
-from training.evaluate import candidates, evaluation, figures, mistakes, provenance
+from training.evaluate import candidates, evaluation, figures, mistakes, provenance, seen
 from training.evaluate.baselines import LENGTH_ONLY
 from training.evaluate.candidates import Candidates
 from training.evaluate.disagreement import member_margins
@@ -51,6 +51,7 @@ def main(argv: Sequence[str]) -> int:
         "max_tokens": options.max_tokens,
         **provenance.of_models(found, encoded),
         **provenance.of_data(loaded, pairs, kept),
+        **seen.of_models(found, kept),
     }
     rows = figures.make_rows(found, scores)
     results = {

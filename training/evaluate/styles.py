@@ -30,9 +30,3 @@ def shares(chosen: Array, rejected: Array) -> Array:
     """Each row's share of pairs that are right, (N, 4), by difficulty; from scores (N, 3)."""
     found = wins(chosen, rejected)
     return np.stack([found[:, counts].mean(axis=1) for counts in DIFFICULTIES.values()], axis=1)
-
-
-def accuracy_by_difficulty(chosen: Array, rejected: Array) -> dict[str, float]:
-    """Accuracy over N rows by difficulty, from scores (N, 3) of each side."""
-    means = shares(chosen, rejected).mean(axis=0)
-    return dict(zip(DIFFICULTIES, map(float, means), strict=True))

@@ -115,8 +115,9 @@ def settings(
 
 
 def trained(config: TrainSettings) -> Path:
+    """Trained now, or from where an experiment was broken off before."""
     if not checkpoint.is_complete(config.out):
-        train(config)
-        assert config.trunk_cache is not None
-        config.trunk_cache.unlink()
+        train(config, resume=True)
+    assert config.trunk_cache is not None
+    config.trunk_cache.unlink(missing_ok=True)
     return config.out

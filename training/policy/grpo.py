@@ -60,6 +60,17 @@ class GrpoSettings(Tuning):
             )
         return self
 
+    @model_validator(mode="after")
+    def _states_between_batches(self) -> "GrpoSettings":
+        # TRL counts the updates of a batch from 0 in a process that resumes, wherever they were.
+        if self.save_steps % self.updates:
+            nearest = max(1, round(self.save_steps / self.updates)) * self.updates
+            raise ValueError(
+                f"a state inside the {self.updates} updates of a batch could not be gone on from: "
+                f"save_steps={nearest} in the place of {self.save_steps}"
+            )
+        return self
+
 
 Settings = TypeVar("Settings", bound=GrpoSettings)
 Make = Callable[[Settings, Chat, Sequence[Prompt], RewardFunction], GroupTrainer]

@@ -30,8 +30,9 @@ from training.score import served
 from training.score.outcome import Scorer
 
 CANDIDATES = "candidates"
+AGREEMENT = "agreement"
 # What may have been said of an old label.
-OF_LABEL = {*GIVEN, MEAN, STD}
+OF_LABEL = {*GIVEN, MEAN, STD, AGREEMENT}
 
 
 class Report(Struct, frozen=True):
@@ -203,17 +204,17 @@ def row_of(question: Question, label: Label, scorer: Scorer) -> Row:
     if pair is not None:
         kept["category"] = pair.category
     row = {
+        **kept,  # first: of shape messages they may hold a prompt, which is not the conversation
         "prompt": list(question.prompt),
         "chosen": label.chosen.text,
         "rejected": label.rejected.text,
-        **kept,
         **finished_columns(label.chosen.finished, label.rejected.finished),
         "chosen_reward": label.chosen.reward,
         "rejected_reward": label.rejected.reward,
         "scorer": scorer.model,
         "revision": scorer.revision,
     }
-    return row if label.agreement is None else row | {"agreement": label.agreement}
+    return row if label.agreement is None else row | {AGREEMENT: label.agreement}
 
 
 def said(out: Path, report: Report) -> str:

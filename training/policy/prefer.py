@@ -12,7 +12,7 @@ from transformers import Trainer, set_seed
 from plaudit.conversation import Encoder
 from training import settings
 from training.data import splits
-from training.data.encoding import encode
+from training.data.encoding import EncodedPair, encode
 from training.data.shapes import Pair
 from training.data.sources import Loaded
 from training.policy import tuning
@@ -22,7 +22,7 @@ from training.policy.preference_rows import rows_of
 from training.policy.tuning import Curves, Tuning
 from training.settings import DataSettings, SettingsError
 from training.train import end_together
-from training.training_data import read
+from training.training_data import read, sample
 
 # Of the log, and their titles.
 SHOWN = {
@@ -67,6 +67,7 @@ def main(argv: Sequence[str]) -> int:
 def prefer(config: PreferSettings) -> None:
     """Tune on the train side's pairs, measure on the validation side's, write ``OUT/policy``."""
     loaded = read(config)
+    refuse_graded(loaded)
     tuning.begin(config, {one.source.name: one.digest for one in loaded})
     chat = Chat.load(config.model)
     tuning.run(config, trainer_of(config, chat, loaded), chat)
@@ -91,19 +92,36 @@ def trainer_of(config: PreferSettings, chat: Chat, loaded: Sequence[Loaded]) -> 
     return trainer
 
 
+def refuse_graded(loaded: Sequence[Loaded]) -> None:
+    """No loss of the family reads how likely or how far the chosen response is the better one."""
+    for one in loaded:
+        graded = sum(pair.soft_label != 1 or pair.target_margin != 0 for pair in one.pairs)
+        if graded:
+            raise SettingsError(
+                f"{one.source.path or one.source.hub}: {graded} of {len(one.pairs)} pairs have a "
+                "soft_label below 1 or a target_margin, which plaudit prefer would ignore: give it "
+                "a file without them (of plaudit relabel, one made without --soft, --smooth and "
+                "--margin), or let plaudit train learn from this one"
+            )
+
+
 def sides(
     config: PreferSettings, loaded: Sequence[Loaded], encoder: Encoder
 ) -> tuple[list[Pair], list[Pair]]:
-    """Pairs to train on and to measure with, those within the length limit."""
+    """Pairs to train on and to measure with, those within the length limit. A source's two limits
+    count those that fit, as in the training of a reward model."""
     kept: list[Pair] = []
     held_out: list[Pair] = []
     for one in loaded:
         if one.source.side != "validation":
-            found = splits.select(one.pairs, config.split, "train", one.source.max_pairs)
-            kept += within(found, encoder, one.source.name)
+            found = splits.select(one.pairs, config.split, "train", None)
+            fitting = sample(within(found, encoder, one.source.name), one.source)
+            print(f"{one.source.name}: {len(fitting)} pairs to train on", flush=True)
+            kept += [pair.pair for pair in fitting]
         if one.source.side != "train":
             some = splits.select(one.pairs, config.split, "validation", config.validation_pairs)
-            held_out += within(some, encoder, f"{one.source.name}, held out")
+            measured = within(some, encoder, f"{one.source.name}, held out")
+            held_out += [pair.pair for pair in measured]
     if not kept or not held_out:
         raise SettingsError(
             f"{len(kept)} pairs to train on and {len(held_out)} to measure with: raise max_tokens "
@@ -112,10 +130,10 @@ def sides(
     return kept, held_out
 
 
-def within(pairs: Sequence[Pair], encoder: Encoder, name: str) -> list[Pair]:
+def within(pairs: Sequence[Pair], encoder: Encoder, name: str) -> list[EncodedPair]:
     encoded, over = encode(pairs, encoder, None)
     print(f"{name}: {len(encoded)} pairs, {over} over {encoder.max_tokens} tokens", flush=True)
-    return [one.pair for one in encoded]
+    return encoded
 
 
 def arguments(config: PreferSettings) -> Any:

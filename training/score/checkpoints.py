@@ -137,12 +137,11 @@ def _scorer(path: Path, found: Candidates) -> Scorer:
     """Under the revision that a service would give."""
     if not found.combined:
         (only,) = found.checkpoints.values()
-        curved = only.manifest.calibration.reads_length
-        return Scorer(str(path), only.revision, "reward" if curved else "score")
+        return Scorer(str(path), only.revision)
     (several,) = found.combined
     revisions = [found.checkpoints[name].revision for name in several.members]
     if isinstance(several, Bundle):
         named = dict(zip(several.weights, revisions, strict=True))
-        return Scorer(str(path), objectives.revision(named, several.weights), "reward")
+        return Scorer(str(path), objectives.revision(named, several.weights))
     centre = None if several.centre is None else found.checkpoints[several.centre].revision
-    return Scorer(str(path), ensemble.revision(revisions, centre), "reward")
+    return Scorer(str(path), ensemble.revision(revisions, centre))

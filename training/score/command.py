@@ -25,9 +25,8 @@ from training.settings import DataSettings, SettingsError, load
 
 
 class Scored(Struct, frozen=True):
-    """What the command found, beside the scores themselves. ``value`` is what ``separation`` is of:
-    the raw score of one model, the reward of an ensemble. ``degraded`` counts responses whose
-    reward is without some members."""
+    """What the command found, beside the scores themselves. ``separation`` is of rewards.
+    ``degraded`` counts responses whose reward is without some members."""
 
     command: str
     scorer: Scorer
@@ -47,9 +46,8 @@ def main(argv: Sequence[str]) -> int:
     before = {} if options.before is None else read_before(options.before, loaded)
     scorer, outcomes = score(options, asked)
     write_rows(options.out, rows(places, outcomes))
-    after = {p: getattr(o, scorer.value) for p, o in zip(places, outcomes, strict=True)}
-    earlier = {place: row.get(scorer.value, row["reward"]) for place, row in before.items()}
-    files = {"before": earlier, "after": after} if before else {"": after}
+    after = {place: one.reward for place, one in zip(places, outcomes, strict=True)}
+    files = {"before": before, "after": after} if before else {"": after}
     apart = {one.source.name: separation.by_file(one, files) for one in loaded}
     found = Scored(
         command=shlex.join(["plaudit", "score", *argv]),
@@ -137,12 +135,12 @@ def rows(places: Sequence[Place], outcomes: Sequence[Outcome]) -> Iterator[Row]:
         yield known | msgspec.to_builtins(outcome)
 
 
-def read_before(path: Path, loaded: Sequence[Loaded]) -> dict[Place, Row]:
-    """Earlier rows by place; every pair of ``loaded`` has both of its own."""
+def read_before(path: Path, loaded: Sequence[Loaded]) -> dict[Place, float | None]:
+    """Earlier rewards by place; every pair of ``loaded`` has both of its own."""
     rows = read_rows(path, ["source", "line", "response", "reward"])
-    found = {(row["source"], row["line"], row["response"]): row for row in rows}
+    found = {(row["source"], row["line"], row["response"]): row["reward"] for row in rows}
     for one in loaded:
-        separation.check_covers({place: row["reward"] for place, row in found.items()}, one)
+        separation.check_covers(found, one)
     return found
 
 
@@ -152,5 +150,5 @@ def write_figures(out: Path, found: Scored) -> None:
     degraded = f", {found.degraded} without some members" if found.degraded else ""
     print(f"{out}: {found.responses} responses, {sum(found.errors.values())} errors{degraded}")
     if found.separation:
-        out.with_suffix(".svg").write_text(drawing.draw(found.separation, found.scorer.value))
+        out.with_suffix(".svg").write_text(drawing.draw(found.separation))
         print(drawing.markdown(found.separation), end="")

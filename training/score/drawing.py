@@ -1,4 +1,4 @@
-"""What ``plaudit score`` shows of the separation of chosen and rejected scores."""
+"""What ``plaudit score`` shows of the separation of chosen and rejected rewards."""
 
 from functools import partial
 
@@ -12,23 +12,23 @@ from training.score.separation import Separation
 Found = dict[str, dict[str, Separation]]
 
 
-def draw(found: Found, unit: str) -> str:
+def draw(found: Found) -> str:
     """An SVG: a row of panels for each source, one panel for each scores file."""
     columns = max(len(row) for row in found.values())
-    return svg(partial(_panels, found, unit), width=3.2 * columns, height=2.2 * len(found))
+    return svg(partial(_panels, found), width=3.2 * columns, height=2.2 * len(found))
 
 
-def _panels(found: Found, unit: str, figure: Figure) -> None:
+def _panels(found: Found, figure: Figure) -> None:
     grid = figure.subplots(len(found), squeeze=False, ncols=max(map(len, found.values())))
     for (source, row), axes in zip(found.items(), grid, strict=True):
         for (label, one), axis in zip(row.items(), axes, strict=True):
-            _panel(axis, one, f"{source}{label and ', '}{label}", unit)
+            _panel(axis, one, f"{source}{label and ', '}{label}")
 
 
-def _panel(axis: Axes, found: Separation, title: str, unit: str) -> None:
+def _panel(axis: Axes, found: Separation, title: str) -> None:
     axis.stairs(found.chosen, found.edges, fill=True, alpha=0.5, label="chosen")
     axis.stairs(found.rejected, found.edges, linewidth=1.4, label="rejected")
-    axis.set(xlabel=unit, ylabel="pairs")
+    axis.set(xlabel="reward", ylabel="pairs")
     axis.set_title(f"{title}: KS {found.ks:.2f}", fontsize=8)
     axis.legend(frameon=False)
 

@@ -1,7 +1,5 @@
 """What scoring one response comes to, in this process or by a service. Letters: M members."""
 
-from typing import Literal
-
 from msgspec import Struct
 
 from plaudit.checkpoint import Message
@@ -25,9 +23,7 @@ class Outcome(Struct, frozen=True, omit_defaults=True):
 
 
 class Scorer(Struct, frozen=True):
-    """What scored, and by what its responses are compared: the raw score of one model; the reward
-    of several, or of one with a length curve, which changes the order."""
+    """What scored, and of which revision."""
 
     model: str
     revision: str
-    value: Literal["score", "reward"]

@@ -41,9 +41,9 @@ def score(
     revisions = {part.revision for part in parts}
     if len(revisions) > 1:
         raise ServiceError(f"{url}: {info.name} was exchanged meanwhile; score again")
-    combines = info.kind in ("ensemble", "objectives")
-    scorer = Scorer(info.name, revisions.pop(), "reward" if combines else "score")
-    return scorer, [outcome for part in parts for outcome in outcomes(part)]
+    return Scorer(info.name, revisions.pop()), [
+        outcome for part in parts for outcome in outcomes(part)
+    ]
 
 
 def named(url: str, model: str | None) -> ModelInfo:

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from short_runs import interrupted_after_first_state
 
+from plaudit import checkpoint
 from training.data.shapes import Pair
 from training.data.sources import Source
 from training.experiments import judges, raft, rrhf, unseen
@@ -40,6 +42,19 @@ def test_other_settings_are_other_judges(tmp_path):
     source = Source(name="rmb", path=tmp_path / "rmb.jsonl")
     again, other = (settings(source, 0, seed).out.name for seed in (0, 1))
     assert again == settings(source, 0, 0).out.name != other
+
+
+def test_a_judge_that_was_broken_off_is_finished_and_its_trunk_is_gone(configure, tmp_path):
+    trunk = tmp_path / "judge.trunk"
+    config = configure(tmp_path / "judge", epochs=1, train_layers=1, trunk_cache=trunk)
+    with interrupted_after_first_state(config.out):
+        judges.trained(config)
+    assert judges.trained(config) == config.out
+    assert checkpoint.is_complete(config.out)
+    assert not trunk.exists()
+    trunk.touch()  # as where a run was killed between the two
+    judges.trained(config)
+    assert not trunk.exists()
 
 
 def test_policies_are_asked_what_no_judge_was_trained_on():

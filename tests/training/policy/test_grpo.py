@@ -209,6 +209,15 @@ def test_what_has_no_effect_on_an_answer_at_a_time_is_no_setting(tmp_path):
         settings.load(GrpoSettings, None, [*told, "service.prompts_per_call=3"])
 
 
+@pytest.mark.parametrize(
+    ("save_steps", "updates", "nearest"), [(100, 3, 99), (101, 3, 102), (1, 4, 4)]
+)
+def test_states_stand_between_batches(plan, tmp_path, save_steps, updates, nearest):
+    with pytest.raises(ValueError, match=f"save_steps={nearest} in the place of {save_steps}"):
+        plan(tmp_path, save_steps=save_steps, updates=updates)
+    assert plan(tmp_path, save_steps=nearest, updates=updates).save_steps == nearest
+
+
 def test_whole_groups_are_asked_for(plan, tmp_path):
     with pytest.raises(ValueError, match="whole groups of 3"):
         plan(tmp_path, responses=3)

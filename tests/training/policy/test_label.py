@@ -157,6 +157,35 @@ def test_old_pairs_are_turned_where_the_service_says_so(candidates, served, tmp_
     assert not {"soft_label", "mean_diff"} & again[1].keys()
 
 
+def test_a_pair_stays_of_the_conversation_that_was_rewarded(served, tmp_path):
+    turns = [
+        *PROMPT,
+        {"role": "assistant", "content": "Who asks?"},
+        {"role": "user", "content": "I."},
+    ]
+    said = {
+        side: [*turns, {"role": "assistant", "content": text}]
+        for side, text in {"chosen": "Because.", "rejected": "No!!"}.items()
+    }
+    old = tmp_path / "old.jsonl"
+    old.write_text(json.dumps(said | {"prompt": "Another column.", "prompt_id": "7"}))
+    [row], _ = label(old, tmp_path / "again.jsonl", served.url, "--shape", "messages")
+    assert row["prompt"] == turns
+    assert row["prompt_id"] == "7"
+    with RewardClient(served.url) as client:
+        asked = [(turns, row[side]) for side in ("chosen", "rejected")]
+        rewards = client.ensemble_score(asked).rewards
+    assert [row["chosen_reward"], row["rejected_reward"]] == rewards
+
+
+def test_a_single_model_leaves_no_agreement_from_before(candidates, served, tmp_path, members):
+    made, _ = label(candidates, tmp_path / "pairs.jsonl", served.url)
+    assert all("agreement" in row for row in made)
+    flags = ["--shape", "plaudit", "--model", members[0].name]
+    again, _ = label(tmp_path / "pairs.jsonl", tmp_path / "again.jsonl", served.url, *flags)
+    assert not any("agreement" in row for row in again)
+
+
 def test_what_was_cut_stays_marked_also_where_the_pair_is_turned(served, tmp_path):
     path = tmp_path / "cut.jsonl"
     answers = {"Because.": False, "So it is, I think.": True}

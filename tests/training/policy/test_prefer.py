@@ -1,6 +1,7 @@
 """A policy tuned on pairs by each loss of the family, its curves, and a run that goes on."""
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -10,12 +11,14 @@ import torch
 from short_runs import interrupted_after_first_state, same, weights
 from transformers import AutoModelForCausalLM
 
+from plaudit.conversation import Encoder
 from training.data import sources
+from training.data.shapes import Pair
 from training.data.sources import Source
 from training.data.splits import Split
 from training.method_settings import Lora
 from training.policy.chat import Chat
-from training.policy.prefer import PreferSettings, prefer, trainer_of
+from training.policy.prefer import PreferSettings, prefer, sides, trainer_of
 from training.policy.preference_rows import singles
 from training.settings import SettingsError
 from training.training_data import read
@@ -95,6 +98,33 @@ def test_adapters_follow_from_the_seed_alone(plan, tmp_path):
 def test_both_blocks_and_adapters_are_refused(plan, tmp_path):
     with pytest.raises(SettingsError, match="keep one"):
         prefer(plan(tmp_path / "run", lora=Lora(), train_layers=1))
+
+
+def test_both_limits_of_a_source_choose_the_pairs_that_are_trained_on(plan, easy_pairs, tmp_path):
+    def chosen(**limits: int) -> list[Pair]:
+        source = Source(name="easy", path=easy_pairs, **limits)
+        config = plan(tmp_path / "run", sources=[source])
+        tokenizer = Chat.load(config.model).tokenizer
+        encoder = Encoder(tokenizer, len(tokenizer), config.max_tokens)
+        return sides(config, read(config), encoder)[0]
+
+    every = chosen()
+    fewer = chosen(pairs_per_prompt=1)
+    assert Counter(pair.turns for pair in fewer) == dict.fromkeys((p.turns for p in every), 1)
+    assert len(chosen(pairs_per_prompt=1, max_pairs=3)) == 3
+
+
+@pytest.mark.parametrize("column", [{"soft_label": 0.9}, {"target_margin": 0.5}])
+def test_labels_that_no_loss_reads_are_refused_before_a_run_begins(plan, tmp_path, column):
+    path = tmp_path / "graded.jsonl"
+    plain = {"prompt": "Why?", "chosen": "Because.", "rejected": "No!!"}
+    # As plaudit strength writes them: a hard label without a margin.
+    whole = plain | {"soft_label": 1.0, "target_margin": 0.0}
+    path.write_text("".join(json.dumps(row) + "\n" for row in (plain, whole, plain | column)))
+    config = plan(tmp_path / "run", sources=[Source(name="graded", path=path)])
+    with pytest.raises(SettingsError, match=r"graded\.jsonl: 1 of 3 pairs have a soft_label"):
+        prefer(config)
+    assert not config.out.exists()
 
 
 def test_kto_meets_as_many_of_both_kinds_and_neighbours_of_other_prompts(easy_pairs):
