@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 from plaudit import checkpoint
 from plaudit.checkpoint import Base, CheckpointError
 from training import backbone, hub, model_card
-from training.noise.in_sample import refuse_base
+from training.in_sample import refuse_base
 from training.settings import SettingsError
 from training.train import train
 from training.warm import Members

@@ -20,8 +20,8 @@ from training.data.encoding import EncodedPair
 from training.data.shapes import Pair
 from training.data.sources import Source
 from training.data.splits import Split
+from training.in_sample import base_trained_on, trained_on
 from training.method_settings import LinearProbe
-from training.noise.in_sample import base_trained_on, trained_on
 from training.settings import EnsemblePlan, MemberSettings, SettingsError
 from training.sft import SftSettings, examples, main, sft, train_pairs
 from training.training_data import read

@@ -12,7 +12,7 @@ from training.data.shapes import Pair
 from training.data.splits import Split
 from training.evaluate.candidates import Candidates, Checkpoint
 from training.evaluate.evaluation import Pairs
-from training.noise.in_sample import trained_on
+from training.in_sample import trained_on
 from training.settings import SettingsError
 
 

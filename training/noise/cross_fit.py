@@ -21,8 +21,8 @@ from training.data.shapes import Pair, finished_columns
 from training.data.sources import Loaded
 from training.data.splits import Fold
 from training.evaluate.evaluation import SIDES, Side, choose
+from training.in_sample import refuse_base, refuse_member
 from training.measure import Array, score_pairs
-from training.noise.in_sample import refuse_base, refuse_member
 from training.noise.strength import FOLD, MEAN, STD, Strength
 from training.precision import measuring_dtype
 from training.settings import DataSettings, EnsemblePlan, SettingsError, TrainSettings

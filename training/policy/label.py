@@ -23,7 +23,7 @@ from training.data.jsonlines import DataError, Row, check_name, write_rows
 from training.data.shapes import SHAPES, Pair, finished_columns
 from training.data.sources import Source
 from training.noise.strength import MEAN, STD
-from training.noise.treatments import GIVEN
+from training.noise.treatments import GIVEN, TREATED
 from training.policy import candidates, labelling
 from training.policy.labelling import Judged, Label, Least
 from training.score import served
@@ -32,7 +32,7 @@ from training.score.outcome import Scorer
 CANDIDATES = "candidates"
 AGREEMENT = "agreement"
 # What may have been said of an old label.
-OF_LABEL = {*GIVEN, MEAN, STD, AGREEMENT}
+OF_LABEL = {*GIVEN, MEAN, STD, TREATED, AGREEMENT}
 
 
 class Report(Struct, frozen=True):

@@ -178,12 +178,14 @@ def test_a_pair_stays_of_the_conversation_that_was_rewarded(served, tmp_path):
     assert [row["chosen_reward"], row["rejected_reward"]] == rewards
 
 
-def test_a_single_model_leaves_no_agreement_from_before(candidates, served, tmp_path, members):
+def test_nothing_said_of_the_old_label_is_left(candidates, served, tmp_path, members):
     made, _ = label(candidates, tmp_path / "pairs.jsonl", served.url)
     assert all("agreement" in row for row in made)
+    old = tmp_path / "old.jsonl"
+    old.write_text("".join(json.dumps(row | {"treatments": ["flip"]}) + "\n" for row in made))
     flags = ["--shape", "plaudit", "--model", members[0].name]
-    again, _ = label(tmp_path / "pairs.jsonl", tmp_path / "again.jsonl", served.url, *flags)
-    assert not any("agreement" in row for row in again)
+    again, _ = label(old, tmp_path / "again.jsonl", served.url, *flags)
+    assert not any({"agreement", "treatments"} & row.keys() for row in again)
 
 
 def test_what_was_cut_stays_marked_also_where_the_pair_is_turned(served, tmp_path):

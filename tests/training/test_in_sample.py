@@ -11,9 +11,9 @@ from plaudit import checkpoint
 from training.data.shapes import Pair
 from training.data.sources import Source, load
 from training.data.splits import Fold
+from training.in_sample import refuse_base, refuse_member
 from training.linear_probe import probe_head
 from training.method_settings import LinearProbe
-from training.noise.in_sample import refuse_base, refuse_member
 from training.settings import SettingsError
 from training.train import train
 from training.warm import warm
