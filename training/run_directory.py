@@ -15,7 +15,7 @@ from training.shared_files import alone
 
 FILE = "plan.yaml"
 # How the key of a member's own setting begins.
-MEMBER = re.compile(r"members\.\d+")
+OF_MEMBER = re.compile(r"members\.(\d+)")
 
 
 def record(plan: EnsemblePlan) -> str:
@@ -32,19 +32,21 @@ def record(plan: EnsemblePlan) -> str:
     if changed:
         raise SettingsError(
             f"{path}: the directory belongs to another plan: {'; '.join(changed)}. Choose another "
-            f"out=DIR, or remove {plan.out}{mends(plan, changed)}"
+            f"out=DIR, or remove {plan.out}{or_change_here(plan, changed)}"
         )
     return sha256(path.read_bytes())
 
 
-def mends(plan: EnsemblePlan, changed: list[str]) -> str:
-    """What keeps the complete members, where the others alone differ: one that diverged is removed,
-    and trained anew with another lr. By hand, or two plans at once could both be recorded."""
-    members = {key.group() for one in changed if (key := MEMBER.match(one))}
-    begun = [name for name in members if (plan.out / name.replace("s.", "-")).exists()]
-    if begun or not all(map(MEMBER.match, changed)) or (plan.out / ensemble.FILE).exists():
+def or_change_here(plan: EnsemblePlan, changed: list[str]) -> str:
+    """A remedy that keeps the complete members, where only others differ: one that diverged is
+    removed, and trained anew with another lr. By hand, or two plans at once could be recorded."""
+    found = [OF_MEMBER.match(key) for key in changed]
+    members = sorted({key[1] for key in found if key})
+    begun = any((plan.out / f"member-{member}").exists() for member in members)
+    if begun or not all(found) or (plan.out / ensemble.FILE).exists():
         return ""
-    return f", or change {', '.join(sorted(members))}, of which nothing is here yet, in {FILE} too"
+    named = ", ".join(f"members.{member}" for member in members)
+    return f", or change {named}, of which nothing is here yet, in {FILE} too"
 
 
 def refuse_members(plan: EnsemblePlan) -> None:
