@@ -19,7 +19,7 @@ from training.evaluate.baselines import length_only
 from training.evaluate.benchmarks import figures_of
 from training.evaluate.evaluation import choose, fitting
 from training.evaluate.figures import prompt_digest
-from training.evaluate.styles import accuracy_by_difficulty, shares
+from training.evaluate.styles import DIFFICULTIES, shares
 from training.measure import Measured
 from training.settings import TrainSettings
 from training.train import train
@@ -124,10 +124,11 @@ def test_the_real_rows_of_rm_bench_and_what_length_alone_finds():
         np.array([[len(text) for text in row[side]] for row in rows])
         for side in ("chosen_styles", "rejected_styles")
     )
-    for name, value in accuracy_by_difficulty(chosen, rejected).items():
+    by_row = shares(chosen, rejected)
+    assert by_row.shape == (798, 4)
+    for name, value in zip(DIFFICULTIES, by_row.mean(axis=0), strict=True):
         assert found[name] == [pytest.approx(value)]
     assert found["easy"][0] > 0.8 > 0.2 > found["hard"][0]  # richer styles are longer
-    assert shares(chosen, rejected).shape == (798, 4)
 
 
 def judged(subset: str, i: int = 0) -> dict[str, Any]:
