@@ -27,7 +27,7 @@ def main(argv: Sequence[str]) -> int:
     rows = read(options.strength, options.wrong)
     treated = treat(rows, treatments)
     found = figures.measure(rows, options.wrong)
-    counts = Counter(name for row in treated for name in row[TREATED])
+    counts = Counter(name for row in treated for name in row.get(TREATED, ()))
     summary = {
         "pairs": len(rows),
         "written": len(treated),

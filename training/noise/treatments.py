@@ -77,13 +77,16 @@ class Treatment:
 
 
 def treat(rows: Sequence[Row], treatments: Sequence[Treatment]) -> list[Row]:
-    """Rows in their order, each with the names of what was done to it; dropped ones are gone."""
+    """Rows in their order, each with the names of what was done to it; dropped ones are gone.
+    Without treatments they stay as they are, to be treated another time."""
     check(treatments)
     if any(TREATED in row for row in rows):  # of what was dropped the others say nothing
         raise TreatmentError(
             "the rows have been treated before, and bands of them would be others: start from the "
             "file of plaudit strength"
         )
+    if not treatments:
+        return list(rows)
     treated = []
     for row, at in zip(rows, quantiles([row[MEAN] for row in rows]), strict=True):
         values = {one.name: one.value for one in treatments if one.low <= at < one.high}

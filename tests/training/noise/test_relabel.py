@@ -51,6 +51,13 @@ def test_the_summary_says_what_was_done_and_what_strength_shows(relabel, rows, t
     assert "share of right labels" in (tmp_path / "out.svg").read_text()
 
 
+def test_what_was_only_looked_at_can_still_be_treated(relabel, rows):
+    looked_at = relabel(rows)
+    assert looked_at == rows
+    treated = relabel(looked_at, "--flip", "0:0.2")
+    assert sum(row["treatments"] == ["flip"] for row in treated) == 6
+
+
 def test_without_known_labels_there_is_no_agreement(relabel, rows, tmp_path):
     relabel(rows[:3])
     strength = json.loads((tmp_path / "out.json").read_text())["strength"]
