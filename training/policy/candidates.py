@@ -104,27 +104,34 @@ def key_of(turns: Sequence[Message]) -> Key:
 
 
 def joined(rows: Iterable[Candidates]) -> list[Candidates]:
-    """Rows of one prompt together, as one, of distinct responses; what is not known of all of them
-    is not known of one. Rewards are left out: they may be of several scorers."""
-    by_prompt: dict[Key, list[Candidates]] = {}
+    """As ``by_prompt``, of distinct responses."""
+    found = []
+    for one in by_prompt(rows):
+        first = {text: place for place, text in reversed([*enumerate(one.responses)])}
+        found.append(one.keep(sorted(first.values())))
+    return found
+
+
+def by_prompt(rows: Iterable[Candidates]) -> list[Candidates]:
+    """Rows of one prompt together, as one. Sources that are not known of all of them are left out;
+    responses of which only some are said to have finished did so where nothing is said. Rewards
+    are left out: they may be of several scorers."""
+    same: dict[Key, list[Candidates]] = {}
     for one in rows:
-        by_prompt.setdefault(one.key, []).append(one)
-    return [_as_one(several) for several in by_prompt.values()]
+        same.setdefault(one.key, []).append(one)
+    return [_as_one(several) for several in same.values()]
 
 
 def _as_one(several: Sequence[Candidates]) -> Candidates:
-    def together(name: str) -> tuple[Any, ...] | None:
-        parts = [getattr(one, name) for one in several]
-        return None if None in parts else tuple(value for part in parts for value in part)
-
-    whole = Candidates(
+    ends = [end for one in several for end in one.ended()]
+    sources = [one.sources for one in several]
+    told = any(one.finished is not None for one in several)
+    return Candidates(
         several[0].prompt,
-        tuple(response for one in several for response in one.responses),
-        sources=together("sources"),
-        finished=together("finished"),
+        tuple(response for response, _ in ends),
+        sources=None if None in sources else tuple(name for part in sources for name in part or ()),
+        finished=tuple(finished for _, finished in ends) if told else None,
     )
-    first = {text: place for place, text in reversed([*enumerate(whole.responses)])}
-    return whole.keep(sorted(first.values()))
 
 
 def row_of(one: Candidates) -> Row:

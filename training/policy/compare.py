@@ -92,7 +92,7 @@ def inputs(config: CompareSettings) -> plan_file.Inputs:
 
 def answers(config: CompareSettings, policy: str, out: Path) -> list[Candidates]:
     if is_file(policy):
-        return candidates.load(Path(policy)).rows
+        return candidates.by_prompt(candidates.load(Path(policy)).rows)
     assert config.prompts is not None
     chat = Chat.load(policy)
     asked = prompts.on_side(prompts.load(config.prompts.path), config.split, config.side)

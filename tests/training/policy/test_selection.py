@@ -3,7 +3,7 @@
 import pytest
 
 from training.data.jsonlines import DataError
-from training.policy.candidates import Candidates, joined
+from training.policy.candidates import Candidates, by_prompt, joined
 from training.policy.selection import best_of_each, top_overall
 
 
@@ -55,3 +55,17 @@ def test_rows_of_one_prompt_are_joined_without_repeats():
     )
     assert one == Candidates(turns, ("x", "y", "z"), ("m", "m", "n"))
     assert joined([Candidates(turns, ("x",)), Candidates(turns, ("y",), ("n",))])[0].sources is None
+
+
+def test_a_response_that_was_cut_stays_one_beside_others_of_which_nothing_is_said():
+    turns = ({"role": "user", "content": "a"},)
+    rows = [Candidates(turns, ("x",)), Candidates(turns, ("cut mid", "x"), finished=(False, True))]
+    (one,) = joined(rows)
+    assert one.ended() == [("x", True), ("cut mid", False)]
+    assert joined(rows[:1])[0].finished is None
+
+
+def test_samples_of_one_prompt_on_several_lines_count_with_their_repeats():
+    turns = ({"role": "user", "content": "a"},)
+    (one,) = by_prompt([Candidates(turns, (text,)) for text in ("x", "y", "x")])
+    assert one.responses == ("x", "y", "x")
