@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import mse_loss
 from transformers import AutoModelForTokenClassification, PreTrainedModel
 
+from plaudit import scalar_head
 from training import hub
 
 
@@ -63,7 +64,7 @@ class Critic:
             pad_token_id=pad_token_id,
             trust_remote_code=False,
         )
-        for parameter in found.get_submodule("score").parameters():
+        for parameter in scalar_head.head(found).parameters():
             torch.nn.init.zeros_(parameter)
         return cls(found.to(device), lr)
 
@@ -74,10 +75,11 @@ class Critic:
         found: Tensor = made[:, -tokens - 1 : -1, 0].float()
         return found
 
-    def fit(self, found: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
-        """The cost (1,) of values (B, T), the mean over the tokens of ``mask``; its gradient is
-        left in the weights."""
-        cost = mse_loss(found[mask.bool()], returns[mask.bool()])
+    def fit(self, found: Tensor, returns: Tensor, mask: Tensor, tokens: Tensor) -> Tensor:
+        """What values (B, T) cost on the tokens of ``mask``, as a part of the mean over ``tokens``
+        (1,), those of all that is fitted before the next step. Its gradient is added to what the
+        weights have."""
+        cost = mse_loss(found[mask.bool()], returns[mask.bool()], reduction="sum") / tokens
         cost.backward()  # type: ignore[no-untyped-call]
         return cost.detach()
 

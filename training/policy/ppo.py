@@ -9,7 +9,7 @@ from pydantic import Field
 from transformers import set_seed
 from trl import GRPOConfig
 
-from training import settings
+from training import backbone, settings
 from training.policy import one_process, tuning
 from training.policy.chat import Chat
 from training.policy.critic import Critic
@@ -18,6 +18,7 @@ from training.policy.ppo_trainer import PpoTrainer
 from training.policy.prompts import Prompt
 from training.policy.rewards_ahead import RewardFunction
 from training.policy.tuning import Curves
+from training.settings import SettingsError
 from training.train import end_together
 
 
@@ -47,12 +48,23 @@ def ppo(config: PpoSettings) -> None:
     on_rewards(config, trainer_of)
 
 
+def refuse_other_ids(critic: str, chat: Chat) -> None:
+    """SettingsError where the critic would read the policy's ids as other tokens, or as none."""
+    theirs = backbone.own_tokenizer(critic).get_vocab()
+    if any(theirs.get(token) != place for token, place in chat.tokenizer.get_vocab().items()):
+        raise SettingsError(
+            f"critic={critic} has another vocabulary than the policy, whose token ids it would "
+            "read as other words: take a model of the policy's tokenizer"
+        )
+
+
 def trainer_of(
     config: PpoSettings, chat: Chat, asked: Sequence[Prompt], reward: RewardFunction
 ) -> PpoTrainer:
     """The trainer before its first step."""
     args = GRPOConfig(**arguments(config))
     base = config.critic or config.model
+    refuse_other_ids(base, chat)
     critic = Critic.load(base, config.critic_lr, chat.tokenizer.pad_token_id, args.device)
     policy = tuning.load(config, chat)
     set_seed(config.seed)  # TRL draws the adapters before it does

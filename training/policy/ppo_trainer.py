@@ -64,7 +64,8 @@ class PpoTrainer(GroupTrainer):
                 yield self._critic.values(ids[part], seen[part], tokens)
 
     def _teach(self, ids: Tensor, seen: Tensor, returns: Tensor, mask: Tensor) -> None:
-        if not mask.any():
+        tokens = mask.sum()
+        if not tokens:
             return
         parts = [part for part in self._micro_batches(len(ids)) if mask[part].any()]
         for _ in range(self.num_iterations):
@@ -72,9 +73,9 @@ class PpoTrainer(GroupTrainer):
             for part in parts:
                 with self.accelerator.autocast():
                     found = self._critic.values(ids[part], seen[part], mask.shape[1])
-                costs.append(self._critic.fit(found, returns[part], mask[part]))
+                costs.append(self._critic.fit(found, returns[part], mask[part], tokens))
             self._critic.step()
-            self._metrics["train"]["critic/loss"].append(float(torch.stack(costs).mean()))
+            self._metrics["train"]["critic/loss"].append(float(torch.stack(costs).sum()))
 
     def _micro_batches(self, rows: int) -> list[slice]:
         size = self.args.per_device_train_batch_size

@@ -1,17 +1,20 @@
 """PPO: advantages by hand, a critic that learns what to expect, and a run on a served reward."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from short_runs import interrupted_after_first_state, same
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from training.policy.critic import Critic, advantages, whitened
 from training.policy.ppo import PpoSettings, ppo
 from training.policy.prompts import PromptFile
 from training.policy.rewards import Service
+from training.settings import SettingsError
 
 
 def test_advantages_are_those_computed_by_hand():
@@ -49,10 +52,36 @@ def test_a_critic_begins_with_nothing_and_learns_what_comes(policy):
     assert not critic.values(ids, seen, 6).any()
     costs = []
     for _ in range(40):
-        costs.append(critic.fit(critic.values(ids, seen, 6), returns, mask).item())
+        costs.append(critic.fit(critic.values(ids, seen, 6), returns, mask, mask.sum()).item())
         critic.step()
     assert costs[0] == pytest.approx(1.5)
     assert costs[-1] < 0.3
+
+
+def test_parts_of_a_batch_teach_a_critic_what_the_whole_would(policy):
+    ids = torch.randint(3, 200, (5, 10), generator=torch.Generator().manual_seed(1))
+    seen = torch.ones_like(ids)
+    mask = (torch.arange(6) < torch.tensor([[6], [1], [2], [6], [3]])).long()
+    returns = torch.randn(5, 6, generator=torch.Generator().manual_seed(2))
+
+    def gradients(size: int) -> list[torch.Tensor]:
+        critic = Critic.load(str(policy), 1e-3, 0, torch.device("cpu"))
+        for start in range(0, 5, size):
+            part = slice(start, start + size)
+            values = critic.values(ids[part], seen[part], 6)
+            critic.fit(values, returns[part], mask[part], mask.sum())
+        return [one.grad for one in critic.model.parameters() if one.grad is not None]
+
+    for parts, whole in zip(gradients(2), gradients(5), strict=True):
+        torch.testing.assert_close(parts, whole)
+
+
+def test_a_critic_may_be_of_a_family_that_names_its_head_otherwise(tmp_path):
+    sizes = {"n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 32, "vocab_size": 200}
+    GPT2LMHeadModel(GPT2Config(**sizes)).save_pretrained(tmp_path)
+    critic = Critic.load(str(tmp_path), 1e-3, 0, torch.device("cpu"))
+    ids = torch.randint(3, 200, (2, 10))
+    assert not critic.values(ids, torch.ones_like(ids), 6).any()
 
 
 @pytest.fixture
@@ -77,6 +106,17 @@ def plan(policy, questions, served) -> Callable[..., PpoSettings]:
         )
 
     return settings
+
+
+def test_a_critic_that_reads_other_words_is_refused(plan, policy, tmp_path):
+    other = shutil.copytree(policy, tmp_path / "other")
+    saved = json.loads((other / "tokenizer.json").read_text())
+    vocab = saved["model"]["vocab"]
+    vocab["a"], vocab["b"] = vocab["b"], vocab["a"]
+    (other / "tokenizer.json").write_text(json.dumps(saved))
+    config = plan(tmp_path / "out").model_copy(update={"critic": str(other)})
+    with pytest.raises(SettingsError, match="another vocabulary than the policy"):
+        ppo(config)
 
 
 def test_a_run_teaches_both_and_goes_on_where_it_was_broken_off(plan, tmp_path):
