@@ -4,6 +4,7 @@ A killed run goes on where it stopped: give it the same settings again.
 """
 
 import os
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -18,14 +19,15 @@ from plaudit.integrations.trl import Reward
 from plaudit.wire import ModelInfo
 from training import settings
 from training.data.splits import Name, Split
-from training.policy import plan_file, prompts, tuning
+from training.policy import one_process, plan_file, prompts, tuning
 from training.policy.chat import Chat
 from training.policy.group_trainer import GroupTrainer
 from training.policy.prompts import Prompt, PromptFile
-from training.policy.rewards import Judge, check
+from training.policy.rewards import Judge, as_it_is_now, check
 from training.policy.rewards_ahead import WAIT_SHARE, RewardFunction
 from training.policy.tuning import Curves, Tuning
 from training.score.served import KEY, named
+from training.settings import SettingsError
 from training.train import end_together
 
 SHOWN = {
@@ -88,15 +90,16 @@ def grpo(config: GrpoSettings) -> None:
 
 
 def on_rewards(config: Settings, make: Make[Settings]) -> None:
-    """Tune by the trainer that ``make`` makes. The run is pinned to the revision of the judge that
-    it began with."""
+    """Tune by the trainer that ``make`` makes. The run is pinned to the judge that it began with:
+    its revision, and an ensemble's aggregate and coefficient."""
     chat = Chat.load(config.model)
     asked = to_answer(config, chat)
     judge = named(config.service.url, config.service.model)
     check(config.service, judge)
+    service = as_it_is_now(config.service, judge)
     digest = file_digest(config.prompts.path)
-    tuning.begin(config, {"prompts": digest, plan_file.JUDGE: judge.revision})
-    reward = reward_of(config.service, judge)
+    tuning.begin(config, {"prompts": digest, plan_file.JUDGE: says(service, judge)})
+    reward = reward_of(service, judge)
     try:
         tuning.run(config, make(config, chat, asked, reward), chat)
     finally:
@@ -136,9 +139,29 @@ def reward_of(service: Judge, judge: ModelInfo) -> Reward:
     )
 
 
+def says(service: Judge, judge: ModelInfo) -> str:
+    """What of the judge a run goes on with: its revision, and how an ensemble's rewards are made
+    one, which is not in it."""
+    if service.aggregate is None:
+        return judge.revision
+    return f"{judge.revision}, {service.aggregate}, coefficient {service.coefficient}"
+
+
 def to_answer(config: GrpoSettings, chat: Chat) -> list[Prompt]:
+    """SettingsError where they do not fill a step: TRL leaves out what is over whole ones."""
     every = prompts.on_side(prompts.load(config.prompts.path), config.split, config.side)
-    return prompts.choose(every, config.prompts, lambda one: len(chat.prompt(one.turns)))
+    found = prompts.choose(every, config.prompts, lambda one: len(chat.prompt(one.turns)))
+    responses = config.batch_responses * config.accumulation * one_process.count()
+    in_step = responses // config.responses
+    if len(found) < in_step:
+        raise SettingsError(
+            f"{len(found)} prompts do not fill a step, which takes {in_step} with {responses} "
+            f"responses, {config.responses} to each: lower batch_responses or accumulation"
+        )
+    if over := len(found) % in_step:
+        said = f"{over} prompts over whole steps of {in_step}: each epoch leaves out other ones"
+        print(said, file=sys.stderr)
+    return found
 
 
 def dataset(asked: Sequence[Prompt]) -> Dataset:

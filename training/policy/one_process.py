@@ -7,6 +7,11 @@ from transformers.utils import strtobool
 from training.settings import SettingsError
 
 
+def count() -> int:
+    """Of the processes of this launch, as accelerate and torchrun say it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def require(command: str) -> None:
     """SettingsError in one of several processes, as accelerate and torchrun start them, and where
     accelerate would cut the model in parts."""
@@ -16,9 +21,8 @@ def require(command: str) -> None:
                 f"{command} keeps the model whole in one process, and accelerate was told to cut "
                 f"it in parts ({name}): start it without accelerate"
             )
-    count = int(os.environ.get("WORLD_SIZE", "1"))
-    if count > 1:
+    if count() > 1:
         raise SettingsError(
-            f"{command} runs in one process, and this is one of {count}: start it without "
+            f"{command} runs in one process, and this is one of {count()}: start it without "
             "accelerate or torchrun"
         )

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from typing import TypeVar
 
 from msgspec import UNSET
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from plaudit.client import RewardClient
 from plaudit.client.errors import PlauditError
 from plaudit.client.scores import EnsembleScores, Scores
+from plaudit.integrations.source import PATIENCE
 from plaudit.wire import Aggregate, ModelInfo, Truncation
 from training.policy.candidates import Candidates
 from training.score.served import KEY, ServiceError, choose
@@ -38,6 +40,9 @@ class Judge(BaseModel):
         if not self.url.startswith(("http://", "https://")):
             raise ValueError("url starts with http:// or https://")
         return self
+
+
+AnyJudge = TypeVar("AnyJudge", bound=Judge)
 
 
 class Service(Judge):
@@ -74,10 +79,12 @@ def score(service: Service, rows: Sequence[Candidates], expected: str | None = N
         with RewardClient(service.url, key, max_retries=0) as client:
             info = choose(client.models(), service.model)
         check(service, info)
+        service = as_it_is_now(service, info)
         with RewardClient(
             service.url,
             key,
             timeout_seconds=service.timeout_seconds,
+            max_retries=PATIENCE,
             batch_items=IN_REQUEST,
             concurrency=AT_A_TIME,
             retry_faults=True,
@@ -102,6 +109,21 @@ def check(service: Judge, info: ModelInfo) -> None:
             f"{service.url}: {info.name} is no ensemble, so it has no aggregate or coefficient: "
             "leave them out"
         )
+
+
+def as_it_is_now(service: AnyJudge, info: ModelInfo) -> AnyJudge:
+    """With the aggregate and the coefficient that an ensemble has by default at this time: asked
+    for by name, they stay when the service starts again with others. ServiceError if it is gone."""
+    if info.kind != "ensemble":
+        return service
+    asked = {"aggregate": service.aggregate, "coefficient": service.coefficient}
+    try:
+        with RewardClient(service.url, os.environ.get(KEY)) as client:
+            found = client.ensemble_score([], ensemble=info.name, **asked)
+    except PlauditError as error:
+        raise ServiceError(f"{service.url}: {error}") from error
+    now = {"aggregate": found.aggregate, "coefficient": found.coefficient}
+    return service.model_copy(update=now)
 
 
 def refuse_exchanged(service: Service, info: ModelInfo, seen: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from plaudit.client import RewardClient
 from plaudit.client.errors import PlauditError
 from plaudit.client.scores import EnsembleScores, Scores
+from plaudit.integrations.source import PATIENCE
 from plaudit.wire import ItemResult, ModelInfo, Truncation
 from training.score.outcome import Asked, Outcome, Scorer
 
@@ -32,7 +33,9 @@ def score(
     info = named(url, model)
     try:
         parts = []
-        with RewardClient(url, key, timeout_seconds=TIMEOUT_SECONDS) as client:
+        with RewardClient(
+            url, key, timeout_seconds=TIMEOUT_SECONDS, max_retries=PATIENCE, retry_faults=True
+        ) as client:
             for start in range(0, len(asked), PART):
                 parts.append(_part(client, info, asked[start : start + PART], truncation))
                 print(f"{info.name}: {start + len(parts[-1].items)} responses", file=sys.stderr)

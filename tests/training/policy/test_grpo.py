@@ -26,11 +26,12 @@ from training.policy.grpo import (
     dataset,
     grpo,
     reward_of,
+    says,
     to_answer,
     trainer_of,
 )
 from training.policy.prompts import PromptFile
-from training.policy.rewards import Service
+from training.policy.rewards import Service, as_it_is_now
 from training.policy.rewards_ahead import WAIT_SHARE
 from training.score.served import named
 from training.settings import SettingsError
@@ -119,6 +120,27 @@ def test_a_killed_service_costs_waiting_and_not_the_run(plan, served, tmp_path):
     assert all(math.isfinite(one["reward"]) for one in found)
     assert all(one["plaudit/failed_share"] == 0 for one in found)
     assert found[2][WAIT_SHARE] > 0
+
+
+def test_prompts_that_do_not_fill_a_step_are_refused_and_what_is_over_is_told(
+    plan, questions, tmp_path, capsys
+):
+    few = plan(tmp_path / "few", prompts=PromptFile(path=questions, max_prompts=1))
+    with pytest.raises(SettingsError, match="1 prompts do not fill a step, which takes 2"):
+        grpo(few)
+    odd = plan(tmp_path / "odd", prompts=PromptFile(path=questions, max_prompts=7))
+    assert len(to_answer(odd, Chat.load(odd.model))) == 7
+    assert "1 prompts over whole steps of 2" in capsys.readouterr().err
+
+
+def test_a_run_names_what_an_ensemble_does_by_default(plan, served, tmp_path):
+    unsaid = Service(url=served.url, model="ensemble")
+    judge = named(served.url, "ensemble")
+    now = as_it_is_now(unsaid, judge)
+    assert (now.aggregate, now.coefficient) == ("mean", 0.5)
+    assert says(now, judge) == f"{judge.revision}, mean, coefficient 0.5"
+    said = plan(tmp_path / "out").service
+    assert as_it_is_now(said, judge) == said
 
 
 @pytest.fixture(scope="module")

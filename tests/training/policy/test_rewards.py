@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from plaudit.testing import FakeServer
+from plaudit.wire import Item
 from training.policy.candidates import Candidates
 from training.policy.rewards import Service, score
-from training.score import checkpoints
+from training.score import checkpoints, served
 from training.score.served import ServiceError
 
 TURNS = ({"role": "user", "content": "Why?"},)
@@ -29,6 +31,29 @@ def test_every_response_has_its_own_reward_and_null_where_there_is_none(service_
     assert {one.revision for one in found.rows} == {found.revision} == {scorer.revision}
     assert found.errors == {"empty": 1, "too-long": 1}
     assert [one.responses for one in found.rows] == [one.responses for one in ROWS]
+
+
+def gone_after_the_first(times: int) -> FakeServer:
+    """Answers one request, and not so many that follow."""
+
+    def reward(_: Item) -> float:
+        if not gone:
+            gone.append(server.refuse(times, retry_after_seconds=0.001))
+        return 1.0
+
+    gone: list[None] = []
+    server = FakeServer(reward)
+    return server
+
+
+def test_a_service_that_goes_away_is_waited_for_by_the_time_and_not_by_tries():
+    with gone_after_the_first(40) as server:
+        service = Service(url=server.url, model="fake", prompts_per_call=1)
+        assert [one.rewards for one in score(service, ROWS).rows] == [(1.0,) * 3, (1.0,) * 2]
+    with gone_after_the_first(40) as server:
+        asked = [([dict(turn) for turn in TURNS], "So.")] * (served.PART + 1)
+        _, outcomes = served.score(server.url, "fake", asked, "error")
+        assert {one.reward for one in outcomes} == {1.0}
 
 
 def test_another_revision_than_before_is_an_error_that_says_so(service_url):
