@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import Any
 
 from plaudit.client.batches import ItemLike
+from plaudit.integrations.conversations import said
 from plaudit.integrations.failures import disagreement, settle
 from plaudit.integrations.source import Source, ask, source_of
 
@@ -93,4 +94,4 @@ def _item(
             f"extra_env_info has no {source.prompt_key!r}, and the log holds the policy's "
             "template: let the data processor put the prompt there (a string or messages)"
         )
-    return {"prompt": prompt, "response": log[-1]["content"]}
+    return {"prompt": said(prompt), "response": log[-1]["content"]}

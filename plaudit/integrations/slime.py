@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from plaudit.client.batches import ItemLike
+from plaudit.integrations.conversations import said
 from plaudit.integrations.failures import disagreement, settle
 from plaudit.integrations.source import PREFIX, Source, ask_async, source_of, without_stop
 
@@ -73,4 +74,4 @@ def _item(args: Any, source: Source, sample: Any) -> ItemLike:
             "the reward model's would wrap once more: keep the messages in the row's metadata, and "
             f"name their key in {PREFIX}PROMPT_KEY"
         )
-    return {"prompt": prompt, "response": without_stop(source, sample.response)}
+    return {"prompt": said(prompt), "response": without_stop(source, sample.response)}

@@ -12,6 +12,7 @@ from typing import Any, Unpack
 
 from plaudit.client.batches import ItemLike
 from plaudit.client.scores import EnsembleScores, Scores
+from plaudit.integrations.conversations import said
 from plaudit.integrations.failures import disagreement, is_degraded, settle
 from plaudit.integrations.source import Options, Source, ask, ask_async, source_of
 from plaudit.integrations.wait_share import WaitShare
@@ -93,17 +94,9 @@ class AsyncReward(_Reward):
 
 
 def item(prompt: str | Messages, completion: str | Messages) -> ItemLike:
-    """Plain texts, or conversations; after tool calls the completion is several messages."""
+    """Plain texts, or conversations, whose completion may be several messages."""
     if isinstance(completion, str):
-        return {
-            "prompt": prompt if isinstance(prompt, str) else _bare(prompt),
-            "response": completion,
-        }
+        return {"prompt": said(prompt), "response": completion}
     if isinstance(prompt, str):
         prompt = [{"role": "user", "content": prompt}]
-    return {"messages": _bare([*prompt, *completion])}
-
-
-def _bare(messages: Messages) -> list[dict[str, Any]]:
-    """Without the None that a table has where one message lacks what another has."""
-    return [{k: v for k, v in message.items() if v is not None} for message in messages]
+    return {"messages": said([*prompt, *completion])}

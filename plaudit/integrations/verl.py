@@ -9,11 +9,12 @@ function is not async, with what its dataset has and the decoded response, but w
 that must stand in the row's ``extra_info``, under ``question`` unless ``prompt_key`` names another.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Unpack
 
 from plaudit.client.batches import ItemLike
 from plaudit.client.scores import EnsembleScores, Scores
+from plaudit.integrations.conversations import said
 from plaudit.integrations.failures import disagreement, settle
 from plaudit.integrations.source import Options, Source, ask, ask_async, source_of
 
@@ -57,12 +58,7 @@ def _item(source: Source, response: str, extra_info: Mapping[str, Any] | None) -
             f"extra_info has no {source.prompt_key!r}, and verl passes no prompt on: put the "
             "prompt (a string or messages) there in the dataset, or name its key as prompt_key"
         )
-    return {"prompt": prompt if isinstance(prompt, str) else _plain(prompt), "response": response}
-
-
-def _plain(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Parquet gives an array of dicts."""
-    return [dict(message) for message in messages]
+    return {"prompt": said(prompt), "response": response}
 
 
 def _result(source: Source, scores: Scores | EnsembleScores) -> dict[str, float]:

@@ -9,7 +9,13 @@ from typing import Any
 import pytest
 
 from plaudit import DeadlineExceeded, ItemsFailed, RewardClient
-from plaudit.integrations.areal import ANSWER_SECONDS, AREAL_TIMEOUT_SECONDS, reward_fn
+from plaudit.integrations.areal import (
+    ANSWER_SECONDS,
+    AREAL_TIMEOUT_SECONDS,
+    async_reward_fn,
+    reward_fn,
+)
+from plaudit.integrations.source import close_async
 from plaudit.testing import FakeServer
 from plaudit.wire import Item, ItemError
 
@@ -21,10 +27,10 @@ def rule(item: Item) -> float | ItemError:
     return ItemError("too-long", "many") if item.response == "bad" else len(item.response or "")
 
 
-def called(completion: str, **columns: Any) -> Any:
+def called(completion: str, function: Any = reward_fn, **columns: Any) -> Any:
     """As RLVRWorkflow._compute_rewards calls (AReaL 1.0.4)."""
     columns = {"messages": MESSAGES, "answer": "8"} | columns
-    return partial(reward_fn, TEMPLATED, completion, [1, 2], [3, 4], **columns)
+    return partial(function, TEMPLATED, completion, [1, 2], [3, 4], **columns)
 
 
 def test_the_reward_is_the_services_in_a_process_of_a_pool(
@@ -80,6 +86,21 @@ def test_a_slow_service_raises_before_areal_takes_zero(
     monkeypatch.setenv("PLAUDIT_CLIENT_TIMEOUT_SECONDS", "0.05")
     with server.held(), pytest.raises(DeadlineExceeded):
         called("abc")()
+
+
+def test_in_the_workflows_loop_no_reward_waits_for_a_worker(server: FakeServer) -> None:
+    texts = ["a" * count for count in range(1, 65)]
+
+    async def all_at_once() -> list[float]:
+        try:
+            return await asyncio.gather(*(called(t, async_reward_fn)() for t in texts))
+        finally:
+            await close_async()
+
+    server.refuse(times=30, retry_after_seconds=0.001)
+    assert asyncio.run(all_at_once()) == [float(len(text)) for text in texts]
+    with pytest.raises(ItemsFailed, match="too-long"):
+        asyncio.run(called("bad", async_reward_fn)())
 
 
 def test_areals_own_wrapper(server: FakeServer) -> None:

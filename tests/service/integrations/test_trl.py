@@ -172,7 +172,21 @@ def test_a_forward_that_broke_costs_waiting_and_no_reward() -> None:
         assert Reward(server.url)(["p", "p"], ["good", "bad"]) == [1.5, 1.5]
 
 
-def test_a_conversation_with_tools_is_sent_whole() -> None:
+def test_thoughts_are_not_sent_and_tools_are_refused_by_name() -> None:
+    turn = {"role": "user", "content": "Why?"}
+    thought = {"role": "assistant", "reasoning_content": "Hm.", "content": "So."}
+    calls = {"role": "assistant", "content": "", "tool_calls": [{"type": "function"}]}
+    used = {"role": "tool", "name": "f", "content": "1"}
+    with FakeServer(lambda item: float(len((item.messages or [])[-1].content))) as server:
+        reward = Reward(server.url)
+        assert reward([[turn]], [[thought]]) == [3.0]
+        with pytest.raises(ValueError, match="tool_calls"):
+            reward([[turn]], [[calls, used, thought]])
+        with pytest.raises(ValueError, match="'tool'"):
+            reward([[turn]], [[thought, used, thought]])
+
+
+def test_a_conversation_of_several_turns_is_sent_whole() -> None:
     def last(item: Item) -> float:
         return float(len(item.messages or []))
 

@@ -64,7 +64,8 @@ def test_the_score_is_the_services_reward(call: Call, listen: Any, tiny_checkpoi
 
 
 def test_the_prompt_may_be_messages_as_parquet_gives_them(call: Call) -> None:
-    messages = np.array([{"role": "system", "content": "s"}, {"role": "user", "content": "u"}])
+    system = {"role": "system", "content": "s", "name": None}
+    messages = np.array([system, {"role": "user", "content": "u", "name": None}])
     with FakeServer(lambda item: len(item.prompt or "")) as server:
         found = call(**verls("r", raw=messages), url=server.url, prompt_key="raw")
     assert found["score"] == 2.0
