@@ -65,7 +65,7 @@ def test_two_views_of_a_batch_and_its_prototypes_train_in_two_processes(configur
 
 def test_an_interrupted_run_of_two_resumes_to_the_weights_of_a_whole_one(configure, tmp_path):
     whole, broken = (
-        configure(tmp_path / name, epochs=12, batch_pairs=4, save_steps=4)
+        configure(tmp_path / name, epochs=6, batch_pairs=4, save_steps=4)
         for name in ("whole", "broken")
     )
     assert launch(whole, tmp_path).returncode == 0

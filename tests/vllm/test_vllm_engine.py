@@ -13,11 +13,8 @@ from plaudit.checkpoint import CheckpointError
 from plaudit.conversation import Encoder
 from plaudit.probes import conversations
 from service import parity
-from service.engines import vllm_core, vllm_engine
+from service.engines import vllm_core
 from service.fair_queue import Caller
-from service.metrics import Metrics
-from service.registry import Registry
-from service.sources import sources
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 CALLER = Caller()
@@ -87,11 +84,11 @@ async def test_abandoned_work_is_aborted_in_the_core(served, monkeypatch):
     )
 
 
-async def test_scores_that_went_through_an_activation_are_refused(settings, monkeypatch):
+async def test_scores_that_went_through_an_activation_are_refused(served, monkeypatch):
+    """By what every start of a core ends with; this core is asked once more."""
     monkeypatch.setattr(vllm_core, "RAW", PoolingParams(task="classify", use_activation=True))
-    engine = vllm_engine.VllmEngine(settings, Metrics())
     with pytest.raises(CheckpointError, match="went through an activation"):
-        await Registry.open(engine, sources(settings), Metrics())
+        await served.core._verify(served.member)
 
 
 async def test_too_long_is_refused_before_the_engine(served):
