@@ -13,6 +13,7 @@ up before, by an exception, but no function can see how long it waited for a wor
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from plaudit.client.batches import ItemLike
 from plaudit.client.scores import EnsembleScores, Scores
@@ -61,7 +62,7 @@ def _settled(source: Source, scores: Scores | EnsembleScores) -> float:
     return reward
 
 
-def _item(source: Source, completion: str, columns: dict[str, object]) -> ItemLike:
+def _item(source: Source, completion: str, columns: dict[str, Any]) -> ItemLike:
     key = str(source.prompt_key)
     if key not in columns:
         raise ValueError(

@@ -116,10 +116,14 @@ def as_it_is_now(service: AnyJudge, info: ModelInfo) -> AnyJudge:
     for by name, they stay when the service starts again with others. ServiceError if it is gone."""
     if info.kind != "ensemble":
         return service
-    asked = {"aggregate": service.aggregate, "coefficient": service.coefficient}
     try:
         with RewardClient(service.url, os.environ.get(KEY)) as client:
-            found = client.ensemble_score([], ensemble=info.name, **asked)
+            found = client.ensemble_score(
+                [],
+                ensemble=info.name,
+                aggregate=service.aggregate,
+                coefficient=service.coefficient,
+            )
     except PlauditError as error:
         raise ServiceError(f"{service.url}: {error}") from error
     now = {"aggregate": found.aggregate, "coefficient": found.coefficient}
