@@ -46,6 +46,11 @@ RUN pip install --no-cache-dir --no-deps --no-index /wheel/*.whl && pip check
 
 FROM python:3.11-slim
 ARG TARGET
+ARG EXTRA
+# vLLM's kernels on a GPU are Triton's, which calls a C compiler when it runs.
+# hadolint ignore=DL3008
+RUN [ "$EXTRA" != vllm ] || { apt-get update && \
+    apt-get install -y --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*; }
 # A name for the numeric user: torch asks the password file for one when it picks a cache folder.
 RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin plaudit
 COPY --from=build /opt/plaudit /opt/plaudit

@@ -12,7 +12,7 @@ from redis.exceptions import NoPermissionError, RedisError
 from service.byte_size import size
 from service.doctor.finding import Finding, failed, ok, warning
 from service.redaction import without_password
-from service.redis_connection import FORM, RedisUrlError, connect
+from service.redis_connection import FORM, TLS_FILES, RedisUrlError, connect
 
 ROUND_TRIPS = 300
 KEYS = 16
@@ -45,8 +45,12 @@ def check(url: str, timeout_ms: float) -> Iterator[Finding]:
             yield failed(
                 "redis",
                 f"{shown}: {type(error).__name__}: {error}",
-                f"start it, or correct PLAUDIT_REDIS_URL: redis-cli -u {shown} PING",
+                f"start it, or correct PLAUDIT_REDIS_URL{certificates(url)}",
             )
+
+
+def certificates(url: str) -> str:
+    return f", and in its query {TLS_FILES}" if url.startswith("rediss:") else ""
 
 
 def names() -> list[bytes]:

@@ -87,7 +87,9 @@ def test_both_autoscalers_take_replicas_away_slowly_and_never_the_last(
 
 
 def test_keda_is_paused_until_somebody_has_seen_its_queries(scaled: Manifest) -> None:
-    assert scaled["metadata"]["annotations"] == {"autoscaling.keda.sh/paused": "true"}
+    # With their number: else KEDA leaves what the cluster takes for a missing one, which is 1.
+    fewest = str(scaled["spec"]["minReplicaCount"])
+    assert scaled["metadata"]["annotations"] == {"autoscaling.keda.sh/paused-replicas": fewest}
 
 
 def test_queries_of_keda_are_promql_over_metrics_of_the_service(

@@ -65,6 +65,17 @@ def test_the_image_fetches_no_model(steps: list[tuple[str, str]]) -> None:
     assert environment(steps)["HF_HUB_OFFLINE"] == "1"
 
 
+def test_only_the_image_of_vllm_has_the_compiler_that_triton_calls(
+    steps: list[tuple[str, str]],
+) -> None:
+    final = final_stage(steps)
+    (installs,) = [words for name, words in final if name == "RUN" and "apt-get" in words]
+    assert ("ARG", "EXTRA") in final
+    assert installs.startswith('[ "$EXTRA" != vllm ] || {')
+    assert {"--no-install-recommends", "gcc", "libc6-dev"} <= set(installs.split())
+    assert "rm -rf /var/lib/apt/lists/*" in installs
+
+
 def test_one_port(steps: list[tuple[str, str]]) -> None:
     assert last(steps, "EXPOSE") == environment(steps)["PLAUDIT_PORT"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
-from manifests import OVERLAYS, Manifest, load, render
+from manifests import OVERLAYS, Manifest, env, load, render
 
 from service import timings
 
@@ -98,6 +98,29 @@ def test_under_kserve_a_pod_has_the_time_to_load_and_to_finish(root: Path) -> No
     assert startup["periodSeconds"] * startup["failureThreshold"] >= timings.START_SECONDS
     assert "lifecycle" not in container
     assert service["spec"]["predictor"]["terminationGracePeriodSeconds"] >= timings.STOP_SECONDS
+
+
+def test_under_kserve_only_the_service_reads_its_keys_and_its_threads_are_those_asked_for(
+    root: Path,
+) -> None:
+    runtime, service = load(root / "k8s" / "examples" / "kserve.yaml")
+    keys, _ = runtime["spec"]["volumes"]
+    assert keys["secret"]["defaultMode"] == 0o440
+    (container,) = runtime["spec"]["containers"]
+    user = container["securityContext"]["runAsUser"]
+    assert service["spec"]["predictor"]["securityContext"] == {"fsGroup": user}
+    threads = env(container)["OMP_NUM_THREADS"]["valueFrom"]["resourceFieldRef"]
+    assert threads == {"resource": "requests.cpu"}
+
+
+@pytest.mark.parametrize("kind", ["pod", "service"])
+def test_the_key_of_a_monitor_is_asked_for_once_its_comment_is_none(root: Path, kind: str) -> None:
+    path = root / "k8s" / "components" / f"{kind}-monitor" / f"{kind}monitor.yaml"
+    before, mark, after = path.read_text().partition("      # authorization:\n")
+    doc = yaml.safe_load(before + (mark + after).replace("# ", ""))
+    check(doc, root)
+    (endpoint,) = doc["spec"].get("endpoints") or doc["spec"]["podMetricsEndpoints"]
+    assert endpoint["authorization"]["credentials"].keys() == {"name", "key"}
 
 
 @pytest.mark.parametrize(

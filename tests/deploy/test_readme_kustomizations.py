@@ -23,11 +23,11 @@ def written(root: Path) -> list[Manifest]:
 
 
 @pytest.fixture
-def pod(root: Path, tmp_path: Path, written: list[Manifest]) -> Render:
-    """``pod(word)``: the service's pods under the README's kustomization with the addition that has
-    this word."""
+def rendered(root: Path, tmp_path: Path, written: list[Manifest]) -> Callable[..., list[Manifest]]:
+    """``rendered(word, overlay)``: all objects under the README's kustomization with the addition
+    that has this word."""
 
-    def made(word: str, overlay: str = "gpu") -> Manifest:
+    def made(word: str, overlay: str) -> list[Manifest]:
         whole, *additions = written
         (addition,) = [one for one in additions if word in str(one)] if word else [{}]
         (tmp_path / "k8s").symlink_to(root / "k8s")
@@ -35,7 +35,17 @@ def pod(root: Path, tmp_path: Path, written: list[Manifest]) -> Render:
         own.mkdir()
         resources = {"resources": [f"../k8s/overlays/{overlay}"]}
         (own / "kustomization.yaml").write_text(yaml.safe_dump(whole | resources | addition))
-        found = {(doc["kind"], doc["metadata"]["name"]): doc for doc in render(own)}
+        return render(own)
+
+    return made
+
+
+@pytest.fixture
+def pod(rendered: Callable[..., list[Manifest]]) -> Render:
+    """``pod(word)``: the service's pods among them."""
+
+    def made(word: str, overlay: str = "gpu") -> Manifest:
+        found = {(doc["kind"], doc["metadata"]["name"]): doc for doc in rendered(word, overlay)}
         spec: Manifest = found["Deployment", "plaudit"]["spec"]["template"]["spec"]
         return spec
 
@@ -44,7 +54,7 @@ def pod(root: Path, tmp_path: Path, written: list[Manifest]) -> Render:
 
 def test_the_first_is_whole(written: list[Manifest]) -> None:
     assert written[0]["resources"] == ["../k8s/overlays/gpu"]
-    assert len(written) == 4
+    assert len(written) == 5
 
 
 @pytest.mark.parametrize("overlay", ["gpu", "gpu-ensemble", "production"])
@@ -74,3 +84,12 @@ def test_a_setting(pod: Render, settings: set[str]) -> None:
         "ephemeral-storage": "1Gi",
         "nvidia.com/gpu": 1,
     }
+
+
+def test_what_an_operator_selects_by_a_label_has_it(
+    rendered: Callable[..., list[Manifest]],
+) -> None:
+    docs = rendered("labels/release", "production")
+    labels = {doc["kind"]: doc["metadata"].get("labels", {}) for doc in docs}
+    labelled = {kind for kind, each in labels.items() if "release" in each}
+    assert labelled == {"PodMonitor", "PrometheusRule"}

@@ -99,6 +99,13 @@ def test_vllm_brings_a_torch_of_its_own(root: Path) -> None:
     assert {"vllm", "torch", "fastapi", "prometheus-client"} <= set(locked(root, "vllm"))
 
 
+def test_the_torch_of_vllm_is_one_of_the_default_index_with_its_cuda_libraries(root: Path) -> None:
+    found = locked(root, "vllm")
+    local = [f"{name}=={version}" for name, (version, _) in found.items() if Version(version).local]
+    assert not local, "another index has these: run sh docker/lock.sh"
+    assert any(re.fullmatch(r"nvidia-nccl-cu\d+", name) for name in found)
+
+
 def test_no_index_is_named(root: Path) -> None:
     for path in (root / "docker" / "requirements").iterdir():
         assert "://" not in path.read_text()
