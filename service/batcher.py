@@ -188,10 +188,12 @@ class Batcher:
             await self._isolate(batch, error)
 
     async def _isolate(self, batch: list[Queued], error: Exception) -> None:
-        """Try the parts of what fails until it stands alone. Failures are bounded: an engine that
-        fails at everything is not asked for each sequence."""
+        """Try the parts of what fails until it stands alone, and what stood alone from the
+        beginning once more: no sequence is given up after one failure, which may pass. Failures are
+        bounded: an engine that fails at everything is not asked for each sequence."""
         left = 1 + FAILURES * (len(batch) - 1).bit_length()
-        parts = deque(self._parts(batch, error))
+        again = len(batch) == 1 and self._lost is None and not is_out_of_memory(error)
+        parts = deque([batch] if again else self._parts(batch, error))
         while parts and left:
             part = parts.popleft()
             failed = await self._attempt(part)

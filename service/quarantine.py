@@ -1,8 +1,9 @@
 """Sequences that failed a forward by themselves: for a while they fail at once, and cost nothing.
 
-A client that sends a poison item again and again would else fail a batch with each, and with vLLM
-end the engine's process. A sequence is known by the key of its score in the cache, a digest of its
-token ids and of the model's revision. No text is kept.
+A client that sends a poison item again and again would else fail a batch with each, with vLLM end
+the engine's process, and with an item too large for the memory take from all others what is kept
+of their prefixes. A sequence is known by the key of its score in the cache, a digest of its token
+ids and of the model's revision. No text is kept.
 """
 
 import math
@@ -10,16 +11,22 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from plaudit.wire import ItemError
 from service.logs import log
 from service.metrics import Metrics
-from service.work import EngineFault
+from service.work import HELD_SECONDS, EngineFault
 
+T = TypeVar("T")
 # Of the sequences that failed last.
 MOST = 4096
 # Each failure after the first doubles the time, up to this.
 LONGEST_SECONDS = 3600.0
+# Memory may be somebody else's for a moment. A sequence that found none by itself so often in a
+# row is too large.
+WANTS = 3
+FAILED = "it failed a forward by itself"
 
 
 @dataclass
@@ -28,6 +35,7 @@ class Ban:
 
     until: float
     seconds: float
+    why: str
 
 
 class Quarantine:
@@ -36,6 +44,8 @@ class Quarantine:
     def __init__(self, metrics: Metrics, clock: Callable[[], float] = time.monotonic):
         self._clock = clock
         self._held: OrderedDict[bytes, Ban] = OrderedDict()
+        # How often in a row a sequence found no memory by itself.
+        self._wants: OrderedDict[bytes, int] = OrderedDict()
         self._refused = metrics.batches.quarantine_refusals
         metrics.batches.quarantined.set_function(self._count)
 
@@ -52,25 +62,39 @@ class Quarantine:
             if held is not None and held.until > now:
                 found[key] = ItemError(
                     "quarantined",
-                    "it failed a forward by itself; it is tried again "
-                    f"after {math.ceil(held.until - now)} s",
+                    f"{held.why}; it is tried again after {math.ceil(held.until - now)} s",
                 )
         self._refused.inc(len(found))
         return found
 
     def note(self, key: bytes, fault: EngineFault) -> None:
-        """A sequence failed. What was not its own fault holds nothing."""
-        if not fault.held_seconds:
-            return
+        """A sequence failed. What was not its own fault holds nothing; a want of memory is its own
+        once it came so often in a row, with nothing else in the forward."""
+        if fault.kind == "capacity" and fault.alone:
+            wants = self._wants.pop(key, 0) + 1
+            keep(self._wants, key, wants)
+            if wants >= WANTS:
+                why = f"there was no memory for it by itself, {wants} times in a row"
+                self._hold(key, HELD_SECONDS, why)
+        elif fault.held_seconds:
+            self._hold(key, fault.held_seconds, FAILED)
+
+    def _hold(self, key: bytes, least: float, why: str) -> None:
         before = self._held.pop(key, None)
-        seconds = fault.held_seconds if before is None else before.seconds * 2
-        seconds = min(LONGEST_SECONDS, max(seconds, fault.held_seconds))
-        self._held[key] = Ban(self._clock() + seconds, seconds)
-        if len(self._held) > MOST:
-            self._held.popitem(last=False)
+        seconds = least if before is None else max(least, before.seconds * 2)
+        seconds = min(LONGEST_SECONDS, seconds)
+        keep(self._held, key, Ban(self._clock() + seconds, seconds, why))
         fields = {"sequence": key.hex()[:16], "seconds": round(seconds)}
         log.warning("quarantined", extra={"fields": fields})
 
     def clear(self, key: bytes) -> None:
         """It was scored after all."""
         self._held.pop(key, None)
+        self._wants.pop(key, None)
+
+
+def keep(last: OrderedDict[bytes, T], key: bytes, value: T) -> None:
+    """Beside those that were kept last."""
+    last[key] = value
+    if len(last) > MOST:
+        last.popitem(last=False)

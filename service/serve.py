@@ -29,6 +29,7 @@ from service import (
     redis_connection,
     stopping,
     traces,
+    watchdog,
 )
 from service.admin import Access
 from service.app import create_app
@@ -50,16 +51,25 @@ def main(argv: Sequence[str]) -> int:
     try:
         settings = load(argv)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(serve(settings))
+            return run(runner, settings)
     except (SettingsError, CheckpointError) as error:
         logs.say(f"plaudit serve: {error}")
         return 2
-    except KeyboardInterrupt:  # while loading
+    except KeyboardInterrupt:  # before anything is loaded
         return 130
-    except asyncio.CancelledError:  # SIGTERM while loading
-        return 143
     finally:
         logs.close()
+
+
+def run(runner: asyncio.Runner, settings: Settings) -> int:
+    """Serve. A signal while models are loaded ends the process: loading goes on in its thread, for
+    which the runner and the interpreter would wait."""
+    try:
+        return runner.run(serve(settings))
+    except KeyboardInterrupt:
+        watchdog.end(130)
+    except asyncio.CancelledError:  # by SIGTERM
+        watchdog.end(143)
 
 
 async def serve(settings: Settings) -> int:

@@ -5,10 +5,10 @@ a device that is lost, an engine whose process dies again and again. A thread ca
 import asyncio
 import multiprocessing
 import os
-import sys
 from collections.abc import Callable
+from typing import NoReturn
 
-from service.logs import log
+from service.logs import close, log
 
 # Of sysexits.h: EX_SOFTWARE. No other end of the server has it.
 HOPELESS = 70
@@ -23,10 +23,10 @@ async def watch(hopeless: Callable[[], str | None]) -> None:
     end()
 
 
-def end() -> None:
+def end(status: int = HOPELESS) -> NoReturn:
     """At once: nothing is waited for, since what hangs would be. An engine's processes, which would
     outlive this one, go first."""
     for child in multiprocessing.active_children():
         child.kill()
-    sys.stderr.flush()
-    os._exit(HOPELESS)
+    close()
+    os._exit(status)

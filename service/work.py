@@ -26,12 +26,19 @@ class EngineFault(RuntimeError):
     """A forward failed; the cause is chained.
 
     ``kind``: the type of the item's error. ``held_seconds``: how long the same sequence is not
-    tried again, where the fault is its own; else 0.
+    tried again, where the fault is its own; else 0. ``alone``: whether nothing else was in the
+    forward.
     """
 
-    def __init__(self, detail: str, kind: FaultKind = "engine-fault", held_seconds: float = 0.0):
+    def __init__(
+        self,
+        detail: str,
+        kind: FaultKind = "engine-fault",
+        held_seconds: float = 0.0,
+        alone: bool = False,
+    ):
         super().__init__(detail)
-        self.kind, self.held_seconds = kind, held_seconds
+        self.kind, self.held_seconds, self.alone = kind, held_seconds, alone
 
 
 @dataclass(eq=False)
@@ -71,10 +78,10 @@ def fault_of(error: Exception, count: int) -> EngineFault:
     log.error("engine fault", exc_info=error)
     said = f"{type(error).__name__} in a batch of {count}"
     if is_out_of_memory(error):
-        fault = EngineFault(said, "capacity")
+        fault = EngineFault(said, "capacity", alone=count == 1)
     else:
         own = count == 1 and not is_device_lost(error)
-        fault = EngineFault(said, held_seconds=HELD_SECONDS if own else 0.0)
+        fault = EngineFault(said, held_seconds=HELD_SECONDS if own else 0.0, alone=count == 1)
     fault.__cause__ = error
     return fault
 

@@ -21,7 +21,15 @@ from trl import SFTConfig, SFTTrainer
 from plaudit.checkpoint import Base, sha256
 from plaudit.conversation import Encoder
 from plaudit.whole_file import write_whole
-from training import backbone, fine_tuning, lineage, saved_tokenizer, settings, shards
+from training import (
+    backbone,
+    fine_tuning,
+    lineage,
+    saved_tokenizer,
+    saved_weights,
+    settings,
+    shards,
+)
 from training.data.encoding import EncodedPair
 from training.data.shapes import Pair
 from training.data.sources import Loaded
@@ -198,7 +206,7 @@ class Keep(TrainerCallback):
             self._save(directory, kwargs["model"], state.global_step)
 
     def _save(self, directory: Path, model: PreTrainedModel, step: int) -> None:
-        deepcopy(model).to(getattr(torch, self._config.save_dtype)).save_pretrained(directory)
+        saved_weights.save(deepcopy(model).to(getattr(torch, self._config.save_dtype)), directory)
         saved_tokenizer.save(self._tokenizer, directory)
         recorded = self._config.model_dump(mode="json")
         weights = backbone.digest_of_base(str(directory))

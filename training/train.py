@@ -31,6 +31,7 @@ from training import (
     lineage,
     linear_probe,
     saved_tokenizer,
+    saved_weights,
     settings,
     shards,
     validation,
@@ -253,7 +254,7 @@ def complete(
 
 def save(config: TrainSettings, model: PreTrainedModel, tokenizer: Any) -> None:
     model.to(getattr(torch, config.save_dtype))
-    model.save_pretrained(config.out)
+    saved_weights.save(model, config.out)
     saved_tokenizer.save(tokenizer, config.out)
 
 

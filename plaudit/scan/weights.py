@@ -63,6 +63,11 @@ def check_file(path: Path) -> list[Finding]:
         check_tensors(size, tensors)
     except Lie as lie:
         return [refused(path.name, str(lie), RESTORE)]
+    except PermissionError:
+        readable = f"chmod -R a+rX {path.parent}"
+        return [refused(path.name, "this user may not read it", readable)]
+    except OSError as error:
+        return [refused(path.name, f"it cannot be read ({error.strerror})", RESTORE)]
     return []
 
 

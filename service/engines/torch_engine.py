@@ -49,6 +49,7 @@ class TorchEngine:
             max_batch_tokens=settings.max_batch_tokens,
             linger_seconds=settings.linger_ms / 1000,
         )
+        self._abandoned = False
         self._seats: dict[Submit, Seat] = {}
         self._leaving: list[weakref.finalize[..., Member]] = []
         self._freeing: set[asyncio.Task[None]] = set()
@@ -77,7 +78,11 @@ class TorchEngine:
 
     async def open(self, models: Mapping[str, Path]) -> dict[str, Member]:
         loop = asyncio.get_running_loop()
-        loaded, joints = await loop.run_in_executor(self._thread, self._load_all, models)
+        try:
+            loaded, joints = await loop.run_in_executor(self._thread, self._load_all, models)
+        except asyncio.CancelledError:
+            self._abandoned = True  # the thread loads on, since nobody can end it
+            raise
         names = {id(model): name for name, model in loaded.items()}
         members: dict[str, Member] = {}
         for joint in joints:
@@ -201,7 +206,7 @@ class TorchEngine:
             leaving.detach()
         await asyncio.gather(*self._freeing)
         await self._batcher.close()
-        self._thread.shutdown(wait=True, cancel_futures=True)
+        self._thread.shutdown(wait=not self._abandoned, cancel_futures=True)
 
 
 def trunk_of(joint: JointModel, names: Mapping[int, str]) -> Trunk:

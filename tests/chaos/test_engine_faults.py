@@ -6,18 +6,20 @@ one that the same model gives in this process.
 
 import os
 import resource
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from random import Random
 
 import faulty_server
 import httpx2
 import pytest
-from faulty_server import HANGS, RAISES
+from faulty_server import HANGS, LOADS, RAISES, STUMBLES
 from scraped import value_in
 from spawned import wait_for
 
@@ -156,20 +158,49 @@ def test_what_raises_fails_alone(faulty, true_scores, promise, rng, long):
     promise(requests=requests, faults=len(kinds), lost=lost, wrong=wrong)
 
 
+def test_a_fault_that_passes_costs_no_item_its_score(faulty, true_scores):
+    """Though the item was alone in the forward that failed."""
+    with faulty() as server:
+        answer = server.post([STUMBLES]).json()
+        held = server.metric("plaudit_quarantined_items")
+        stumbled = server.log().count("a forward of")
+    assert counted([([STUMBLES], answer)], true_scores([STUMBLES])) == (0, 0)
+    assert (stumbled, held) == (1, 0)
+
+
+def test_what_never_fits_is_refused_at_once_from_its_third_want_of_memory_on(faulty, true_scores):
+    """It has ``capacity`` until then, and a client asks again; from then on the item's own error,
+    of which a client makes an end."""
+    large, small = "salt " * 60, "rain"
+    with faulty(FORWARD_TOKENS="200") as server:
+        tries = [server.post([large]) for _ in range(3)]
+        faults = server.log().count('"event": "engine fault"')
+        again = server.post([large, small])
+        assert server.log().count('"event": "engine fault"') == faults == 3
+        held = server.metric("plaudit_quarantined_items")
+    assert [one.status_code for one in tries] == [503] * 3
+    answer = again.json()
+    error = answer["items"][0]["error"]
+    assert error["type"] == "quarantined"
+    assert error["detail"].startswith("there was no memory for it by itself, 3 times in a row; ")
+    assert counted([([large, small], answer)], true_scores([small])) == (0, 0)
+    assert held == 1
+
+
 def test_without_memory_forwards_shrink(faulty, true_scores, promise, rng, long):
     """Where memory runs out, forwards shrink until they fit and every item gets its exact score;
     only one that does not fit by itself is refused, as a 503 where nothing else was asked."""
     rounds = 20 if long else 3
-    large = "salt " * 60
+    large = [f"{i} " + "salt " * 60 for i in range(rounds + 1)]
     lost = wrong = 0
     with faulty("--max-batch-tokens", "4096", FORWARD_TOKENS="200") as server:
-        for _ in range(rounds):
+        for i in range(rounds):
             honest = [f"{rng.random()} {text}" for text in texts(rng, 120)]
-            answer = server.post([*honest, large])
+            answer = server.post([*honest, large[i]])
             assert answer.json()["items"][-1]["error"]["type"] == "capacity"
-            found = counted([([*honest, large], answer.json())], true_scores(honest))
+            found = counted([([*honest, large[i]], answer.json())], true_scores(honest))
             lost, wrong = lost + found[0], wrong + found[1]
-        alone = server.post([large])
+        alone = server.post(large[-1:])
         budget = server.metric("plaudit_batch_token_budget")
         held = server.metric("plaudit_quarantined_items")
         faults = server.log().count("OutOfMemoryError")
@@ -229,3 +260,24 @@ def test_a_hang_ends_the_process(faulty, true_scores, promise, rng, long):
             answers.append((part, {"items": [{"score": one.score} for one in scored.items]}))
     lost, wrong = counted(answers, true)
     promise(requests=len(honest) + rounds, faults=rounds, lost=lost, wrong=wrong)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_a_process_that_still_loads(tiny_checkpoint, number, status):
+    """At once: this one would load for ever."""
+    process = subprocess.Popen(
+        [sys.executable, faulty_server.__file__, str(tiny_checkpoint), "--port", str(free_port())],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "LOADS_FOREVER": "1"},
+        stderr=subprocess.PIPE, text=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a job may ignore it
+    )  # fmt: skip
+    try:
+        assert process.stderr
+        assert any(LOADS in line for line in process.stderr)
+        process.send_signal(number)
+        assert process.wait(60) == status
+        assert "Traceback" not in process.stderr.read()
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()

@@ -1,12 +1,15 @@
 """S2 to S6: a model directory that could run code, or lead out of itself, is refused by name."""
 
+import contextlib
 import json
+import os
 import pickle
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
@@ -19,7 +22,7 @@ from safetensors import SafetensorError, deserialize, safe_open
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from plaudit.checkpoint import CheckpointError
-from plaudit.scan import Finding, refuse, scan
+from plaudit.scan import Finding, refuse, scan, weights
 from plaudit.scan.sizes import too_large
 from plaudit.scan.weights import BITS
 from service import scan_command, serve
@@ -122,6 +125,36 @@ def test_the_cache_of_a_hub_is_scanned_through_its_links(tmp_path: Path) -> None
     assert scan(directory) == []
     (directory / "more.json").symlink_to("../../refs")
     assert [finding.severity for finding in scan(directory)] == ["refused"]
+
+
+def test_weights_that_this_user_may_not_read_are_refused_with_what_mends_it() -> None:
+    with TemporaryDirectory() as place, contextlib.ExitStack() as as_before:
+        Path(place).chmod(0o755)
+        directory = make(Path(place) / "model")
+        (directory / "model.safetensors").chmod(0)
+        if os.geteuid() == 0:  # whom modes do not bind
+            as_before.callback(os.seteuid, 0)
+            os.seteuid(65534)
+        found = weights.check(directory)
+    assert found == [
+        Finding(
+            "refused", "model.safetensors", "this user may not read it",
+            f"chmod -R a+rX {directory}",
+        )
+    ]  # fmt: skip
+
+
+def test_weights_that_cannot_be_read_are_refused_and_no_server_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = make(tmp_path / "model")
+    (directory / "model.safetensors").unlink()
+    (directory / "model.safetensors").mkdir()
+    assert scan_command.main([str(directory)]) == 1
+    assert serve.main([str(directory), "--port", "0"]) == 2
+    said = capsys.readouterr()
+    for text in (said.out, said.err):
+        assert f"refused: {directory}/model.safetensors: it cannot be read (Is a directory)" in text
 
 
 @pytest.mark.parametrize("dtype", BITS)

@@ -13,14 +13,14 @@ from plaudit.packing import padded_batches
 from service.batcher import Batcher
 from service.fair_queue import Caller
 from service.logs import JsonFormatter
-from service.work import EngineFault
+from service.work import HELD_SECONDS, EngineFault
 
 CALLER = Caller(client="ppo")
 
 
 class Engine:
-    """Scores a sequence by its sum. Fails on the marker 666, and to plan with 777; has no memory
-    for more than ``most`` tokens; holds while ``gate`` is shut."""
+    """Scores a sequence by its sum. Fails on the marker 666, the first time on 555, and to plan
+    with 777; has no memory for more than ``most`` tokens; holds while ``gate`` is shut."""
 
     def __init__(self):
         self.seen: list[list[list[int]]] = []
@@ -38,8 +38,11 @@ class Engine:
         sequences = [one.ids for one in asked]
         self.waiting = not self.gate.is_set()
         self.gate.wait()
+        stumbles = any(555 in s for s in sequences) and not any(
+            555 in s for batch in self.seen for s in batch
+        )
         self.seen.append([list(s) for s in sequences])
-        if any(666 in s for s in sequences):
+        if stumbles or any(666 in s for s in sequences):
             raise RuntimeError("poison")
         if sum(map(len, sequences)) > self.most:
             raise MemoryError
@@ -81,6 +84,43 @@ async def test_a_failing_forward_fails_its_batch_and_no_other(batcher, engine):
     assert (results[0], results[2]) == (30.0, 64.0)
     assert isinstance(results[1], EngineFault)
     assert isinstance(results[1].__cause__, RuntimeError)
+
+
+async def test_a_lone_sequence_that_fails_once_is_tried_again_and_scored(batcher, engine):
+    assert await batcher.submit(engine, Asked(0, [555]), CALLER).done == 555.0
+    assert engine.seen == [[[555]]] * 2
+
+
+async def test_a_lone_sequence_that_fails_twice_is_given_up(batcher, engine):
+    with pytest.raises(EngineFault, match="RuntimeError in a batch of 1") as raised:
+        await batcher.submit(engine, Asked(0, [666]), CALLER).done
+    assert raised.value.held_seconds == HELD_SECONDS
+    assert engine.seen == [[[666]]] * 2
+
+
+async def test_what_failed_among_others_and_then_alone_is_not_tried_a_third_time(wide, engine):
+    works = [wide.submit(engine, Asked(0, [i]), CALLER) for i in (1, 666)]
+    [scored, fault] = await outcomes(works)
+    assert (scored, fault.held_seconds) == (1.0, HELD_SECONDS)
+    assert sum([666] in batch for batch in engine.seen) == 2
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), torch.AcceleratorError("CUDA error: an illegal memory access")],
+    ids=["memory", "device"],
+)
+async def test_without_memory_or_a_device_a_lone_sequence_is_not_tried_again(
+    batcher, engine, error
+):
+    def compute(asked):
+        engine.seen.append(asked)
+        raise error
+
+    engine.compute = compute
+    [fault] = await outcomes([batcher.submit(engine, Asked(0, [1]), CALLER)])
+    assert fault.held_seconds == 0
+    assert len(engine.seen) == 1
 
 
 async def outcomes(works):

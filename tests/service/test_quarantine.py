@@ -6,11 +6,13 @@ import torch
 from service.engines.restarts import MOST as MOST_RESTARTS
 from service.engines.restarts import STEADY_SECONDS, Restarts
 from service.faults import is_device_lost, is_out_of_memory
-from service.quarantine import LONGEST_SECONDS, MOST, Quarantine
+from service.quarantine import LONGEST_SECONDS, MOST, WANTS, Quarantine
 from service.token_budget import RECOVER_SECONDS, TokenBudget
 from service.work import HELD_SECONDS, EngineFault, fault_of
 
 POISON = EngineFault("IndexError in a batch of 1", held_seconds=60)
+NO_MEMORY = fault_of(MemoryError(), 1)
+NONE_AMONG_OTHERS = fault_of(MemoryError(), 2)
 
 
 class Clock:
@@ -46,6 +48,31 @@ def test_what_is_scored_after_all_begins_anew(metrics, clock):
     quarantine.note(b"a", POISON)
     clock.now += HELD_SECONDS
     assert not quarantine.refused([b"a"])
+
+
+def test_memory_that_was_wanting_three_times_in_a_row_is_the_sequences_own_fault(metrics, clock):
+    quarantine = Quarantine(metrics, clock)
+    for _ in range(WANTS - 1):
+        quarantine.note(b"a", NO_MEMORY)
+        assert not quarantine.refused([b"a"])
+    for seconds in (60, 120, 240):
+        quarantine.note(b"a", NO_MEMORY)
+        clock.now += seconds - 1
+        assert "no memory for it by itself" in quarantine.refused([b"a"])[b"a"].detail
+        clock.now += 1
+        assert not quarantine.refused([b"a"])
+
+
+def test_memory_that_was_wanting_among_others_or_before_a_score_holds_nothing(metrics, clock):
+    quarantine = Quarantine(metrics, clock)
+    for _ in range(2 * WANTS):
+        quarantine.note(b"a", NONE_AMONG_OTHERS)
+    for _ in range(2):
+        for _ in range(WANTS - 1):
+            quarantine.note(b"a", NO_MEMORY)
+        quarantine.clear(b"a")
+    quarantine.note(b"b", NO_MEMORY)
+    assert not quarantine.refused([b"a", b"b"])
 
 
 def test_a_bounded_number_is_held_and_counted_while_it_is(metrics, clock):

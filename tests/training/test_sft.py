@@ -202,6 +202,7 @@ def test_each_kept_step_is_a_backbone_with_its_tokenizer_and_lineage(tuned):
         AutoTokenizer.from_pretrained(directory)
         _, info = AutoModelForCausalLM.from_pretrained(directory, output_loading_info=True)
         assert not info["missing_keys"]
+        assert len({path.stat().st_mode for path in directory.iterdir()}) == 1
         assert lineage.read(directory).weights == checkpoint.file_digest(
             *checkpoint.weight_files(directory)
         )

@@ -84,6 +84,12 @@ def test_what_was_trained_loads_in_plain_transformers_with_its_scores(trained):
     assert probes.verify(RewardModel.load(trained.out, device="cpu"), "float32") < 1e-5
 
 
+def test_who_may_read_other_new_files_may_read_what_was_trained(trained, tmp_path):
+    (tmp_path / "new").touch()
+    modes = {path.stat().st_mode for path in trained.out.iterdir() if path.is_file()}
+    assert modes == {(tmp_path / "new").stat().st_mode}
+
+
 def test_training_learns(trained, tmp_path):
     tokenizer = backbone.load_tokenizer(trained)
     backbone.load_backbone(trained, tokenizer).save_pretrained(tmp_path)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
+from training import saved_weights
 from training.backbone import layers_of
 from training.settings import SettingsError
 from training.shared_files import alone
@@ -43,5 +44,5 @@ def lowest_blocks(count: int, out: Path) -> Path:
 
 
 def save(model: PreTrainedModel, out: Path) -> None:
-    model.save_pretrained(out)
+    saved_weights.save(model, out)
     AutoTokenizer.from_pretrained(BASE).save_pretrained(out)

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, Trainer, set_seed
 from trl import SFTConfig, SFTTrainer
 
 from plaudit.reward_model import DTYPES
-from training import backbone, fine_tuning, saved_tokenizer
+from training import backbone, fine_tuning, saved_tokenizer, saved_weights
 from training.fine_tuning import FineTuning
 from training.policy.candidates import Candidates
 from training.policy.chat import Chat
@@ -95,6 +95,6 @@ def save(policy: PreTrainedModel, chat: Chat, config: FineTuning, out: Path) -> 
     """The directory of a policy with its tokenizer, under its name once it is whole."""
     pending = out.with_name(f".{out.name}.pending")
     shutil.rmtree(pending, ignore_errors=True)
-    policy.to(DTYPES[config.save_dtype]).save_pretrained(pending)
+    saved_weights.save(policy.to(DTYPES[config.save_dtype]), pending)
     saved_tokenizer.save(chat.tokenizer, pending)
     pending.rename(out)

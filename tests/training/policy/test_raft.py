@@ -84,6 +84,7 @@ def test_each_round_tunes_the_policy_of_the_one_before_on_prompts_of_its_own(who
         before = whole.model if number == 1 else str(whole.out / "round-1" / "policy")
         rows = candidates.read(directory / "kept.jsonl")
         assert likelihood(str(directory / "policy"), rows) > likelihood(before, rows)
+        assert len({path.stat().st_mode for path in (directory / "policy").iterdir()}) == 1
 
 
 def test_frozen_weights_are_the_first_policys_to_the_bit_where_float32_is_saved(
