@@ -24,8 +24,8 @@ MOST = 4096
 # Each failure after the first doubles the time, up to this.
 LONGEST_SECONDS = 3600.0
 # Memory may be somebody else's for a moment. A sequence that found none by itself so often in a
-# row is too large.
-WANTS = 3
+# row, each so long after the one before, is too large.
+WANTS, APART_SECONDS = 3, 5.0
 FAILED = "it failed a forward by itself"
 
 
@@ -38,14 +38,21 @@ class Ban:
     why: str
 
 
+@dataclass
+class Wants:
+    """``times`` that there was no memory, the last one counted ``at``."""
+
+    times: int = 0
+    at: float = -math.inf
+
+
 class Quarantine:
     """Times are of ``clock``."""
 
     def __init__(self, metrics: Metrics, clock: Callable[[], float] = time.monotonic):
         self._clock = clock
         self._held: OrderedDict[bytes, Ban] = OrderedDict()
-        # How often in a row a sequence found no memory by itself.
-        self._wants: OrderedDict[bytes, int] = OrderedDict()
+        self._wants: OrderedDict[bytes, Wants] = OrderedDict()
         self._refused = metrics.batches.quarantine_refusals
         metrics.batches.quarantined.set_function(self._count)
 
@@ -69,15 +76,20 @@ class Quarantine:
 
     def note(self, key: bytes, fault: EngineFault) -> None:
         """A sequence failed. What was not its own fault holds nothing; a want of memory is its own
-        once it came so often in a row, with nothing else in the forward."""
+        once it lasts, with nothing else in the forward."""
         if fault.kind == "capacity" and fault.alone:
-            wants = self._wants.pop(key, 0) + 1
-            keep(self._wants, key, wants)
-            if wants >= WANTS:
-                why = f"there was no memory for it by itself, {wants} times in a row"
-                self._hold(key, HELD_SECONDS, why)
+            self._want(key)
         elif fault.held_seconds:
             self._hold(key, fault.held_seconds, FAILED)
+
+    def _want(self, key: bytes) -> None:
+        now, wants = self._clock(), self._wants.pop(key, Wants())
+        if now >= wants.at + APART_SECONDS:
+            wants = Wants(wants.times + 1, now)
+            if wants.times >= WANTS:
+                why = f"there was no memory for it by itself, {wants.times} times in a row"
+                self._hold(key, HELD_SECONDS, why)
+        keep(self._wants, key, wants)
 
     def _hold(self, key: bytes, least: float, why: str) -> None:
         before = self._held.pop(key, None)

@@ -168,22 +168,26 @@ def test_a_fault_that_passes_costs_no_item_its_score(faulty, true_scores):
     assert (stumbled, held) == (1, 0)
 
 
-def test_what_never_fits_is_refused_at_once_from_its_third_want_of_memory_on(faulty, true_scores):
-    """It has ``capacity`` until then, and a client asks again; from then on the item's own error,
-    of which a client makes an end."""
-    large, small = "salt " * 60, "rain"
+def test_what_never_fits_becomes_the_items_own_error_while_our_client_asks_again(
+    faulty, true_scores
+):
+    """It has ``capacity`` at first, after which a client asks again; then it is refused at once."""
+    large, small = {"text": "salt " * 60}, {"text": "rain"}
     with faulty(FORWARD_TOKENS="200") as server:
-        tries = [server.post([large]) for _ in range(3)]
+        alone = server.post(["salt " * 60])
+        with RewardClient(server.url, retry_faults=True) as client:
+            found = client.score([large, small])
         faults = server.log().count('"event": "engine fault"')
-        again = server.post([large, small])
-        assert server.log().count('"event": "engine fault"') == faults == 3
+        again = server.post(["salt " * 60, "rain"]).json()
+        assert server.log().count('"event": "engine fault"') == faults
         held = server.metric("plaudit_quarantined_items")
-    assert [one.status_code for one in tries] == [503] * 3
-    answer = again.json()
-    error = answer["items"][0]["error"]
-    assert error["type"] == "quarantined"
-    assert error["detail"].startswith("there was no memory for it by itself, 3 times in a row; ")
-    assert counted([([large, small], answer)], true_scores([small])) == (0, 0)
+    assert alone.status_code == 503
+    assert alone.json()["type"].endswith("capacity")
+    error = found.items[0].error
+    assert error.type == again["items"][0]["error"]["type"] == "quarantined"
+    assert error.detail.startswith("there was no memory for it by itself, 3 times in a row; ")
+    assert found.rewards[0] is None
+    assert counted([(["salt " * 60, "rain"], again)], true_scores(["rain"])) == (0, 0)
     assert held == 1
 
 

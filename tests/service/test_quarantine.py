@@ -6,7 +6,7 @@ import torch
 from service.engines.restarts import MOST as MOST_RESTARTS
 from service.engines.restarts import STEADY_SECONDS, Restarts
 from service.faults import is_device_lost, is_out_of_memory
-from service.quarantine import LONGEST_SECONDS, MOST, WANTS, Quarantine
+from service.quarantine import APART_SECONDS, LONGEST_SECONDS, MOST, WANTS, Quarantine
 from service.token_budget import RECOVER_SECONDS, TokenBudget
 from service.work import HELD_SECONDS, EngineFault, fault_of
 
@@ -53,8 +53,10 @@ def test_what_is_scored_after_all_begins_anew(metrics, clock):
 def test_memory_that_was_wanting_three_times_in_a_row_is_the_sequences_own_fault(metrics, clock):
     quarantine = Quarantine(metrics, clock)
     for _ in range(WANTS - 1):
-        quarantine.note(b"a", NO_MEMORY)
-        assert not quarantine.refused([b"a"])
+        for _ in range(WANTS):  # asked again at once they count as one
+            quarantine.note(b"a", NO_MEMORY)
+            assert not quarantine.refused([b"a"])
+        clock.now += APART_SECONDS
     for seconds in (60, 120, 240):
         quarantine.note(b"a", NO_MEMORY)
         clock.now += seconds - 1
@@ -70,6 +72,7 @@ def test_memory_that_was_wanting_among_others_or_before_a_score_holds_nothing(me
     for _ in range(2):
         for _ in range(WANTS - 1):
             quarantine.note(b"a", NO_MEMORY)
+            clock.now += APART_SECONDS
         quarantine.clear(b"a")
     quarantine.note(b"b", NO_MEMORY)
     assert not quarantine.refused([b"a", b"b"])
