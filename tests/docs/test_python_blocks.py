@@ -23,7 +23,7 @@ from plaudit import RewardClient
 NOT_RUN = {
     "from vllm import": "vLLM is not installed beside the service; tests/vllm runs it",
     "GRPOTrainer(": "needs a policy and a dataset of the reader's",
-    "RLVRWorkflow(": "runs inside AReaL",
+    "from areal.workflow": "runs inside AReaL",
     "nemo_rl.register()": "runs inside NeMo-RL",
     "from swift.rewards import": "runs inside ms-swift",
 }

@@ -89,18 +89,17 @@ def test_a_slow_service_raises_before_areal_takes_zero(
 
 
 def test_in_the_workflows_loop_no_reward_waits_for_a_worker(server: FakeServer) -> None:
-    texts = ["a" * count for count in range(1, 65)]
-
-    async def all_at_once() -> list[float]:
+    async def at_once(*texts: str) -> list[float]:
         try:
-            return await asyncio.gather(*(called(t, async_reward_fn)() for t in texts))
+            return await asyncio.gather(*(called(text, async_reward_fn)() for text in texts))
         finally:
             await close_async()
 
+    texts = ["a" * count for count in range(1, 65)]
     server.refuse(times=30, retry_after_seconds=0.001)
-    assert asyncio.run(all_at_once()) == [float(len(text)) for text in texts]
+    assert asyncio.run(at_once(*texts)) == [float(len(text)) for text in texts]
     with pytest.raises(ItemsFailed, match="too-long"):
-        asyncio.run(called("bad", async_reward_fn)())
+        asyncio.run(at_once("bad"))
 
 
 def test_areals_own_wrapper(server: FakeServer) -> None:
