@@ -63,10 +63,10 @@ def _settled(source: Source, scores: Scores | EnsembleScores) -> float:
 
 
 def _item(source: Source, completion: str, columns: dict[str, Any]) -> ItemLike:
-    key = str(source.prompt_key)
-    if key not in columns:
+    prompt = columns.get(str(source.prompt_key))
+    if prompt is None:
         raise ValueError(
-            f"the dataset has no column {key!r}: name the one that holds the prompt in "
-            "PLAUDIT_CLIENT_PROMPT_KEY"
+            f"the dataset has no column {source.prompt_key!r}, or nothing in it in this row: name "
+            "the one that holds the prompt in PLAUDIT_CLIENT_PROMPT_KEY"
         )
-    return {"prompt": said(columns[key]), "response": without_stop(source, completion)}
+    return {"prompt": said(prompt), "response": without_stop(source, completion)}

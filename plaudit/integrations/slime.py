@@ -67,7 +67,12 @@ def _item(args: Any, source: Source, sample: Any) -> ItemLike:
     """The prompt is the dataset's, or the metadata's where slime has templated it."""
     prompt = sample.prompt
     if source.prompt_key is not None:
-        prompt = sample.metadata[source.prompt_key]
+        prompt = sample.metadata.get(source.prompt_key)
+        if prompt is None:
+            raise ValueError(
+                f"a sample's metadata has no {source.prompt_key!r}: put the prompt (a string or "
+                f"messages) there in the dataset, or name its key in {PREFIX}PROMPT_KEY"
+            )
     elif args.apply_chat_template:
         raise ValueError(
             "with --apply-chat-template the prompt of a sample is in the policy's template, which "

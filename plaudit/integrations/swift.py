@@ -6,8 +6,10 @@
     orms["plaudit"] = Reward
 
 ms-swift (4.6.0, ``rl_core/grpo_algorithm.py``) makes one of the class and calls it with a batch's
-completions and the rows' columns. It takes None for NaN, but sums over functions by ``nansum``
-(``rl_core/advantage.py``), by which a completion without a reward would get 0.0.
+completions and the rows' columns. Its turns hold role and content, calls of tools turns of their
+own, and its marks of which turns are learnt (``dataset/preprocessor/core.py``), which are not
+sent. It takes None for NaN, but sums over functions by ``nansum`` (``rl_core/advantage.py``), by
+which a completion without a reward would get 0.0.
 """
 
 from collections.abc import Mapping, Sequence

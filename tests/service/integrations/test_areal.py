@@ -65,6 +65,8 @@ def test_the_prompt_may_stand_in_another_column(
     assert called("abc", question="Why?")() == 3.0
     with pytest.raises(ValueError, match="no column 'question'"):
         called("abc")()
+    with pytest.raises(ValueError, match="nothing in it in this row"):
+        called("abc", question=None)()
 
 
 def test_a_failure_raises_or_is_the_chosen_number(

@@ -134,6 +134,9 @@ def test_a_prompt_in_the_policys_template_is_refused_or_taken_from_the_metadata(
     monkeypatch.setenv("PLAUDIT_CLIENT_PROMPT_KEY", "messages")
     assert score(TEMPLATED, sample) == 3.0
     assert b"im_start" not in server.requests[-1].body
+    for metadata in ({}, {"messages": None}):
+        with pytest.raises(ValueError, match="metadata has no 'messages'"):
+            score(TEMPLATED, Sample("Why?", "abc", metadata=metadata))
 
 
 def test_miless_own_loader_and_sample(server: FakeServer) -> None:
