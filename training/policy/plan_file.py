@@ -70,7 +70,7 @@ def refuse_strange(out: Path, own: Sequence[str]) -> None:
 
 def remedy(changed: Sequence[str]) -> str:
     judge = [one for one in changed if one.startswith(f"{INPUTS}.{JUDGE} ")]
-    said = ["serve that revision"] if judge else []
+    said = ["serve that judge again"] if judge else []
     said += ["restore what it was"] if len(changed) > len(judge) else []
     return " and ".join(said).capitalize()
 

@@ -153,9 +153,9 @@ def test_a_directory_with_states_of_an_unknown_run_is_refused(policy, tmp_path):
 
 def test_what_has_changed_is_to_be_restored_or_served(tmp_path):
     plan_file.record({"lr": 1}, tmp_path, {"judge": "one", "a file": "1"})
-    with pytest.raises(SettingsError, match="Serve that revision, choose another out=DIR"):
+    with pytest.raises(SettingsError, match="Serve that judge again, choose another out=DIR"):
         plan_file.record({"lr": 1}, tmp_path, {"judge": "two", "a file": "1"})
     with pytest.raises(SettingsError, match="Restore what it was, choose another out=DIR"):
         plan_file.record({"lr": 1}, tmp_path, {"judge": "one", "a file": "2"})
-    with pytest.raises(SettingsError, match="Serve that revision and restore what it was, "):
+    with pytest.raises(SettingsError, match="Serve that judge again and restore what it was, "):
         plan_file.record({"lr": 2}, tmp_path, {"judge": "two", "a file": "1"})
