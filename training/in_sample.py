@@ -48,7 +48,8 @@ def trained_on(directory: Path) -> Iterator[tuple[Path, Split]]:
     if recorded is not None:
         config = settings.parse(TrainSettings, recorded, f"{directory}: settings")
         yield directory, config.split
-        if config.head is not None:
+        # A trained base's own head was fitted to what that base was, which is asked below.
+        if config.head is not None and config.head.parent != Path(config.model):
             yield config.head, head_split(directory, manifest)
         if base.start is not None:
             base = Base(config.model, base.start)

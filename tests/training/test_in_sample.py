@@ -71,6 +71,16 @@ def test_what_its_base_saw_is_refused(child, member, pairs):
     refuse_member(child.out, on(child, pairs, "test"))
 
 
+def test_a_child_that_goes_on_with_its_base_s_head_saw_what_its_base_saw(child, pairs, tmp_path):
+    base = tmp_path / "base"
+    update = {"out": tmp_path / "branch", "head": base / "model.safetensors"}
+    branch = child.model_copy(update=update)
+    train(branch)
+    with pytest.raises(SettingsError, match=r"branch: .*base was trained on"):
+        refuse_member(branch.out, on(branch, pairs, "held_out"))
+    refuse_member(branch.out, on(branch, pairs, "test"))
+
+
 @pytest.mark.parametrize("change", ["gone", "other"])
 def test_a_base_that_cannot_be_asked_is_refused(child, pairs, tiny_base, tmp_path, change):
     shutil.rmtree(tmp_path / "base")
