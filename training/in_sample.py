@@ -13,6 +13,7 @@ from plaudit.checkpoint import Base, Manifest
 from training import backbone, lineage, settings
 from training.data.shapes import Pair
 from training.data.splits import Split
+from training.hub import WEIGHTS_FILE
 from training.lineage import Lineage
 from training.settings import DataSettings, SettingsError, TrainSettings
 
@@ -48,8 +49,8 @@ def trained_on(directory: Path) -> Iterator[tuple[Path, Split]]:
     if recorded is not None:
         config = settings.parse(TrainSettings, recorded, f"{directory}: settings")
         yield directory, config.split
-        # A trained base's own head was fitted to what that base was, which is asked below.
-        if config.head is not None and config.head.parent != Path(config.model):
+        # A base's own head was fitted to what that base was, which is asked below.
+        if config.head is not None and config.head != Path(config.model) / WEIGHTS_FILE:
             yield config.head, head_split(directory, manifest)
         if base.start is not None:
             base = Base(config.model, base.start)

@@ -108,6 +108,19 @@ def test_what_its_head_was_fitted_to_is_refused(headed, pairs):
     refuse_member(headed.out, on(headed, pairs, "test"))
 
 
+def test_a_head_that_lies_beside_its_base_s_weights_says_for_itself(
+    configure, member, pairs, tmp_path
+):
+    base = shutil.copytree(member.model, tmp_path / "base")
+    head = base / "head.safetensors"
+    probe_head(configure(tmp_path, model=str(base)), LinearProbe(), head)
+    update = {"out": tmp_path / "headed", "model": str(base), "head": head}
+    config = member.model_copy(update=update)
+    train(config)
+    with pytest.raises(SettingsError, match=r"head\.safetensors was trained on"):
+        refuse_member(config.out, on(config, pairs, "held_out"))
+
+
 def test_a_head_that_does_not_say_is_refused(headed, pairs):
     manifest, _ = checkpoint.read(headed.out)
     about = manifest.training["head"]
