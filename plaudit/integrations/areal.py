@@ -17,7 +17,7 @@ from typing import Any
 
 from plaudit.client.batches import ItemLike
 from plaudit.client.scores import EnsembleScores, Scores
-from plaudit.integrations.conversations import said
+from plaudit.integrations.conversations import prompt_in
 from plaudit.integrations.failures import settle
 from plaudit.integrations.source import Source, ask, ask_async, source_of, without_stop
 
@@ -63,10 +63,9 @@ def _settled(source: Source, scores: Scores | EnsembleScores) -> float:
 
 
 def _item(source: Source, completion: str, columns: dict[str, Any]) -> ItemLike:
-    prompt = columns.get(str(source.prompt_key))
-    if prompt is None:
-        raise ValueError(
-            f"the dataset has no column {source.prompt_key!r}, or nothing in it in this row: name "
-            "the one that holds the prompt in PLAUDIT_CLIENT_PROMPT_KEY"
-        )
-    return {"prompt": said(prompt), "response": without_stop(source, completion)}
+    missing = (
+        f"the dataset has no column {source.prompt_key!r}, or nothing in it in this row: name "
+        "the one that holds the prompt in PLAUDIT_CLIENT_PROMPT_KEY"
+    )
+    prompt = prompt_in(columns, source.prompt_key, missing)
+    return {"prompt": prompt, "response": without_stop(source, completion)}

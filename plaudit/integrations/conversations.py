@@ -7,6 +7,16 @@ from typing import Any
 THOUGHTS = ("reasoning_content", "thinking")
 
 
+def prompt_in(
+    row: Mapping[str, Any] | None, key: str | None, missing: str
+) -> str | list[dict[str, Any]]:
+    """What is ``said`` under ``key`` of a dataset's row; with nothing there ValueError(missing)."""
+    prompt = (row or {}).get(str(key))
+    if prompt is None:
+        raise ValueError(missing)
+    return said(prompt)
+
+
 def said(turns: str | Sequence[Mapping[str, Any]]) -> str | list[dict[str, Any]]:
     """A plain text as it is; messages without thoughts, and without the None that a table has
     where one message lacks what another has. What else has no place, such as tool calls, stays,

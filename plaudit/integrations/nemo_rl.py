@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import Any
 
 from plaudit.client.batches import ItemLike
-from plaudit.integrations.conversations import said
+from plaudit.integrations.conversations import prompt_in
 from plaudit.integrations.failures import disagreement, settle
 from plaudit.integrations.source import Source, ask, source_of
 
@@ -88,10 +88,9 @@ def _actor() -> Any:
 def _item(
     source: Source, log: Sequence[Mapping[str, Any]], info: Mapping[str, Any] | None
 ) -> ItemLike:
-    prompt = (info or {}).get(str(source.prompt_key))
-    if prompt is None:
-        raise ValueError(
-            f"extra_env_info has no {source.prompt_key!r}, and the log holds the policy's "
-            "template: let the data processor put the prompt there (a string or messages)"
-        )
-    return {"prompt": said(prompt), "response": log[-1]["content"]}
+    missing = (
+        f"extra_env_info has no {source.prompt_key!r}, and the log holds the policy's "
+        "template: let the data processor put the prompt there (a string or messages)"
+    )
+    prompt = prompt_in(info, source.prompt_key, missing)
+    return {"prompt": prompt, "response": log[-1]["content"]}

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from plaudit.client.batches import ItemLike
-from plaudit.integrations.conversations import said
+from plaudit.integrations.conversations import prompt_in, said
 from plaudit.integrations.failures import disagreement, settle
 from plaudit.integrations.source import PREFIX, Source, ask_async, source_of, without_stop
 
@@ -65,18 +65,18 @@ def _keyed(
 
 def _item(args: Any, source: Source, sample: Any) -> ItemLike:
     """The prompt is the dataset's, or the metadata's where slime has templated it."""
-    prompt = sample.prompt
     if source.prompt_key is not None:
-        prompt = sample.metadata.get(source.prompt_key)
-        if prompt is None:
-            raise ValueError(
-                f"a sample's metadata has no {source.prompt_key!r}: put the prompt (a string or "
-                f"messages) there in the dataset, or name its key in {PREFIX}PROMPT_KEY"
-            )
+        missing = (
+            f"a sample's metadata has no {source.prompt_key!r}: put the prompt (a string or "
+            f"messages) there in the dataset, or name its key in {PREFIX}PROMPT_KEY"
+        )
+        prompt = prompt_in(sample.metadata, source.prompt_key, missing)
     elif args.apply_chat_template:
         raise ValueError(
             "with --apply-chat-template the prompt of a sample is in the policy's template, which "
             "the reward model's would wrap once more: keep the messages in the row's metadata, and "
             f"name their key in {PREFIX}PROMPT_KEY"
         )
-    return {"prompt": said(prompt), "response": without_stop(source, sample.response)}
+    else:
+        prompt = said(sample.prompt)
+    return {"prompt": prompt, "response": without_stop(source, sample.response)}

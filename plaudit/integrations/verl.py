@@ -14,7 +14,7 @@ from typing import Any, Unpack
 
 from plaudit.client.batches import ItemLike
 from plaudit.client.scores import EnsembleScores, Scores
-from plaudit.integrations.conversations import said
+from plaudit.integrations.conversations import prompt_in
 from plaudit.integrations.failures import disagreement, settle
 from plaudit.integrations.source import Options, Source, ask, ask_async, source_of
 
@@ -52,13 +52,12 @@ async def compute_score_async(
 
 
 def _item(source: Source, response: str, extra_info: Mapping[str, Any] | None) -> ItemLike:
-    prompt = (extra_info or {}).get(str(source.prompt_key))
-    if prompt is None:
-        raise ValueError(
-            f"extra_info has no {source.prompt_key!r}, and verl passes no prompt on: put the "
-            "prompt (a string or messages) there in the dataset, or name its key as prompt_key"
-        )
-    return {"prompt": said(prompt), "response": response}
+    missing = (
+        f"extra_info has no {source.prompt_key!r}, and verl passes no prompt on: put the "
+        "prompt (a string or messages) there in the dataset, or name its key as prompt_key"
+    )
+    prompt = prompt_in(extra_info, source.prompt_key, missing)
+    return {"prompt": prompt, "response": response}
 
 
 def _result(source: Source, scores: Scores | EnsembleScores) -> dict[str, float]:
