@@ -6,6 +6,7 @@ Letters: T tokens of a packed row, D width.
 """
 
 import glob
+import hashlib
 import os
 import socket
 from collections.abc import Sequence
@@ -88,16 +89,11 @@ def compute(
 
 
 def open_trunk(
-    path: Path,
-    model: PreTrainedModel,
-    base: str,
-    depth: int,
-    sequences: set[Ids],
-    dtype: torch.dtype,
+    path: Path, model: PreTrainedModel, depth: int, sequences: set[Ids], dtype: torch.dtype
 ) -> FrozenTrunk:
     """The trunk in ``path``, which is computed first if there is none.
 
-    Refuses a file made of another base (by its digest), depth, dtype or set of sequences.
+    Refuses a file made of other frozen weights, depth, dtype or set of sequences.
     """
     if not can_split(model):
         raise SettingsError(
@@ -106,13 +102,23 @@ def open_trunk(
     ordered = sorted(sequences)
     layout = f"{depth} {dtype} {MAX_TOKENS} {MIN_SHARED}"
     ids = (ids_digest(sequence).encode() for sequence in ordered)
-    digest = sha256(base.encode(), layout.encode(), *ids)
+    digest = sha256(weights_digest(lower(model, depth)).encode(), layout.encode(), *ids)
     # The forwards that compute the states; they alone decide the rows of the file.
     batches = [[ordered[i] for i in batch] for batch in packed_batches(ordered, MAX_TOKENS)]
     with alone(path):
         if not path.exists():
             write(path, compute(model, depth, batches, dtype), digest)
     return FrozenTrunk(model, depth, batches, read(path, digest))
+
+
+def weights_digest(trunk: nn.Module) -> str:
+    """Of the frozen weights alone, in fp32: a run and those that go on from it share their states,
+    in whichever dtype each holds what it does not train."""
+    parts = []
+    for name, weight in sorted(trunk.state_dict().items()):
+        content = weight.float().cpu().numpy().tobytes()
+        parts += [name.encode(), hashlib.sha256(content).digest()]
+    return sha256(*parts)
 
 
 def write(path: Path, states: Tensor, digest: str) -> None:
@@ -142,7 +148,7 @@ def read(path: Path, digest: str) -> Tensor:
         raise SettingsError(f"trunk_cache {path}: {error}; remove it") from None
     if found != digest:
         raise SettingsError(
-            f"trunk_cache {path} was made of other data, another base or other settings; "
+            f"trunk_cache {path} was made of other data, other frozen weights or other settings; "
             "remove it or name another file"
         )
     return states

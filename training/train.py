@@ -172,7 +172,6 @@ def frozen_trunk(
     return open_trunk(
         config.trunk_cache,
         model,
-        backbone.digest_of_base(config.model),
         len(backbone.layers_of(model)) - config.train_layers,
         {tuple(ids) for pair in pairs for ids in (pair.chosen, pair.rejected)},
         torch.bfloat16 if use_bf16(config) else torch.float32,

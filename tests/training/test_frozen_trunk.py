@@ -91,6 +91,24 @@ def test_another_member_reuses_the_file_and_other_data_is_refused(config, config
         prepared(config.model_copy(update={"train_layers": 1}))
 
 
+def test_a_run_that_goes_on_reuses_the_file_of_its_start(config, tmp_path):
+    train(config)
+    written = config.trunk_cache.stat().st_mtime_ns
+    further = config.model_copy(update={"model": str(config.out), "out": tmp_path / "further"})
+    *_, shared = prepared(further)
+    assert config.trunk_cache.stat().st_mtime_ns == written
+    *_, own = prepared(further.model_copy(update={"trunk_cache": tmp_path / "own.safetensors"}))
+    assert torch.equal(shared._states, own._states)
+
+
+def test_a_start_that_trained_the_frozen_blocks_is_refused(config, configure, tmp_path):
+    prepared(config)
+    whole = configure(tmp_path / "whole", epochs=1)
+    train(whole)
+    with pytest.raises(SettingsError, match="other frozen weights"):
+        prepared(config.model_copy(update={"model": str(whole.out)}))
+
+
 def test_a_file_that_is_none_is_refused_by_name(config):
     config.trunk_cache.write_bytes(b"half a fi")
     with pytest.raises(SettingsError, match=r"trunk\.safetensors.*remove it"):
