@@ -4,7 +4,7 @@ Members trained on one frozen trunk differ in their upper blocks alone, and so d
 Letters: T tokens of a packed row, D width.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +22,9 @@ from plaudit.scalar_head import apply_head
 
 # Entries of a config that say where it comes from, not what the model computes.
 PROVENANCE = {"_name_or_path", "transformers_version", "architectures", "dtype"}
+
+# The positions of each forward, as they are given out.
+Watched = Callable[[list[list[int]]], Iterable[list[int]]]
 
 
 class Asked(NamedTuple):
@@ -170,17 +173,23 @@ class JointModel:
             for model, top in zip(models, tops, strict=True)
         ]
 
-    def score_all(self, asked: Sequence[Asked], max_tokens: int = 4096) -> Scores:
-        """Raw scores of any number of entries, in order."""
+    def score_all(
+        self, asked: Sequence[Asked], max_tokens: int = 4096, watched: Watched = iter
+    ) -> Scores:
+        """Raw scores of any number of entries, in order. ``watched`` goes through the forwards, and
+        may show how far they are."""
         found = np.empty(len(asked), np.float32)
-        for batch in self.batches(asked, max_tokens):
+        for batch in watched(self.batches(asked, max_tokens)):
             found[batch] = self.compute([asked[i] for i in batch]).scores
         return found
 
-    def score_each(self, sequences: Sequence[Sequence[Sequence[int]]]) -> Scores:
-        """Raw scores (M, N) of N sequences for each of the M members, encoded as it reads them."""
+    def score_each(
+        self, sequences: Sequence[Sequence[Sequence[int]]], watched: Watched = iter
+    ) -> Scores:
+        """Raw scores (M, N) of N sequences for each of the M members, encoded as it reads them;
+        ``watched`` as for ``score_all``."""
         asked = [Asked(member, ids) for member, own in enumerate(sequences) for ids in own]
-        return self.score_all(asked).reshape(len(sequences), -1)
+        return self.score_all(asked, watched=watched).reshape(len(sequences), -1)
 
     def verify_probes(self, dtype: str) -> None:
         """Re-score every member's stored probes the way they are served; CheckpointError."""

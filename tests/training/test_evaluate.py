@@ -20,8 +20,9 @@ from plaudit.calibration import Calibration
 from plaudit.checkpoint import CheckpointError, Member
 from plaudit.conversation import Encoder
 from training.data.shapes import Pair
-from training.evaluate.accuracy import accuracies, by_category, differences, is_right
+from training.evaluate.accuracy import accuracies, by_label, differences, is_right
 from training.evaluate.baselines import length_correlation, length_only
+from training.evaluate.by_length import length_ranges
 from training.evaluate.candidates import Ensemble, endings
 from training.evaluate.command import main
 from training.evaluate.evaluation import EvaluationError, check_finite, combined
@@ -85,11 +86,24 @@ def test_a_tie_is_wrong():
 
 def test_categories_are_measured_apart():
     right = column([True, True, False, False])
-    found = by_category(right, ["a", "b", "a", "b"], ["x", "x", "y", "x"])
+    found = by_label(right, ["a", "b", "a", "b"], ["y", "y", "x", "y"])
+    assert list(found) == ["x", "y"]
     assert {name: estimate.value for name, [estimate] in found.items()} == {
-        "x": pytest.approx(2 / 3),
-        "y": 0.0,
+        "x": 0.0,
+        "y": pytest.approx(2 / 3),
     }
+
+
+def test_pairs_are_grouped_by_their_longer_response():
+    lengths = [5, 900, 12, 13, 1, 2, 300, 400, 50, 60]
+    pairs = [pair("x" * n, "y") for n in lengths[:5]] + [pair("x", "y" * n) for n in lengths[5:]]
+    ranges = length_ranges(pairs)
+    assert all(low <= length <= high for (low, high), length in zip(ranges, lengths, strict=True))
+    assert sorted(set(ranges)) == [(1, 2), (5, 12), (13, 50), (60, 300), (400, 900)]
+
+
+def test_pairs_of_one_length_are_one_group():
+    assert length_ranges([pair("abc", "d")] * 7) == [(3, 3)] * 7
 
 
 def test_margins_are_drawn_on_the_side_where_they_count():
@@ -220,7 +234,11 @@ def test_reports_members_ens_warm_and_length_only(
     assert {n: c["pairs"] for n, c in source["categories"].items()} == {
         "even": len(lines) // 2, "odd": len(lines) // 2
     }  # fmt: skip
+    fifths = source["lengths"].values()
+    assert sum(fifth["pairs"] for fifth in fifths) == len(lines)
     for name in rows:
+        right = sum(fifth["accuracy"][name]["value"] * fifth["pairs"] for fifth in fifths)
+        assert right / len(lines) == pytest.approx(source["figures"][name]["accuracy"]["value"])
         wins = [line["scores"][name][0] > line["scores"][name][1] for line in lines]
         figures = source["figures"][name]
         assert figures["accuracy"]["value"] == pytest.approx(np.mean(wins))

@@ -3,13 +3,14 @@
 Letters: P pairs, F figures, R rows of the report, G distinct prompts, B resamples.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from msgspec import Struct
 
 Array = np.ndarray[Any, np.dtype[Any]]
+Label = TypeVar("Label", str, tuple[int, int])
 
 RESAMPLES = 2000
 LEVEL = 0.95
@@ -94,12 +95,14 @@ def less(baseline: int, values: Array, draws: Array) -> list[Estimate]:
     return estimates(values - values[baseline], draws - draws[:, [baseline]])
 
 
-def by_category(
-    right: Array, prompts: Sequence[str], categories: Sequence[str]
-) -> Mapping[str, list[Estimate]]:
-    """Accuracies within each category, in the order of their names."""
-    labels, names = np.asarray(categories), np.asarray(prompts)
+def by_label(
+    right: Array, prompts: Sequence[str], labels: Sequence[Label]
+) -> dict[Label, list[Estimate]]:
+    """Accuracies of the pairs of each label, in the labels' order."""
+    places: dict[Label, list[int]] = {label: [] for label in sorted(set(labels))}
+    for place, label in enumerate(labels):
+        places[label].append(place)
     return {
-        category: accuracies(right[labels == category], names[labels == category].tolist())
-        for category in sorted(set(categories))
+        label: accuracies(right[own], [prompts[place] for place in own])
+        for label, own in places.items()
     }

@@ -1,11 +1,15 @@
-"""Scores over the length of the response. Pure; lengths in characters."""
+"""Scores and accuracy over the length of responses. Pure; lengths in characters."""
+
+from collections.abc import Sequence
 
 import numpy as np
 from msgspec import Struct
 
+from training.data.shapes import Pair
 from training.measure import Measured
 
 GROUPS = 10
+PAIR_GROUPS = 5
 
 
 class ByLength(Struct, frozen=True):
@@ -27,3 +31,16 @@ def by_length(measured: Measured, lengths: Measured) -> ByLength:
     quartiles = np.array([np.quantile(scores[own], [0.25, 0.5, 0.75]) for own in groups])
     low, median, high = quartiles.T.tolist()
     return ByLength([float(np.median(characters[own])) for own in groups], low, median, high)
+
+
+def length_ranges(pairs: Sequence[Pair]) -> list[tuple[int, int]]:
+    """The least and the most that longer responses have in each pair's group: fifths of the pairs,
+    as equal as lengths allow."""
+    longer = np.array([max(len(pair.chosen), len(pair.rejected)) for pair in pairs])
+    inner = np.quantile(longer, np.linspace(0, 1, PAIR_GROUPS + 1)[1:-1])
+    place = np.searchsorted(np.unique(inner), longer, side="left")
+    ranges = {
+        number: (int(longer[place == number].min()), int(longer[place == number].max()))
+        for number in np.unique(place)
+    }
+    return [ranges[number] for number in place]

@@ -4,9 +4,11 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Literal, get_args
 
 import numpy as np
+from tqdm import tqdm
 
 from plaudit import checkpoint
 from plaudit.checkpoint import Manifest
@@ -180,7 +182,8 @@ def score(
     sequences = [
         [*(pair.chosen for pair in some), *(pair.rejected for pair in some)] for some in pairs
     ]
-    rows = joint.score_each(sequences).reshape(len(family), 2, -1)
+    bar = partial(tqdm, desc=source, unit="forward", leave=False)
+    rows = joint.score_each(sequences, bar).reshape(len(family), 2, -1)
     found = [Measured(chosen, rejected) for chosen, rejected in rows]
     for one, measured in zip(family, found, strict=True):
         check_finite(measured, one.name, source)

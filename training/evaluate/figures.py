@@ -14,7 +14,8 @@ from training.data.shapes import Pair, Shape
 from training.evaluate.accuracy import (
     Array,
     Estimate,
-    by_category,
+    Label,
+    by_label,
     estimates,
     is_right,
     less,
@@ -22,7 +23,7 @@ from training.evaluate.accuracy import (
 )
 from training.evaluate.baselines import LENGTH_ONLY, length_correlation, length_only
 from training.evaluate.benchmarks import Table, figures_of
-from training.evaluate.by_length import ByLength, by_length
+from training.evaluate.by_length import ByLength, by_length, length_ranges
 from training.evaluate.candidates import ENS, OBJECTIVES, Candidates
 from training.evaluate.disagreement import Disagreement, disagreement
 from training.evaluate.evaluation import Scores
@@ -71,8 +72,8 @@ class Figures(Struct, frozen=True):
     mistakes: list[Mistake]
 
 
-class Category(Struct, frozen=True):
-    """Accuracy within one category by row."""
+class Group(Struct, frozen=True):
+    """Accuracy by row on some of a source's pairs: those of a category, or of like length."""
 
     pairs: int
     prompts: int
@@ -80,14 +81,16 @@ class Category(Struct, frozen=True):
 
 
 class SourceResult(Struct, frozen=True):
-    """One source: its figures by row, its categories by name, the figures of its shape, every two
-    rows compared, and the disagreement of each ensemble."""
+    """One source: its figures by row, its categories by name, its pairs by the characters of their
+    longer response (``81 to 160``), the figures of its shape, every two rows compared, and the
+    disagreement of each ensemble."""
 
     shape: Shape
     pairs: int
     prompts: int
     figures: dict[str, Figures]
-    categories: dict[str, Category]
+    categories: dict[str, Group]
+    lengths: dict[str, Group]
     benchmark: Table
     paired: list[Paired]
     disagreement: dict[str, Disagreement]
@@ -163,7 +166,11 @@ def result(
             row.name: row_figures(row, measured[row.name], pairs, found)
             for row, found in zip(rows, both, strict=True)
         },
-        categories=categories(pairs, digests, right, names),
+        categories=groups([pair.category for pair in pairs], digests, right, names),
+        lengths={
+            f"{least:,} to {most:,}": group
+            for (least, most), group in groups(length_ranges(pairs), digests, right, names).items()
+        },
         benchmark=figures_of(shape, pairs, digests, {name: measured[name] for name in names}),
         paired=compare(right, draws, names),
         disagreement={
@@ -199,17 +206,16 @@ def counts(values: Array, edges: Sequence[float]) -> list[int]:
     return found
 
 
-def categories(
-    pairs: Sequence[Pair], digests: Sequence[str], right: Array, names: Sequence[str]
-) -> dict[str, Category]:
-    """Categories of ``right`` (P, R) in the order of their names."""
-    labels = [pair.category for pair in pairs]
-    prompts = {label: set[str]() for label in labels}
+def groups(
+    labels: Sequence[Label], digests: Sequence[str], right: Array, names: Sequence[str]
+) -> dict[Label, Group]:
+    """The pairs of ``right`` (P, R) by label, in the labels' order."""
+    prompts: dict[Label, set[str]] = {label: set() for label in labels}
     for label, digest in zip(labels, digests, strict=True):
         prompts[label].add(digest)
     return {
-        label: Category(
+        label: Group(
             labels.count(label), len(prompts[label]), dict(zip(names, estimates, strict=True))
         )
-        for label, estimates in by_category(right, digests, labels).items()
+        for label, estimates in by_label(right, digests, labels).items()
     }

@@ -5,11 +5,13 @@ Letters: N responses.
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from msgspec import Struct
 from msgspec.structs import replace
+from tqdm import tqdm
 
 from plaudit import ensemble, joint_model, objectives
 from plaudit.conversation import ConversationError, Encoder, TokenSequence
@@ -71,7 +73,8 @@ def score_all(
             for one in row
             if isinstance(one, TokenSequence)
         ]
-        scores = iter(joint.score_all(wanted).tolist())
+        bar = partial(tqdm, desc="scored", unit="forward", leave=False)
+        scores = iter(joint.score_all(wanted, watched=bar).tolist())
         for member, row in zip(family, rows, strict=True):
             raw[member.name] = [
                 one if isinstance(one, ItemError) else finite(next(scores), one.truncated)
