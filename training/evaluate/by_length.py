@@ -6,7 +6,7 @@ import numpy as np
 from msgspec import Struct
 
 from training.data.shapes import Pair
-from training.measure import Measured
+from training.measure import Array, Measured
 
 GROUPS = 10
 PAIR_GROUPS = 5
@@ -25,20 +25,25 @@ def by_length(measured: Measured, lengths: Measured) -> ByLength:
     """Of all responses, as many in each group as equal lengths allow."""
     characters = np.concatenate([lengths.chosen, lengths.rejected])
     scores = np.concatenate([measured.chosen, measured.rejected]).astype(np.float64)
-    inner = np.quantile(characters, np.linspace(0, 1, GROUPS + 1)[1:-1])
-    place = np.searchsorted(np.unique(inner), characters, side="left")
+    place = places(characters, GROUPS)
     groups = [place == number for number in np.unique(place)]
     quartiles = np.array([np.quantile(scores[own], [0.25, 0.5, 0.75]) for own in groups])
     low, median, high = quartiles.T.tolist()
     return ByLength([float(np.median(characters[own])) for own in groups], low, median, high)
 
 
+def places(lengths: Array, count: int) -> Array:
+    """The group of each length, of at most ``count`` that follow each other: equal lengths share
+    one."""
+    inner = np.quantile(lengths, np.linspace(0, 1, count + 1)[1:-1])
+    return np.searchsorted(np.unique(inner), lengths, side="left")
+
+
 def length_ranges(pairs: Sequence[Pair]) -> list[tuple[int, int]]:
     """The least and the most that longer responses have in each pair's group: fifths of the pairs,
     as equal as lengths allow."""
     longer = np.array([max(len(pair.chosen), len(pair.rejected)) for pair in pairs])
-    inner = np.quantile(longer, np.linspace(0, 1, PAIR_GROUPS + 1)[1:-1])
-    place = np.searchsorted(np.unique(inner), longer, side="left")
+    place = places(longer, PAIR_GROUPS)
     ranges = {
         number: (int(longer[place == number].min()), int(longer[place == number].max()))
         for number in np.unique(place)
