@@ -4,7 +4,7 @@
 trained from one base stay on or above the line (arXiv:2401.12187 section 3), and then there is
 reason to average them; where accuracy falls below it they lie in different basins.
 
-Letters: M members, L places on a line with its ends, P pairs.
+Letters: M members, N lines, L places on a line with its ends, P pairs.
 """
 
 import itertools
@@ -15,7 +15,14 @@ import msgspec
 import numpy as np
 
 from training.blend import Blend, Prepared
-from training.evaluate.accuracy import Estimate, accuracies, estimates, is_right, resampled
+from training.evaluate.accuracy import (
+    Estimate,
+    accuracies,
+    at_least,
+    estimates,
+    is_right,
+    weighted_means,
+)
 from training.measure import Array
 from training.settings import SettingsError
 
@@ -25,27 +32,15 @@ MIN_PROMPTS = 20
 
 
 class Line(msgspec.Struct, frozen=True):
-    """Accuracy at L places between two members, and how far each is below the straight line."""
+    """Accuracy at L places between two members, how far each is below the straight line, and how
+    far at the least: all places of all lines of a scan at once."""
 
     first: str
     second: str
     places: list[float]
     accuracies: list[Estimate]
     below: list[Estimate]
-
-    @classmethod
-    def of(
-        cls, first: str, second: str, places: Array, right: Array, prompts: Sequence[str]
-    ) -> "Line":
-        """From which pairs are ordered rightly at each place, (P, L)."""
-        below = (1 - places) * right[:, [0]] + places * right[:, [-1]] - right
-        return cls(
-            first,
-            second,
-            places.tolist(),
-            accuracies(right, prompts),
-            estimates(below.mean(axis=0), resampled(below, prompts)),
-        )
+    at_least: list[float]
 
     @property
     def lowest(self) -> int:
@@ -65,9 +60,10 @@ class Line(msgspec.Struct, frozen=True):
         return Estimate(0 - depth.value, 0 - depth.high, 0 - depth.low)
 
     def falls(self, allowed: float) -> bool:
-        """Whether a place is shown to be more than ``allowed`` below the line: by the lower end of
-        its interval, since with few pairs a place may be points below it by chance."""
-        return any(one.low > allowed for one in self.below)
+        """Whether a place is shown to be more than ``allowed`` below the line: by what it is at the
+        least, since with few pairs a place may be points below it by chance, and one of many
+        places all the more."""
+        return any(least > allowed for least in self.at_least)
 
     def __str__(self) -> str:
         above = self.above
@@ -116,7 +112,11 @@ class Scan(msgspec.Struct, frozen=True):
                     "members": [line.first, line.second],
                     "places": line.places,
                     "accuracies": [one.value for one in line.accuracies],
-                    "lowest": {"at": line.places[line.lowest]} | msgspec.to_builtins(line.depth),
+                    "lowest": {
+                        "at": line.places[line.lowest],
+                        "at_least": line.at_least[line.lowest],
+                    }
+                    | msgspec.to_builtins(line.depth),
                 }
                 for line in self.lines
             ],
@@ -134,14 +134,34 @@ def scan(
     """Every two of the members ``names``, by their place in ``blend``, at ``points`` places."""
     places = np.linspace(0, 1, points)
     known = {member: right_at(blend, {member: 1.0}, prepared) for member in names}
-    lines = []
+    found = {}
     for a, b in itertools.combinations(names, 2):
         between = [
             right_at(blend, {a: 1 - share, b: share}, prepared) for share in places[1:-1].tolist()
         ]
-        right = np.stack([known[a], *between, known[b]], axis=1)
-        lines.append(Line.of(names[a], names[b], places, right, prompts))
-    return Scan(lines, allowed, len(prompts), len(set(prompts)))
+        found[names[a], names[b]] = np.stack([known[a], *between, known[b]], axis=1)
+    return Scan(lines(found, places, prompts), allowed, len(prompts), len(set(prompts)))
+
+
+def lines(right: dict[tuple[str, str], Array], places: Array, prompts: Sequence[str]) -> list[Line]:
+    """From which pairs are ordered rightly at the places (L,) between two members, (P, L) each."""
+    if not right:
+        return []
+    stacked = np.stack(list(right.values()), axis=1)
+    straight = (1 - places) * stacked[..., [0]] + places * stacked[..., [-1]]
+    below = weighted_means(straight - stacked, np.ones(stacked.shape[:2]), prompts)
+    least = at_least(below.values, below.draws)
+    return [
+        Line(
+            first,
+            second,
+            places.tolist(),
+            accuracies(own, prompts),
+            estimates(below.values[line], below.draws[:, line]),
+            least[line].tolist(),
+        )
+        for line, ((first, second), own) in enumerate(right.items())
+    ]
 
 
 def right_at(blend: Blend, weights: dict[int, float], prepared: Sequence[Prepared]) -> Array:

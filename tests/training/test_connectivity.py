@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
-from training.connectivity import Line, Scan
+from training.connectivity import Line, Scan, lines
 from training.connectivity_drawing import draw
 from training.settings import SettingsError
 
@@ -20,7 +20,11 @@ def right(first: int, between: int, second: int) -> np.ndarray:
 
 
 def line(*counts: int) -> Line:
-    return Line.of("a", "b", PLACES, right(*counts), PROMPTS)
+    return between(right(*counts), PROMPTS)
+
+
+def between(found: np.ndarray, prompts: list[str]) -> Line:
+    return lines({("a", "b"): found}, PLACES, prompts)[0]
 
 
 def test_the_depth_below_the_line_by_hand():
@@ -50,21 +54,30 @@ def test_a_fall_must_be_shown_to_be_more_than_is_allowed():
     """30 points below are shown to be more than 2; 3 points by 100 pairs may be chance."""
     assert line(80, 50, 80).falls(0.02)
     assert not line(80, 50, 80).falls(0.5)
-    unsure = Line.of(
-        "a",
-        "b",
-        PLACES,
-        np.stack([np.arange(100) < 50, np.arange(100) >= 53, np.arange(100) < 50], 1),
-        PROMPTS,
-    )
+    pairs = np.arange(100)
+    unsure = between(np.stack([pairs < 50, pairs >= 53, pairs < 50], 1), PROMPTS)
     assert unsure.depth.value == pytest.approx(0.03)
     assert not unsure.falls(0.02)
+
+
+def test_one_place_of_many_must_fall_further_than_a_place_alone():
+    """What 60 lines that only differ by chance have in store is what one of them is judged by."""
+    generator = np.random.default_rng(0)
+    chance = {
+        ("a", f"b{i}"): np.stack([generator.random(100) < 0.7 for _ in PLACES], axis=1)
+        for i in range(60)
+    }
+    among = lines(chance, PLACES, PROMPTS)
+    alone = [lines({names: chance[names]}, PLACES, PROMPTS)[0] for names in chance]
+    assert any(found.falls(0.0) for found in alone)
+    assert not any(found.falls(0.0) for found in among)
+    assert [found.below for found in among] == [found.below for found in alone]
 
 
 def test_pairs_of_one_prompt_are_no_new_evidence():
     several = [
         line(80, 74, 80),
-        Line.of("a", "b", PLACES, right(80, 74, 80), ["one"] * 50 + ["two"] * 50),
+        between(right(80, 74, 80), ["one"] * 50 + ["two"] * 50),
     ]
     assert several[0].falls(0.005)
     assert not several[1].falls(0.005)
@@ -80,7 +93,7 @@ def test_the_refusal_names_the_members_and_how_far_they_fall():
 
 def test_a_few_prompts_refuse_nothing():
     """The interval over one prompt has no width, whatever the prompt is worth."""
-    few = Line.of("a", "b", PLACES, right(80, 50, 80), ["one"] * 100)
+    few = between(right(80, 50, 80), ["one"] * 100)
     assert few.falls(0.02)
     Scan([few], 0.02, 100, 19).refuse_fallen()
     with pytest.raises(SettingsError, match="a to b"):

@@ -20,7 +20,7 @@ from plaudit.calibration import Calibration
 from plaudit.checkpoint import CheckpointError, Member
 from plaudit.conversation import Encoder
 from training.data.shapes import Pair
-from training.evaluate.accuracy import accuracies, by_label, differences, is_right
+from training.evaluate.accuracy import accuracies, at_least, by_label, differences, is_right
 from training.evaluate.baselines import length_correlation, length_only
 from training.evaluate.by_length import length_ranges
 from training.evaluate.candidates import Ensemble, endings
@@ -76,6 +76,30 @@ def test_paired_difference_cancels_what_both_rows_share():
     assert (baseline.value, baseline.low, baseline.high) == (0, 0, 0)
     assert found.value == pytest.approx(0.01)
     assert (found.low, found.high) == (0, pytest.approx(0.03))  # the pair is drawn 0 to 3 times
+
+
+def test_one_value_is_at_the_least_its_one_sided_bound():
+    drawn = np.random.default_rng(0).normal(0.3, 0.1, 20_000)
+    found = at_least(np.array([0.3]), drawn[:, None])
+    assert found == pytest.approx([0.3 - 1.645 * 0.1], abs=0.005)
+
+
+def test_of_many_values_that_are_nothing_few_samples_show_one():
+    """27 values of mean 0, each sample with resamples around what it happens to be: with each value
+    judged by itself half of all samples would show one of them, and together one in twenty does."""
+    generator = np.random.default_rng(1)
+    samples = generator.normal(size=(400, 27))
+    shown = [
+        bool((at_least(own, own + generator.normal(size=(1000, 27))) > 0).any()) for own in samples
+    ]
+    assert (samples > 1.96).any(axis=1).mean() > 0.4
+    assert 0.02 < np.mean(shown) < 0.08
+
+
+def test_copies_of_a_value_cost_nothing():
+    drawn = np.random.default_rng(2).normal(size=(1000, 1))
+    once = at_least(np.zeros(1), drawn)
+    assert at_least(np.zeros(9), np.repeat(drawn, 9, axis=1)) == pytest.approx(np.repeat(once, 9))
 
 
 def test_a_tie_is_wrong():

@@ -80,6 +80,18 @@ def estimates(values: Array, draws: Array) -> list[Estimate]:
     return [Estimate(*map(float, row)) for row in zip(values, low, high, strict=True)]
 
 
+def at_least(values: Array, draws: Array) -> Array:
+    """What values (...) are at the least, all of them at once.
+
+    Each less the same: what the one of them that is most above its value in a resample is above it,
+    in no more than 5 % of the draws (B, ...). It grows with how many there are, and less where they
+    rise and fall together (Westfall and Young, Resampling-Based Multiple Testing, 1993).
+    """
+    excess = (draws - values).reshape(len(draws), -1).max(axis=1)
+    found: Array = values - np.quantile(excess, LEVEL)
+    return found
+
+
 def accuracies(right: Array, prompts: Sequence[str]) -> list[Estimate]:
     """Accuracy of each row of ``right`` (P, R)."""
     return estimates(right.mean(axis=0), resampled(right, prompts))
