@@ -2,6 +2,8 @@ import html.parser
 import json
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,14 @@ from plaudit.calibration import Calibration
 from plaudit.checkpoint import CheckpointError, Member
 from plaudit.conversation import Encoder
 from training.data.shapes import Pair
-from training.evaluate.accuracy import accuracies, at_least, by_label, differences, is_right
+from training.evaluate.accuracy import (
+    Estimate,
+    accuracies,
+    at_least,
+    by_label,
+    differences,
+    is_right,
+)
 from training.evaluate.baselines import length_correlation, length_only
 from training.evaluate.by_length import length_ranges
 from training.evaluate.candidates import Ensemble, endings
@@ -422,6 +431,25 @@ def test_a_lower_limit_measures_as_if_it_were_the_models_own(
     assert lower["sources"] != evaluate(tiny_checkpoint, "--overlong", overlong)["sources"]
     higher = evaluate(short, "--overlong", overlong, "--max-tokens", "100")
     assert higher["sources"] == lower["sources"]
+
+
+def test_accuracy_by_tokens_is_that_of_an_evaluation_without_longer_pairs(
+    tmp_path: Path, data_file: Path, tiny_checkpoint: Path, evaluate: Evaluate
+):
+    short = evaluate(tiny_checkpoint, "--overlong", "drop", "--max-tokens", "64")
+    every = evaluate(tiny_checkpoint)
+    arguments = [tmp_path / "out", "--data", data_file, "--tokenizer", tiny_checkpoint, "--to"]
+    printed = subprocess.run(
+        [sys.executable, "examples/real/by_tokens.py", *map(str, arguments), "64"],
+        check=True, capture_output=True, text=True,
+    ).stdout  # fmt: skip
+    name, _, _, shorter, longer, total = printed.splitlines()
+    assert name == "<b>demo</b>"
+    for line, found in ((shorter, short), (total, every)):
+        source = found["sources"][name]
+        accuracies = [f"{Estimate(**one['accuracy']):.3f}" for one in source["figures"].values()]
+        assert line.strip("| ").split(" | ")[1:] == [str(source["pairs"]), *accuracies]
+    assert longer.startswith("| 65 to 65 |")
 
 
 def test_overrides_and_max_pairs_choose_the_pairs(tiny_checkpoint: Path, evaluate: Evaluate):
